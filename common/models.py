@@ -1,0 +1,364 @@
+"""The form, the answer, and the record of one analysis with its transitions.
+
+              claim                     complete
+   pending ───────────► processing ─────────────► completed
+      ▲  ▲                 │    │  fail (permanent, attempts used up)
+      │  └─── fail ────────┘    └───────────────► failed ──┐
+      │      (transient error)                      ▲      │ reopen: round + 1, a new message
+      ├── cancel (also while processing) ► cancelled│      │
+      │            time_out, give_up ───────────────┘      │
+      └────────────────────────────────────────────────────┘
+
+Transitions are pure: they return a new record or raise `Refused`. `common.store` applies them
+atomically. Every time in a record is an aware UTC datetime read from Redis's clock.
+"""
+
+import unicodedata
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic.alias_generators import to_camel
+
+from common.failures import FAILURES, FailureCode, Kind
+
+MAX_ATTEMPTS = 3  # per round; each is at most one paid call
+MAX_ROUNDS = 5
+DUE_TOLERANCE = timedelta(seconds=2)
+FIRST_RETRY = timedelta(seconds=10)  # doubled with each attempt
+REPUBLISH_AFTER = timedelta(seconds=15)
+
+REQUEST_ID_PATTERN = r"^[0-9a-f]{32}$"
+RequestId = Annotated[str, StringConstraints(pattern=REQUEST_ID_PATTERN)]
+
+
+class Model(BaseModel):
+    """Frozen, camelCase in JSON, and no validation error repeats what was written."""
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True, hide_input_in_errors=True
+    )
+
+
+# ── The form and the answer: what you change to make this yours ─────────────────────────────
+
+
+def _displayable(text: str) -> str:
+    """Refuse control characters, NUL among them, that no form sends; keep line breaks and tabs."""
+    if any(unicodedata.category(char) == "Cc" and char not in "\n\r\t" for char in text):
+        raise ValueError("control character")
+    return text
+
+
+def _number(value: object) -> object:
+    """Refuse what pydantic would turn into a number: true, "36"."""
+    if isinstance(value, bool | str):
+        raise ValueError("not a number")
+    return value
+
+
+def _written(shortest: int, longest: int) -> StringConstraints:
+    return StringConstraints(strip_whitespace=True, min_length=shortest, max_length=longest)
+
+
+class AnalysisInput(Model):
+    """What a person writes into the form. Personal: never logged, never put into a message."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, _written(1, 80), AfterValidator(_displayable)]
+    age: Annotated[int, BeforeValidator(_number), Field(ge=1, le=120)]
+    description: Annotated[str, _written(10, 2000), AfterValidator(_displayable)]
+
+
+INPUT_PROBLEMS = {
+    "name": "Enter your name, with at most 80 characters.",
+    "age": "Enter your age as a whole number from 1 to 120.",
+    "description": "Write 10 to 2,000 characters, so that there is something to work with.",
+}
+
+
+def input_problems(error: ValidationError) -> dict[str, str]:
+    """Say in a sentence what is wrong with each field: `{"age": "Enter your age …"}`."""
+    problems = {}
+    for detail in error.errors(include_input=False, include_url=False, include_context=False):
+        field = str(detail["loc"][0]) if detail["loc"] else "input"
+        if detail["type"] in ("string_unicode", "value_error") and field != "age":
+            problems[field] = "Remove the characters that can't be displayed."
+        elif detail["type"] == "extra_forbidden":
+            problems[field] = "There is no such field."
+        else:
+            problems[field] = INPUT_PROBLEMS.get(field, "Send an object with the fields' values.")
+    return problems
+
+
+def _readable(text: str) -> str:
+    if not text.strip() or len(text) > 4000:
+        raise ValueError("empty or too long")
+    return text.strip()
+
+
+def _a_few(lines: list[str]) -> list[str]:
+    if len(lines) > 10:
+        raise ValueError("too many")
+    return lines
+
+
+# Limits are validators and not constraints: they stay out of the JSON schema sent to OpenAI,
+# whose strict mode refuses some (https://platform.openai.com/docs/guides/structured-outputs).
+Line = Annotated[str, AfterValidator(_readable)]
+Lines = Annotated[list[Line], AfterValidator(_a_few)]
+
+
+class Analysis(Model):
+    """What the model answers. Untrusted text: escape it wherever it is drawn."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    summary: Annotated[Line, Field(description="Two to four sentences, addressed to the person.")]
+    tone: Annotated[Line, Field(description="The tone of the text, in one to four words.")]
+    themes: Annotated[Lines, Field(description="Two to five themes, one to four words each.")]
+    suggestions: Annotated[Lines, Field(description="Two to four concrete next steps.")]
+
+
+# ── The record ──────────────────────────────────────────────────────────────────────────────
+
+
+class Status(StrEnum):
+    """Where an analysis is; the last three are terminal."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+
+
+class Refusal(StrEnum):
+    """Why a transition is not possible."""
+
+    TERMINAL = "already terminal"
+    OTHER_ROUND = "of another round"
+    NOT_DUE = "not due yet"
+    TOO_LATE = "too little time left before the deadline"
+    NOT_THE_CLAIM = "not the attempt that holds the claim"
+    NOT_FAILED = "not failed"
+    ROUNDS_USED_UP = "no more rounds"
+
+
+class Refused(Exception):
+    """A transition is not possible; `retry_after` says when it may be, if ever."""
+
+    def __init__(self, reason: Refusal, retry_after: timedelta | None = None) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class AnalysisRecord(Model):
+    """All that Redis holds about one analysis. Fields it doesn't know are ignored."""
+
+    schema_version: int = 1
+    request_id: RequestId
+    status: Status = Status.PENDING
+    input: AnalysisInput | None  # None once completed or cancelled
+    owner_hash: str | None = None  # SHA-256 of the owner token; None when made by the API
+    created_at: AwareDatetime
+    due_at: AwareDatetime
+    deadline_at: AwareDatetime
+    round: int = 1
+    published_at: AwareDatetime  # when publishing this round's message was last tried
+    message_id: str | None = None
+    attempt: int = 0
+    next_attempt_at: AwareDatetime
+    claim_token: str | None = None
+    claimed_at: AwareDatetime | None = None
+    last_failure: FailureCode | None = None  # of the round's latest attempt
+    failure: FailureCode | None = None  # of a failed analysis
+    result: Analysis | None = None
+    model: str | None = None
+    finished_at: AwareDatetime | None = None
+
+    @classmethod
+    def new(
+        cls,
+        request_id: str,
+        input: AnalysisInput,
+        *,
+        owner_hash: str | None,
+        now: datetime,
+        delay: timedelta,
+        deadline: timedelta,
+    ) -> Self:
+        """Make a pending record; `delay` until due, `deadline` counted from there."""
+        return cls(
+            request_id=request_id,
+            input=input,
+            owner_hash=owner_hash,
+            created_at=now,
+            due_at=now + delay,
+            deadline_at=now + delay + deadline,
+            published_at=now,
+            next_attempt_at=now + delay,
+        )
+
+    # What a delivery does
+
+    def claim(self, token: str, *, round: int, now: datetime, call: timedelta) -> Self:
+        """Begin an attempt, which may take `call`; fail the record when attempts are used up.
+
+        A claim replayed with its own token returns the record unchanged.
+        """
+        self._check_open(round)
+        if self.status is Status.PROCESSING and self.claim_token == token:
+            return self
+        if self.status is Status.PENDING and now < self.next_attempt_at - DUE_TOLERANCE:
+            raise Refused(Refusal.NOT_DUE, self.next_attempt_at - now)
+        if self.attempt >= MAX_ATTEMPTS:
+            return self._fail(FailureCode.ATTEMPTS_EXHAUSTED, now)
+        if now + call > self.deadline_at:
+            raise Refused(Refusal.TOO_LATE)
+        return self._evolve(
+            status=Status.PROCESSING,
+            attempt=self.attempt + 1,
+            claim_token=token,
+            claimed_at=now,
+        )
+
+    def complete(self, token: str, result: Analysis, *, model: str, now: datetime) -> Self:
+        """Store the answer of the attempt that holds `token`, and forget the input."""
+        if self._is_settled_by(token):
+            return self
+        return self._evolve(
+            status=Status.COMPLETED, result=result, model=model, finished_at=now, input=None
+        )
+
+    def fail(
+        self,
+        token: str,
+        code: FailureCode,
+        *,
+        now: datetime,
+        retry_after: timedelta,
+        longest_wait: timedelta,
+    ) -> Self:
+        """Settle the attempt that holds `token`: back to pending, or failed.
+
+        `retry_after` is the provider's wish, obeyed up to `longest_wait`.
+        """
+        if self._is_settled_by(token):
+            return self
+        if code is self.last_failure is FailureCode.ANSWER_TRUNCATED:
+            return self._fail(FailureCode.ANSWER_TOO_LONG, now, claim_token=token)
+        if FAILURES[code].kind is not Kind.TRANSIENT:
+            return self._fail(code, now, claim_token=token)
+        if self.attempt >= MAX_ATTEMPTS:
+            exhausted = FailureCode.ATTEMPTS_EXHAUSTED
+            return self._fail(exhausted, now, claim_token=token, last_failure=code)
+        wait = min(max(FIRST_RETRY * 2 ** (self.attempt - 1), retry_after), longest_wait)
+        return self._evolve(status=Status.PENDING, next_attempt_at=now + wait, last_failure=code)
+
+    def give_up(self, *, round: int, now: datetime) -> Self:
+        """Fail because QStash has given this round's message up."""
+        self._check_open(round)
+        return self._fail(FailureCode.DELIVERY_FAILED, now)
+
+    # What the passing of time does
+
+    def is_overdue(self, now: datetime) -> bool:
+        """Whether the deadline has passed before the analysis became terminal."""
+        return not self.status.is_terminal and now >= self.deadline_at
+
+    def time_out(self, *, now: datetime) -> Self:
+        """Fail because the deadline has passed."""
+        return self._fail(FailureCode.TIMED_OUT, now) if self.is_overdue(now) else self
+
+    # What publishing does
+
+    def is_unpublished(self, now: datetime) -> bool:
+        """Whether the message seems never to have been published."""
+        return (
+            self.status is Status.PENDING
+            and self.message_id is None
+            and now - self.published_at >= REPUBLISH_AFTER
+        )
+
+    def try_publish(self, *, now: datetime) -> Self:
+        """Note that publishing is being tried, so that others leave it alone for a while."""
+        if not self.is_unpublished(now):
+            raise Refused(Refusal.NOT_DUE)
+        return self._evolve(published_at=now)
+
+    def published(self, message_id: str, *, round: int) -> Self:
+        """Remember the id of this round's message."""
+        self._check_open(round)
+        return self._evolve(message_id=message_id)
+
+    def not_queued(self, *, round: int, now: datetime) -> Self:
+        """Fail because QStash refused the message, unless another try to publish succeeded."""
+        self._check_open(round)
+        if self.message_id or self.attempt:
+            return self
+        return self._fail(FailureCode.NOT_QUEUED, now)
+
+    # What a person does
+
+    def cancel(self, *, now: datetime) -> Self:
+        """Stop, before or during the attempt, and forget the input."""
+        self._check_open(self.round)
+        return self._evolve(status=Status.CANCELLED, input=None, claim_token=None, finished_at=now)
+
+    def reopen(self, *, now: datetime, delay: timedelta, deadline: timedelta) -> Self:
+        """Start a new round of a failed analysis, with all its attempts."""
+        if self.status is not Status.FAILED or self.input is None:
+            raise Refused(Refusal.NOT_FAILED)
+        if self.round >= MAX_ROUNDS:
+            raise Refused(Refusal.ROUNDS_USED_UP)
+        fresh = self.new(
+            self.request_id,
+            self.input,
+            owner_hash=self.owner_hash,
+            now=now,
+            delay=delay,
+            deadline=deadline,
+        )
+        return fresh._evolve(round=self.round + 1, created_at=self.created_at)
+
+    # Shared by the above
+
+    def _check_open(self, round: int) -> None:
+        if self.status.is_terminal:
+            raise Refused(Refusal.TERMINAL)
+        if round != self.round:
+            raise Refused(Refusal.OTHER_ROUND)
+
+    def _is_settled_by(self, token: str) -> bool:
+        """Whether this attempt has settled already (a replay). Raises: Refused."""
+        if self.claim_token != token:
+            raise Refused(Refusal.NOT_THE_CLAIM)
+        return self.status is not Status.PROCESSING
+
+    def _fail(self, code: FailureCode, now: datetime, **changes: object) -> Self:
+        return self._evolve(
+            status=Status.FAILED,
+            failure=code,
+            finished_at=now,
+            **{"claim_token": None, **changes},
+        )
+
+    def _evolve(self, **changes: object) -> Self:
+        return self.model_copy(update=changes)

@@ -1,0 +1,224 @@
+"""Every environment variable, read here alone and checked at start.
+
+Values come from the environment, else from `.env` in the working directory. An empty value
+counts as unset. `load()` names every missing or malformed variable in one message.
+
+    python -m common.settings page      # exits non-zero, and says why, when something is wrong
+"""
+
+import os
+import re
+import sys
+from datetime import timedelta
+from functools import cached_property
+from typing import Annotated, TypeVar
+from urllib.parse import quote, urlsplit
+
+from dotenv import dotenv_values
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ENV_FILE = ".env"
+QSTASH_DELIVERIES = 4  # the first and three retries
+DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class SettingsError(Exception):
+    """Some environment variables are missing or wrong; the message names all of them."""
+
+
+class TimeLadder:
+    """All time limits, derived from the total time of one model call so that none can overtake.
+
+    call < graceful stop < QStash's timeout < lease < redelivery of an unanswered message.
+    """
+
+    def __init__(self, call_seconds: float) -> None:
+        self.call = timedelta(seconds=call_seconds)
+        self.graceful_stop = self.call + timedelta(seconds=3)
+        self.delivery_timeout = self.call + timedelta(seconds=10)
+        self.lease = self.call + timedelta(seconds=15)
+        self.redelivery = self.lease + timedelta(seconds=5)
+
+    @property
+    def longest_wait(self) -> timedelta:
+        """How long a delivery may at most be told to wait (`Retry-After`)."""
+        return 3 * self.redelivery
+
+    @property
+    def retry_delay(self) -> str:
+        """QStash's expression, in milliseconds, for a delivery that got no answer.
+
+        Source: https://upstash.com/docs/qstash/features/retry
+        """
+        return f"{round(self.redelivery.total_seconds() * 1000)} * (1 + retried)"
+
+    @property
+    def worst_case(self) -> timedelta:
+        """From due until the last delivery has ended, when each one fails as slowly as it can."""
+        return QSTASH_DELIVERIES * self.delivery_timeout + (
+            (QSTASH_DELIVERIES - 1) * self.longest_wait
+        )
+
+    @property
+    def deadline(self) -> timedelta:
+        """From due until the analysis is over, whatever happened."""
+        return max(timedelta(minutes=10), self.worst_case)
+
+
+def _duration(value: object) -> object:
+    match = re.fullmatch(r"(\d{1,9})([smhd]?)", value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("write a number with s, m, h or d behind it, such as 60s")
+    return timedelta(**{DURATION_UNITS[match[2] or "s"]: int(match[1])})
+
+
+def _plain_secret(secret: SecretStr) -> SecretStr:
+    value = secret.get_secret_value()
+    if re.fullmatch(r"[!-~]+", value) is None or value[0] in "\"'":
+        raise ValueError("holds spaces, quotes or characters that are not ASCII")
+    return secret
+
+
+def _web_address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", value):
+        raise ValueError("write a whole address, beginning with https:// (or http://)")
+    return value
+
+
+def _key_hashes(value: object) -> object:
+    """Read `name:sha256,name:sha256` into a dictionary."""
+    if not isinstance(value, str):
+        return value
+    pairs = [pair.strip().partition(":") for pair in value.split(",") if pair.strip()]
+    if any(not name or not re.fullmatch(r"[0-9a-f]{64}", digest) for name, _, digest in pairs):
+        raise ValueError("write name:sha256-of-the-key, several separated by commas")
+    return {name: digest for name, _, digest in pairs}
+
+
+Duration = Annotated[
+    timedelta, BeforeValidator(_duration), Field(ge=timedelta(0), le=timedelta(days=7))
+]
+Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+ApiKeys = Annotated[dict[str, str], NoDecode, BeforeValidator(_key_hashes)]
+
+
+class Settings(BaseSettings):
+    """What both processes need: Redis, and publishing to QStash."""
+
+    model_config = SettingsConfigDict(
+        env_file=ENV_FILE,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    upstash_redis_rest_url: WebAddress | None = None
+    upstash_redis_rest_token: Secret | None = None
+    redis_url: SecretStr = Field(default=SecretStr(""), validate_default=True)
+    analysis_ttl_seconds: int = Field(default=3600, ge=60, le=2_592_000)
+    qstash_url: WebAddress = "https://qstash.upstash.io"
+    qstash_token: Secret
+    qstash_webhook_url: WebAddress
+    qstash_delay: Duration = timedelta(seconds=60)
+    qstash_parallelism: int | None = Field(default=None, ge=1, le=10_000)
+    openai_timeout_seconds: float = Field(default=25, ge=1, le=600, allow_inf_nan=False)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _derive_redis_url(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:
+        """Take REDIS_URL; else make it from the Upstash pair, whose host also speaks TCP.
+
+        Source: https://upstash.com/docs/redis/howto/connectclient
+        """
+        if url.get_secret_value():
+            if urlsplit(url.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
+                raise ValueError("begins with redis:// or rediss:// (a REST address does not)")
+            return url
+        rest_url, token = (
+            info.data.get(f"upstash_redis_rest_{part}", "wrong") for part in ("url", "token")
+        )
+        if rest_url is None or token is None:
+            raise ValueError(
+                "missing; set it, or UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN"
+            )
+        if "wrong" in (rest_url, token):
+            return url  # the pair has an error message of its own
+        host = urlsplit(rest_url).hostname
+        return SecretStr(f"rediss://default:{quote(token.get_secret_value())}@{host}:6379")
+
+    @cached_property
+    def times(self) -> TimeLadder:
+        """The time limits that follow from `OPENAI_TIMEOUT_SECONDS`."""
+        return TimeLadder(self.openai_timeout_seconds)
+
+    @property
+    def ttl(self) -> timedelta:
+        """How long a record is kept from the moment it is terminal."""
+        return timedelta(seconds=self.analysis_ttl_seconds)
+
+    @property
+    def failure_callback_url(self) -> str:
+        """Where QStash reports that it has given a message up."""
+        return self.qstash_webhook_url + "/failure"
+
+
+class ServiceSettings(Settings):
+    """What the webhook service needs besides: QStash's signing keys, OpenAI, its own port."""
+
+    port: int = Field(default=3001, ge=1, le=65535)
+    qstash_current_signing_key: Secret
+    qstash_next_signing_key: Secret
+    openai_api_key: Secret
+    openai_base_url: WebAddress | None = None
+    openai_model: str = Field(default="gpt-5.4-mini", min_length=1, pattern=r"^\S+$")
+    api_keys: ApiKeys = {}
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def load(kind: type[SettingsT]) -> SettingsT:
+    """Read and check the settings of one process.
+
+    Raises: SettingsError, naming every missing or malformed variable but no value.
+    """
+    try:
+        return kind.model_validate({})
+    except ValidationError as error:
+        problems = [
+            f"  {str(problem['loc'][0]).upper()}: {_problem(problem['type'], problem['msg'])}"
+            for problem in error.errors(include_input=False, include_url=False)
+        ]
+    raise SettingsError(
+        "These environment variables are missing or wrong (see .env.example):\n"
+        + "\n".join(problems)
+    )
+
+
+def given_names() -> set[str]:
+    """The names of the variables that have a value in the environment or in `.env`."""
+    values = {**dotenv_values(ENV_FILE), **os.environ}
+    return {name.upper() for name, value in values.items() if value}
+
+
+def _problem(kind: str, message: str) -> str:
+    return "missing" if kind == "missing" else message.removeprefix("Value error, ")
+
+
+if __name__ == "__main__":
+    try:
+        load(Settings if sys.argv[1:] == ["page"] else ServiceSettings)
+    except SettingsError as error:
+        sys.exit(str(error))

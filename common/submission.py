@@ -1,0 +1,173 @@
+"""What a person can do with an analysis: submit it, look it up, cancel, retry and delete it."""
+
+import hmac
+import logging
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from hashlib import sha256
+
+from common.failures import FailureCode
+from common.models import AnalysisInput, AnalysisRecord, Refused
+from common.queue import PublishRefused, PublishUnclear, Queue
+from common.settings import Settings
+from common.store import Store, StoreUnavailable, utc_now
+
+log = logging.getLogger(__name__)
+
+
+class OtherInput(Exception):
+    """This request id stands for an analysis of another input, or of another person."""
+
+
+class NotOwner(Exception):
+    """Only who submitted an analysis may do this."""
+
+
+def new_request_id() -> str:
+    """Make an id that nobody can guess: who knows it may read the analysis."""
+    return secrets.token_hex(16)
+
+
+def new_owner_token() -> str:
+    """Make the token that lets the submitter, and nobody else, cancel, retry and delete."""
+    return secrets.token_urlsafe(24)
+
+
+class Submissions:
+    """Every method raises StoreUnavailable when Redis is away, within about 10 s."""
+
+    def __init__(
+        self,
+        store: Store,
+        queue: Queue,
+        settings: Settings,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._delay = settings.qstash_delay
+        self._deadline = settings.times.deadline
+        self.kept_minutes = round(settings.analysis_ttl_seconds / 60)
+        self._clock = clock
+
+    def submit(
+        self, input: AnalysisInput, *, request_id: str, owner_token: str | None = None
+    ) -> AnalysisRecord:
+        """Store a pending record, then publish its message.
+
+        Safe to call again with the same arguments: one id makes one analysis. When QStash
+        refuses the message, the record returned is failed (`not_queued`), and a further call
+        publishes again. Raises: OtherInput, StoreUnavailable.
+        """
+        now = self._store.now()
+        record = AnalysisRecord.new(
+            request_id,
+            input,
+            owner_hash=_hash(owner_token),
+            now=now,
+            delay=self._delay,
+            deadline=self._deadline,
+        )
+        if self._store.create(record):
+            log.info("submitted request_id=%s", request_id)
+            return self._publish(record, now)
+        stored = self._store.read(request_id)
+        if stored.owner_hash != record.owner_hash or stored.input not in (None, input):
+            raise OtherInput
+        if stored.failure is FailureCode.NOT_QUEUED:
+            return self._reopen(request_id)
+        if not stored.status.is_terminal and stored.message_id is None:
+            return self._publish(stored, now)
+        return stored
+
+    def look_up(self, request_id: str) -> AnalysisRecord:
+        """Read an analysis, and publish its message if that seems never to have happened.
+
+        One Redis command as a rule. Raises: NotFound, StoreUnavailable.
+        """
+        record = self._store.read(request_id)
+        if not record.is_unpublished(self._clock()):
+            return record
+        try:
+            record = self._store.update(request_id, lambda r, now: r.try_publish(now=now))
+        except Refused:
+            return record
+        log.warning("publishing again request_id=%s", request_id)
+        return self._publish(record, record.published_at)
+
+    def cancel(self, request_id: str, owner_token: str) -> AnalysisRecord:
+        """Cancel before or during the attempt. Raises: NotFound, NotOwner, Refused."""
+
+        def cancel(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
+            _check_owner(record, owner_token)
+            return record.cancel(now=now)
+
+        record = self._store.update(request_id, cancel)
+        log.info("cancelled request_id=%s attempt=%d", request_id, record.attempt)
+        self._take_back_message(record)
+        return record
+
+    def retry(self, request_id: str, owner_token: str) -> AnalysisRecord:
+        """Run a failed analysis again, as a new round. Raises: NotFound, NotOwner, Refused."""
+        return self._reopen(request_id, owner_token)
+
+    def delete(self, request_id: str, owner_token: str) -> None:
+        """Remove record, result and waiting message. Raises: NotFound, NotOwner."""
+        record = self._store.read(request_id)
+        _check_owner(record, owner_token)
+        self._store.delete(request_id)
+        log.info("deleted request_id=%s", request_id)
+        self._take_back_message(record)
+
+    def _reopen(self, request_id: str, owner_token: str | None = None) -> AnalysisRecord:
+        def reopen(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
+            if owner_token is not None:
+                _check_owner(record, owner_token)
+            return record.reopen(now=now, delay=self._delay, deadline=self._deadline)
+
+        record = self._store.update(request_id, reopen)
+        log.info("reopened request_id=%s round=%d", request_id, record.round)
+        return self._publish(record, record.published_at)
+
+    def _publish(self, record: AnalysisRecord, now: datetime) -> AnalysisRecord:
+        """Publish this round's message and write into the record how that went."""
+        request_id, round = record.request_id, record.round
+        try:
+            message_id = self._queue.publish(record, now=now)
+        except PublishRefused as error:
+            log.error("not queued request_id=%s round=%d: %s", request_id, round, error)
+            return self._note(record, now, lambda r, now: r.not_queued(round=round, now=now))
+        except PublishUnclear as error:
+            log.warning("perhaps not queued request_id=%s round=%d: %s", request_id, round, error)
+            return record
+        try:
+            return self._note(record, now, lambda r, _: r.published(message_id, round=round))
+        except StoreUnavailable as error:
+            # The message is on its way; without its id the record is only published once more.
+            log.warning("message id not stored request_id=%s: %s", request_id, error)
+            return record
+
+    def _note(
+        self,
+        record: AnalysisRecord,
+        now: datetime,
+        transition: Callable[[AnalysisRecord, datetime], AnalysisRecord],
+    ) -> AnalysisRecord:
+        try:
+            return self._store.update(record.request_id, transition, known=(record, now))
+        except Refused:  # somebody went on with it meanwhile
+            return self._store.read(record.request_id)
+
+    def _take_back_message(self, record: AnalysisRecord) -> None:
+        if record.message_id and not record.claim_token:
+            self._queue.cancel(record.message_id)
+
+
+def _hash(owner_token: str | None) -> str | None:
+    return sha256(owner_token.encode()).hexdigest() if owner_token else None
+
+
+def _check_owner(record: AnalysisRecord, owner_token: str) -> None:
+    if not hmac.compare_digest(_hash(owner_token) or "", record.owner_hash or ""):
+        raise NotOwner

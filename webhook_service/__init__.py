@@ -1,0 +1,47 @@
+"""The process QStash calls: a Flask application, served by gunicorn.
+
+gunicorn -c webhook_service/gunicorn.conf.py 'webhook_service:create_app()'
+"""
+
+from flask import Flask
+
+from common.logs import start_logging
+from common.queue import Queue
+from common.settings import ServiceSettings, load
+from common.store import Store, connect
+from common.submission import Submissions
+from webhook_service.analyst import Analyst
+from webhook_service.api import handle_errors, make_api
+from webhook_service.routes import make_routes
+from webhook_service.worker import Asks, Worker
+
+MOST_BODY_BYTES = 65_536
+
+
+def create_app(
+    settings: ServiceSettings | None = None,
+    *,
+    store: Store | None = None,
+    queue: Queue | None = None,
+    analyst: Asks | None = None,
+    open_api: bool = False,
+) -> Flask:
+    """Wire the service together; whatever is not given is made from the settings.
+
+    `open_api` lets everybody who reaches `/analyze` use it: for a loopback address alone.
+    Raises: SettingsError.
+    """
+    start_logging()
+    settings = settings or load(ServiceSettings)
+    store = store or Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
+    queue = queue or Queue(settings)
+
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's default provider
+    worker = Worker(store, analyst or Analyst(settings), settings.times)
+    submissions = Submissions(store, queue, settings)
+    app.register_blueprint(make_routes(settings, store, worker))
+    app.register_blueprint(make_api(settings, store, submissions, is_open=open_api))
+    handle_errors(app)
+    return app

@@ -1,0 +1,25 @@
+"""How gunicorn serves the webhook service. Put a buffering proxy in front of it: some dozens of
+half-open connections block any gunicorn (https://docs.gunicorn.org/en/stable/deploy.html).
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from common.settings import ServiceSettings, SettingsError, load
+
+try:
+    _settings = load(ServiceSettings)
+except SettingsError as error:
+    # Here, before any worker: a worker that ends so would be started again for ever.
+    sys.exit(str(error))
+
+bind = f"0.0.0.0:{_settings.port}"
+worker_class = "gthread"  # a delivery waits for the model and needs no CPU meanwhile
+workers = 2
+threads = 32
+graceful_timeout = round(_settings.times.graceful_stop.total_seconds())
+timeout = 2 * graceful_timeout  # for a worker that hangs as a whole; bounds no single call
+control_socket_disable = True
+accesslog = None  # our own lines carry the request id

@@ -1,0 +1,111 @@
+"""What QStash calls, and the one table of what it is told; health checks.
+
+outcome of a delivery                                          status
+settled now; or nothing to do: already terminal, deleted,      200
+  unknown id, older round, too late
+another attempt is running, not due yet, Redis is away,        503 with Retry-After
+  or a transient error released the record
+the operator must act (key, model, quota, our request),        489 with Upstash-NonRetryable-Error:
+  or a signed body that is not ours                              the message rests in the DLQ
+bad signature                                                  401, empty body; never 489
+body too large                                                 413
+"""
+
+import logging
+from collections.abc import Callable
+
+from flask import Blueprint, Response, jsonify, request
+from pydantic import Base64Bytes
+
+from common.models import Model
+from common.settings import ServiceSettings
+from common.store import Store
+from webhook_service.api import whole_seconds
+from webhook_service.signature import SignatureRefused, verify
+from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
+
+# 489 is QStash's own: https://upstash.com/docs/qstash/features/retry
+NON_RETRYABLE = 489
+STATUS_CODES = {
+    OutcomeKind.SETTLED: 200,
+    OutcomeKind.IGNORED: 200,
+    OutcomeKind.RETRY: 503,
+    OutcomeKind.OPERATOR_MUST_ACT: NON_RETRYABLE,
+}
+
+log = logging.getLogger(__name__)
+
+
+def make_routes(settings: ServiceSettings, store: Store, worker: Worker) -> Blueprint:
+    """Make the webhook's routes for these collaborators."""
+    routes = Blueprint("routes", __name__)
+    keys = (
+        settings.qstash_current_signing_key.get_secret_value(),
+        settings.qstash_next_signing_key.get_secret_value(),
+    )
+
+    @routes.post("/webhook")
+    def webhook() -> Response:
+        return receive(settings.qstash_webhook_url, _read_message, worker.process)
+
+    @routes.post("/webhook/failure")
+    def failure() -> Response:
+        return receive(settings.failure_callback_url, _read_failure_callback, worker.give_up)
+
+    def receive(
+        url: str, read: Callable[[bytes], Delivery], act: Callable[[Delivery], Outcome]
+    ) -> Response:
+        """Guard a delivery: size, then signature over the raw body, then its content."""
+        body = request.get_data()
+        try:
+            verify(request.headers.get("Upstash-Signature"), body, url=url, keys=keys)
+        except SignatureRefused as refused:
+            log.warning("delivery refused: %s", refused)
+            return Response(status=401)
+        try:
+            delivery = read(body)
+        except ValueError as error:
+            message_id = request.headers.get("Upstash-Message-Id")
+            log.error("signed but not ours message_id=%r: %s", message_id, type(error).__name__)
+            return _tell_qstash(Outcome(OutcomeKind.OPERATOR_MUST_ACT), "not a message of ours")
+        outcome = act(delivery)
+        return _tell_qstash(outcome, outcome.kind)
+
+    @routes.get("/health")
+    def health() -> Response:
+        return jsonify({"status": "ok"})
+
+    @routes.get("/ready")
+    def ready() -> Response:
+        store.ping()
+        return jsonify({"status": "ready"})
+
+    return routes
+
+
+def _read_message(body: bytes) -> Delivery:
+    """Raises: ValueError when the body is not a message of ours."""
+    return Delivery.model_validate_json(body)
+
+
+class FailureCallback(Model):
+    """What QStash reports when it gives a message up; `sourceBody` is our own message.
+
+    Source: https://upstash.com/docs/qstash/features/callbacks
+    """
+
+    source_body: Base64Bytes
+
+
+def _read_failure_callback(body: bytes) -> Delivery:
+    """Raises: ValueError when it is not about a message of ours."""
+    return _read_message(FailureCallback.model_validate_json(body).source_body)
+
+
+def _tell_qstash(outcome: Outcome, text: str) -> Response:
+    response = Response(text, status=STATUS_CODES[outcome.kind], mimetype="text/plain")
+    if outcome.kind is OutcomeKind.RETRY:
+        response.headers["Retry-After"] = whole_seconds(outcome.retry_after)
+    if outcome.kind is OutcomeKind.OPERATOR_MUST_ACT:
+        response.headers["Upstash-NonRetryable-Error"] = "true"
+    return response

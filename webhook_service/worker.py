@@ -1,0 +1,183 @@
+"""One delivery of a message: claim the record, ask the model, settle. Knows no Flask."""
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Protocol
+
+from pydantic import Field
+
+from common.failures import FAILURES, FailureCode, Kind
+from common.models import AnalysisInput, AnalysisRecord, Model, Refused, RequestId, Status
+from common.settings import TimeLadder
+from common.store import Busy, NotFound, Store, StoreUnavailable, Transition
+from webhook_service.analyst import AnalysisFailed, Answer
+
+STORE_RETRY = timedelta(seconds=10)
+SETTLE_PAUSE_SECONDS = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class Delivery(Model):
+    """The body of a message: `{"requestId": "…32 hex…", "round": 1}`."""
+
+    request_id: RequestId
+    round: Annotated[int, Field(ge=1, strict=True)]
+
+
+class OutcomeKind(StrEnum):
+    """What a delivery came to; `routes.py` holds the status code of each."""
+
+    SETTLED = "settled"
+    IGNORED = "ignored"  # nothing to do, and no delivery will ever have more to do
+    RETRY = "retry"
+    OPERATOR_MUST_ACT = "operator must act"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What to tell QStash; `retry_after` counts for RETRY alone."""
+
+    kind: OutcomeKind
+    retry_after: timedelta = timedelta(0)
+
+
+class Asks(Protocol):
+    """What the worker needs of an analyst."""
+
+    def analyse(self, input: AnalysisInput) -> Answer:
+        """Raises: AnalysisFailed."""
+
+
+class Worker:
+    """Handles deliveries; safe to share between threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        analyst: Asks,
+        times: TimeLadder,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._store = store
+        self._analyst = analyst
+        self._times = times
+        self._monotonic = monotonic
+        self._sleep = sleep
+
+    def process(self, delivery: Delivery) -> Outcome:
+        """Run at most one attempt of an analysis. Never raises for what a neighbour does."""
+        return self._act(self._attempt, delivery)
+
+    def give_up(self, delivery: Delivery) -> Outcome:
+        """Fail an analysis whose message QStash has given up; a running attempt is left alone."""
+        return self._act(self._give_up, delivery)
+
+    def _act(self, act: Callable[[Delivery], Outcome], delivery: Delivery) -> Outcome:
+        where = f"request_id={delivery.request_id} round={delivery.round}"
+        try:
+            return act(delivery)
+        except NotFound:
+            log.info("ignored %s: no such record", where)
+        except Refused as refusal:
+            log.info("ignored %s: %s", where, refusal)
+            if refusal.retry_after is not None:
+                return Outcome(OutcomeKind.RETRY, refusal.retry_after)
+        except Busy as busy:
+            log.info("ignored %s: %s", where, busy)
+            return Outcome(OutcomeKind.RETRY, busy.retry_after + timedelta(seconds=1))
+        except StoreUnavailable as error:
+            log.error("store unavailable %s: %s", where, error)
+            return Outcome(OutcomeKind.RETRY, STORE_RETRY)
+        return Outcome(OutcomeKind.IGNORED)
+
+    def _give_up(self, delivery: Delivery) -> Outcome:
+        record = self._store.update(
+            delivery.request_id,
+            lambda record, now: record.give_up(round=delivery.round, now=now),
+            lease=secrets.token_hex(16),
+        )
+        log.error("delivery given up by QStash %s", _where(record))
+        return Outcome(OutcomeKind.SETTLED)
+
+    def _attempt(self, delivery: Delivery) -> Outcome:
+        token = secrets.token_hex(16)
+        record = self._store.update(
+            delivery.request_id,
+            lambda record, now: record.claim(
+                token, round=delivery.round, now=now, call=self._times.call
+            ),
+            lease=token,
+        )
+        if record.status is not Status.PROCESSING:
+            log.error("settled %s status=%s code=%s", _where(record), record.status, record.failure)
+            return Outcome(OutcomeKind.SETTLED)
+        started = self._monotonic()
+        log.info("claimed %s", _where(record))
+        settle = self._ask(record, token)
+        return self._settle(record, token, settle, started)
+
+    def _ask(self, record: AnalysisRecord, token: str) -> Transition:
+        """Ask the model; what came of it is returned as the transition that settles it."""
+        assert record.input is not None, "only terminal records have no input"
+        try:
+            answer = self._analyst.analyse(record.input)
+        except AnalysisFailed as failed:
+            log.warning("attempt failed %s: %s", _where(record), failed)
+            code, retry_after = failed.code, failed.retry_after
+        except Exception as error:
+            # A fault of ours must not leave the record claimed; its text may quote the input.
+            log.error("attempt failed %s: internal %s", _where(record), type(error).__name__)
+            code, retry_after = FailureCode.INTERNAL_ERROR, timedelta(0)
+        else:
+            return lambda r, now: r.complete(token, answer.analysis, model=answer.model, now=now)
+        return lambda r, now: r.fail(
+            token, code, now=now, retry_after=retry_after, longest_wait=self._times.longest_wait
+        )
+
+    def _settle(
+        self, record: AnalysisRecord, token: str, settle: Transition, started: float
+    ) -> Outcome:
+        """Store what came of the attempt; the answer is paid for, so try until the lease ends."""
+        assert record.claimed_at is not None, "a claimed record says when"
+        seconds = self._monotonic() - started
+        now = record.claimed_at + timedelta(seconds=seconds)  # Redis's clock, without asking it
+        lease_ends = started + self._times.lease.total_seconds()
+        while True:
+            try:
+                settled = self._store.update(
+                    record.request_id, settle, lease=token, known=(record, now)
+                )
+            except StoreUnavailable:
+                if self._monotonic() + SETTLE_PAUSE_SECONDS >= lease_ends:
+                    raise
+                self._sleep(SETTLE_PAUSE_SECONDS)
+            else:
+                break
+        log.info(
+            "settled %s status=%s code=%s seconds=%.1f",
+            _where(settled),
+            settled.status,
+            settled.failure or settled.last_failure,
+            seconds,
+        )
+        return _outcome(settled, now)
+
+
+def _outcome(record: AnalysisRecord, now: datetime) -> Outcome:
+    """Say what a settled attempt means for QStash."""
+    if record.status is Status.PENDING:
+        return Outcome(OutcomeKind.RETRY, record.next_attempt_at - now)
+    if record.failure and FAILURES[record.failure].kind is Kind.OPERATOR:
+        return Outcome(OutcomeKind.OPERATOR_MUST_ACT)
+    return Outcome(OutcomeKind.SETTLED)
+
+
+def _where(record: AnalysisRecord) -> str:
+    return f"request_id={record.request_id} round={record.round} attempt={record.attempt}"
