@@ -7,7 +7,7 @@ is drawn with `_html` alone: Streamlit's Markdown would let it load images from 
 import html
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
@@ -69,8 +69,9 @@ def _open(request_id: str | None) -> None:
 def _draw_form() -> None:
     st.title("Ask now, read in a minute")
     st.markdown(
-        "Tell us a little about yourself. Your text waits about a minute in the queue, then an AI "
-        "model reads it and writes an analysis. You get a link, so you can close this page."
+        f"Tell us a little about yourself. Your text waits {_duration(submissions.delay)} in the "
+        "queue, then an AI model reads it and writes an analysis. You get a link, so you can "
+        "close this page."
     )
     summary = st.empty()
     with st.form("analysis", enter_to_submit=False):
@@ -82,8 +83,8 @@ def _draw_form() -> None:
         is_sent = st.form_submit_button("Send request", type="primary", width="stretch")
     st.caption(
         "The text is sent to OpenAI, which is asked not to store it, and is removed here as soon "
-        "as the analysis is ready. Anyone who has the link can read the analysis; after "
-        f"{submissions.kept_minutes} minutes it is gone."
+        "as the analysis is ready. Anyone who has the link can read the analysis; it is gone "
+        f"{_duration(submissions.ttl)} after it is ready."
     )
     if not is_sent:
         return
@@ -92,7 +93,7 @@ def _draw_form() -> None:
     except ValidationError as error:
         problems = input_problems(error)
         for field, problem in problems.items():
-            problem_slots[field].error(problem)
+            problem_slots[field].caption(f":red[{problem}]")
         summary.error(f"Nothing was sent yet. Please look at {_count(len(problems), 'field')}.")
         return
     with summary, st.spinner("Sending…"):
@@ -206,7 +207,7 @@ def _draw_result(record: AnalysisRecord) -> None:
             ("Themes", record.result.themes),
             ("Suggestions", record.result.suggestions),
         ):
-            st.subheader(title, anchor=False)
+            st.markdown(f"**{title}**")
             st.html("<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>")
     if record.model == STAND_IN_MODEL:
         st.warning("No AI model was asked: the local stand-in counted words in your text.")
@@ -249,6 +250,11 @@ def _act(act: Callable[[], object], request_id: str) -> None:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _duration(duration: timedelta) -> str:
+    seconds = round(duration.total_seconds())
+    return _count(seconds, "second") if seconds < 120 else _count(round(seconds / 60), "minute")
 
 
 def _in_seconds(time: datetime, now: datetime) -> str:

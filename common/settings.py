@@ -75,7 +75,9 @@ class TimeLadder:
 
 
 def _duration(value: object) -> object:
-    match = re.fullmatch(r"(\d{1,9})([smhd]?)", value.strip()) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d{1,9})([smhd]?)", value.strip())
     if match is None:
         raise ValueError("write a number with s, m, h or d behind it, such as 60s")
     return timedelta(**{DURATION_UNITS[match[2] or "s"]: int(match[1])})
@@ -156,7 +158,7 @@ class Settings(BaseSettings):
         if "wrong" in (rest_url, token):
             return url  # the pair has an error message of its own
         host = urlsplit(rest_url).hostname
-        return SecretStr(f"rediss://default:{quote(token.get_secret_value())}@{host}:6379")
+        return SecretStr(f"rediss://default:{quote(token.get_secret_value(), safe='')}@{host}:6379")
 
     @cached_property
     def times(self) -> TimeLadder:

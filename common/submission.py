@@ -46,9 +46,9 @@ class Submissions:
     ) -> None:
         self._store = store
         self._queue = queue
-        self._delay = settings.qstash_delay
+        self.delay = settings.qstash_delay
+        self.ttl = settings.ttl
         self._deadline = settings.times.deadline
-        self.kept_minutes = round(settings.analysis_ttl_seconds / 60)
         self._clock = clock
 
     def submit(
@@ -66,7 +66,7 @@ class Submissions:
             input,
             owner_hash=_hash(owner_token),
             now=now,
-            delay=self._delay,
+            delay=self.delay,
             deadline=self._deadline,
         )
         if self._store.create(record):
@@ -124,7 +124,7 @@ class Submissions:
         def reopen(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
             if owner_token is not None:
                 _check_owner(record, owner_token)
-            return record.reopen(now=now, delay=self._delay, deadline=self._deadline)
+            return record.reopen(now=now, delay=self.delay, deadline=self._deadline)
 
         record = self._store.update(request_id, reopen)
         log.info("reopened request_id=%s round=%d", request_id, record.round)
@@ -169,5 +169,6 @@ def _hash(owner_token: str | None) -> str | None:
 
 
 def _check_owner(record: AnalysisRecord, owner_token: str) -> None:
-    if not hmac.compare_digest(_hash(owner_token) or "", record.owner_hash or ""):
+    owner_hash = record.owner_hash
+    if owner_hash is None or not hmac.compare_digest(_hash(owner_token) or "", owner_hash):
         raise NotOwner

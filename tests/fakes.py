@@ -1,0 +1,64 @@
+"""Hand-written stand-ins for the neighbours of what is tested."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from common.models import Analysis, AnalysisInput, AnalysisRecord
+from common.queue import Queue
+from webhook_service.analyst import Answer
+
+ADA = AnalysisInput(name="Ada", age=36, description="I sketch machines and like long walks.")
+BOB = AnalysisInput(name="Bob", age=41, description="I bake bread and read about glaciers.")
+ANALYSIS = Analysis(
+    summary="You like machines.", tone="curious", themes=["machines"], suggestions=["Build one."]
+)
+ID = "0123456789abcdef0123456789abcdef"
+OTHER_ID = "f" * 32
+NOW = datetime.fromisoformat("2026-11-23T12:00:00+00:00")
+CALL = timedelta(seconds=25)
+DELAY = timedelta(seconds=60)
+DEADLINE = timedelta(minutes=10)
+
+
+def pending(now: datetime = NOW, delay: timedelta = DELAY, request_id: str = ID) -> AnalysisRecord:
+    """A record as `submit` makes it."""
+    return AnalysisRecord.new(
+        request_id, ADA, owner_hash=None, now=now, delay=delay, deadline=DEADLINE
+    )
+
+
+class FakeQueue(Queue):
+    """Remembers what was published; raises `trouble` instead while there is some."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, int]] = []
+        self.cancelled: list[str] = []
+        self.trouble: Exception | None = None
+        self.before_answer: Callable[[], object] = lambda: None
+
+    def publish(self, record: AnalysisRecord, *, now: datetime) -> str:
+        if self.trouble:
+            raise self.trouble
+        self.published.append((record.request_id, record.round))
+        self.before_answer()
+        return f"msg-{record.request_id}-{record.round}"
+
+    def cancel(self, message_id: str) -> None:
+        self.cancelled.append(message_id)
+
+
+class FakeAnalyst:
+    """Gives the planned answers in turn, the last one for ever; counts the calls."""
+
+    def __init__(self, *answers: Answer | Exception) -> None:
+        self.answers = list(answers) or [Answer(ANALYSIS, model="fake")]
+        self.calls: list[AnalysisInput] = []
+        self.during_call: Callable[[], object] = lambda: None
+
+    def analyse(self, input: AnalysisInput) -> Answer:
+        self.calls.append(input)
+        self.during_call()
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer

@@ -1,0 +1,367 @@
+"""The form, and the state machine without Redis."""
+
+from datetime import timedelta
+
+import pytest
+from pydantic import ValidationError
+
+from common.failures import FAILURES, FailureCode, Kind
+from common.models import (
+    MAX_ATTEMPTS,
+    MAX_ROUNDS,
+    Analysis,
+    AnalysisInput,
+    AnalysisRecord,
+    Refusal,
+    Refused,
+    Status,
+    input_problems,
+)
+from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, NOW, pending
+
+DUE = NOW + DELAY
+SECOND = timedelta(seconds=1)
+GOOD = {"name": "Ada", "age": 36, "description": "I sketch machines."}
+
+
+def claimed(token: str = "a") -> AnalysisRecord:
+    return pending().claim(token, round=1, now=DUE, call=CALL)
+
+
+def completed() -> AnalysisRecord:
+    return claimed().complete("a", ANALYSIS, model="m", now=DUE)
+
+
+def failed() -> AnalysisRecord:
+    return pending().not_queued(round=1, now=NOW)
+
+
+def fail(record: AnalysisRecord, code: FailureCode, retry_after: float = 0) -> AnalysisRecord:
+    return record.fail(
+        record.claim_token or "",
+        code,
+        now=DUE,
+        retry_after=timedelta(seconds=retry_after),
+        longest_wait=timedelta(seconds=135),
+    )
+
+
+def fail_all_attempts(code: FailureCode) -> AnalysisRecord:
+    record = pending()
+    for token in "abc":
+        record = record.claim(token, round=1, now=record.next_attempt_at, call=CALL)
+        record = fail(record, code)
+    return record
+
+
+def refusal_of(act: object) -> Refusal:
+    with pytest.raises(Refused) as caught:
+        act()  # type: ignore[operator]
+    return caught.value.reason
+
+
+# ── The form ──
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        pytest.param({"name": ""}, "name", id="empty name"),
+        pytest.param({"name": " \n\t "}, "name", id="blank name"),
+        pytest.param({"name": "a" * 81}, "name", id="name too long"),
+        pytest.param({"name": 7}, "name", id="name a number"),
+        pytest.param({"name": None}, "name", id="name null"),
+        pytest.param({"name": "A\x00da"}, "name", id="NUL in the name"),
+        pytest.param({"name": "A\ud800da"}, "name", id="lone surrogate in the name"),
+        pytest.param({"age": None}, "age", id="no age"),
+        pytest.param({"age": 0}, "age", id="age too small"),
+        pytest.param({"age": 121}, "age", id="age too large"),
+        pytest.param({"age": -5}, "age", id="negative age"),
+        pytest.param({"age": 36.5}, "age", id="age not whole"),
+        pytest.param({"age": "36"}, "age", id="age as text"),
+        pytest.param({"age": True}, "age", id="age a boolean"),
+        pytest.param({"age": float("nan")}, "age", id="age not a number"),
+        pytest.param({"age": 10**5000}, "age", id="age without end"),
+        pytest.param({"age": [36]}, "age", id="age a list"),
+        pytest.param({"description": "too short"}, "description", id="description too short"),
+        pytest.param({"description": " " * 50}, "description", id="blank description"),
+        pytest.param({"description": "a" * 2001}, "description", id="description too long"),
+        pytest.param({"description": "I sketch\x1b[31m it"}, "description", id="escape character"),
+        pytest.param({"description": {"a": 1}}, "description", id="description an object"),
+        pytest.param({"role": "admin"}, "role", id="unknown field"),
+    ],
+)
+def test_a_wrong_field_gets_a_sentence_of_its_own(changes: dict[str, object], field: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        AnalysisInput.model_validate(GOOD | changes)
+
+    problems = input_problems(caught.value)
+
+    assert list(problems) == [field]
+    assert problems[field].endswith(".")
+
+
+@pytest.mark.parametrize("data", [None, [], "text", 7])
+def test_what_is_no_object_is_one_problem(data: object) -> None:
+    with pytest.raises(ValidationError) as caught:
+        AnalysisInput.model_validate(data)
+
+    assert list(input_problems(caught.value)) == ["input"]
+
+
+def test_every_missing_field_is_named() -> None:
+    with pytest.raises(ValidationError) as caught:
+        AnalysisInput.model_validate({})
+
+    assert list(input_problems(caught.value)) == ["name", "age", "description"]
+
+
+def test_no_message_repeats_what_was_written() -> None:
+    with pytest.raises(ValidationError) as caught:
+        AnalysisInput.model_validate(GOOD | {"name": "S3CRET" * 20})
+
+    assert "S3CRET" not in str(caught.value)
+
+
+def test_text_is_trimmed_and_keeps_its_lines() -> None:
+    input = AnalysisInput.model_validate(GOOD | {"description": "  first line\nsecond 🌱  "})
+
+    assert input.description == "first line\nsecond 🌱"
+
+
+def test_a_whole_number_from_the_form_counts_as_one() -> None:
+    assert AnalysisInput.model_validate(GOOD | {"age": 36.0}).age == 36
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"summary": " "},
+        {"summary": "a" * 4001},
+        {"themes": ["a"] * 11},
+        {"themes": [""]},
+        {"extra": 1},
+        {"tone": None},
+    ],
+)
+def test_an_answer_out_of_shape_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Analysis.model_validate(ANALYSIS.model_dump() | changes)
+
+
+# ── Claim ──
+
+
+def test_a_due_record_is_claimed() -> None:
+    record = pending().claim("a", round=1, now=DUE, call=CALL)
+
+    assert (record.status, record.attempt, record.claim_token) == (Status.PROCESSING, 1, "a")
+
+
+def test_a_claim_two_seconds_early_is_granted_and_earlier_is_told_how_long() -> None:
+    assert pending().claim("a", round=1, now=DUE - 2 * SECOND, call=CALL).attempt == 1
+
+    with pytest.raises(Refused) as caught:
+        pending().claim("a", round=1, now=DUE - 3 * SECOND, call=CALL)
+
+    assert caught.value.reason is Refusal.NOT_DUE
+    assert caught.value.retry_after == 3 * SECOND
+
+
+def test_a_replayed_claim_changes_nothing() -> None:
+    record = claimed("a")
+
+    assert record.claim("a", round=1, now=DUE + SECOND, call=CALL) is record
+
+
+def test_a_claim_after_a_dead_attempt_counts_as_another() -> None:
+    record = claimed("a").claim("b", round=1, now=DUE + 41 * SECOND, call=CALL)
+
+    assert (record.attempt, record.claim_token) == (2, "b")
+
+
+@pytest.mark.parametrize(
+    ("record", "round", "now", "reason"),
+    [
+        pytest.param(completed(), 1, DUE, Refusal.TERMINAL, id="completed"),
+        pytest.param(failed(), 1, DUE, Refusal.TERMINAL, id="failed"),
+        pytest.param(pending().cancel(now=NOW), 1, DUE, Refusal.TERMINAL, id="cancelled"),
+        pytest.param(pending(), 2, DUE, Refusal.OTHER_ROUND, id="a round to come"),
+        pytest.param(
+            failed().reopen(now=NOW, delay=DELAY, deadline=DEADLINE),
+            1,
+            DUE,
+            Refusal.OTHER_ROUND,
+            id="an older round",
+        ),
+        pytest.param(
+            pending(), 1, DUE + DEADLINE - CALL + SECOND, Refusal.TOO_LATE, id="no time left"
+        ),
+    ],
+)
+def test_a_claim_is_refused(record: AnalysisRecord, round: int, now, reason: Refusal) -> None:  # type: ignore[no-untyped-def]
+    assert refusal_of(lambda: record.claim("x", round=round, now=now, call=CALL)) is reason
+
+
+def test_a_claim_beyond_the_last_attempt_fails_the_record() -> None:
+    record = claimed("a")
+    for token in "bc":
+        record = record.claim(token, round=1, now=DUE, call=CALL)
+
+    record = record.claim("d", round=1, now=DUE, call=CALL)
+
+    assert record.attempt == MAX_ATTEMPTS
+    assert record.failure is FailureCode.ATTEMPTS_EXHAUSTED
+
+
+# ── Settle ──
+
+
+def test_a_completed_record_holds_the_result_and_no_input() -> None:
+    record = completed()
+
+    assert (record.status, record.result, record.input) == (Status.COMPLETED, ANALYSIS, None)
+
+
+def test_only_the_token_of_the_claim_settles() -> None:
+    record = claimed("a").claim("b", round=1, now=DUE, call=CALL)
+
+    assert refusal_of(lambda: record.complete("a", ANALYSIS, model="m", now=DUE)) is (
+        Refusal.NOT_THE_CLAIM
+    )
+
+
+@pytest.mark.parametrize("code", FailureCode)
+def test_a_settled_attempt_settled_again_changes_nothing(code: FailureCode) -> None:
+    record = fail(claimed("a"), code)
+
+    assert record.fail("a", code, now=DUE, retry_after=SECOND, longest_wait=SECOND) is record
+
+
+def test_a_late_result_does_not_overwrite_a_cancellation() -> None:
+    record = claimed("a").cancel(now=DUE)
+
+    assert refusal_of(lambda: record.complete("a", ANALYSIS, model="m", now=DUE)) is (
+        Refusal.NOT_THE_CLAIM
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        code
+        for code in FailureCode
+        if FAILURES[code].kind is Kind.TRANSIENT and code is not FailureCode.ANSWER_TRUNCATED
+    ],
+)
+def test_a_transient_failure_waits_longer_each_time_and_then_fails(code: FailureCode) -> None:
+    first = fail(claimed(), code)
+    second = fail(first.claim("b", round=1, now=first.next_attempt_at, call=CALL), code)
+    third = fail(second.claim("c", round=1, now=second.next_attempt_at, call=CALL), code)
+
+    assert (first.status, first.next_attempt_at - DUE) == (Status.PENDING, 10 * SECOND)
+    assert (second.status, second.next_attempt_at - DUE) == (Status.PENDING, 20 * SECOND)
+    assert (third.failure, third.last_failure) == (FailureCode.ATTEMPTS_EXHAUSTED, code)
+
+
+@pytest.mark.parametrize(("wish", "granted"), [(0, 10), (5, 10), (60, 60), (100_000, 135)], ids=str)
+def test_the_providers_longer_wish_is_obeyed_up_to_a_limit(wish: int, granted: int) -> None:
+    record = fail(claimed(), FailureCode.RATE_LIMITED, retry_after=wish)
+
+    assert record.next_attempt_at - DUE == granted * SECOND
+
+
+@pytest.mark.parametrize(
+    "code", [code for code in FailureCode if FAILURES[code].kind is not Kind.TRANSIENT]
+)
+def test_a_permanent_failure_fails_at_once_and_keeps_the_input(code: FailureCode) -> None:
+    record = fail(claimed(), code)
+
+    assert (record.status, record.failure, record.input) == (Status.FAILED, code, ADA)
+
+
+def test_an_answer_truncated_twice_is_given_up() -> None:
+    first = fail(claimed(), FailureCode.ANSWER_TRUNCATED)
+    second = first.claim("b", round=1, now=first.next_attempt_at, call=CALL)
+
+    assert fail(second, FailureCode.ANSWER_TRUNCATED).failure is FailureCode.ANSWER_TOO_LONG
+
+
+# ── Deadline, publishing, people ──
+
+
+def test_an_unfinished_record_times_out_at_its_deadline_and_not_before() -> None:
+    deadline = DUE + DEADLINE
+
+    for record in (pending(), claimed()):
+        assert record.time_out(now=deadline - SECOND) is record
+        assert record.time_out(now=deadline).failure is FailureCode.TIMED_OUT
+
+
+def test_terminal_records_do_not_time_out() -> None:
+    assert completed().time_out(now=DUE + 2 * DEADLINE).status is Status.COMPLETED
+
+
+def test_a_record_without_a_message_is_published_again_after_15_seconds() -> None:
+    record = pending()
+
+    assert refusal_of(lambda: record.try_publish(now=NOW + 14 * SECOND)) is Refusal.NOT_DUE
+    again = record.try_publish(now=NOW + 15 * SECOND)
+    assert refusal_of(lambda: again.try_publish(now=NOW + 16 * SECOND)) is Refusal.NOT_DUE
+    assert not again.published("msg", round=1).is_unpublished(NOW + 60 * SECOND)
+
+
+def test_a_refused_publish_does_not_fail_a_record_that_another_publish_served() -> None:
+    record = pending().published("msg", round=1)
+
+    assert record.not_queued(round=1, now=NOW) is record
+
+
+@pytest.mark.parametrize("record", [pending(), claimed()], ids=["before", "during"])
+def test_cancelling_forgets_the_input(record: AnalysisRecord) -> None:
+    cancelled = record.cancel(now=NOW)
+
+    assert (cancelled.status, cancelled.input) == (Status.CANCELLED, None)
+
+
+def test_a_reopened_record_starts_a_new_round_with_all_attempts() -> None:
+    later = NOW + timedelta(hours=1)
+    record = fail_all_attempts(FailureCode.RATE_LIMITED)
+    assert record.failure is FailureCode.ATTEMPTS_EXHAUSTED
+
+    reopened = record.reopen(now=later, delay=DELAY, deadline=DEADLINE)
+
+    assert (reopened.status, reopened.round, reopened.attempt) == (Status.PENDING, 2, 0)
+    assert (reopened.failure, reopened.message_id, reopened.claim_token) == (None, None, None)
+    assert (reopened.created_at, reopened.due_at) == (NOW, later + DELAY)
+
+
+@pytest.mark.parametrize("record", [pending(), claimed(), completed()])
+def test_only_a_failed_record_is_reopened(record: AnalysisRecord) -> None:
+    assert refusal_of(lambda: record.reopen(now=NOW, delay=DELAY, deadline=DEADLINE)) is (
+        Refusal.NOT_FAILED
+    )
+
+
+def test_rounds_are_capped() -> None:
+    record = failed()
+    for round in range(2, MAX_ROUNDS + 1):
+        record = record.reopen(now=NOW, delay=DELAY, deadline=DEADLINE)
+        record = record.not_queued(round=round, now=NOW)
+
+    assert refusal_of(lambda: record.reopen(now=NOW, delay=DELAY, deadline=DEADLINE)) is (
+        Refusal.ROUNDS_USED_UP
+    )
+
+
+@pytest.mark.parametrize("record", [pending(), claimed(), completed(), failed()])
+def test_a_record_survives_json_and_unknown_fields(record: AnalysisRecord) -> None:
+    text = record.model_dump_json(by_alias=True).replace("{", '{"addedLater": 1, ', 1)
+
+    assert AnalysisRecord.model_validate_json(text) == record
+    assert '"requestId"' in text
+
+
+def test_every_failure_has_a_sentence_and_a_next_step() -> None:
+    assert set(FAILURES) == set(FailureCode)
+    assert all(row.sentence.endswith(".") and row.next_step for row in FAILURES.values())

@@ -1,0 +1,242 @@
+"""The environment: every variable checked at start, and all problems named at once."""
+
+import re
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from common.settings import (
+    QSTASH_DELIVERIES,
+    ServiceSettings,
+    Settings,
+    SettingsError,
+    TimeLadder,
+    given_names,
+    load,
+)
+from tests.conftest import make_settings
+
+ROOT = Path(__file__).parent.parent
+GOOD = {
+    "REDIS_URL": "redis://127.0.0.1:6379/0",
+    "QSTASH_TOKEN": "token",
+    "QSTASH_WEBHOOK_URL": "https://service.example/webhook",
+    "QSTASH_CURRENT_SIGNING_KEY": "sig_1",
+    "QSTASH_NEXT_SIGNING_KEY": "sig_2",
+    "OPENAI_API_KEY": "key",
+}
+
+
+def load_with(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str | None] | None = None
+) -> ServiceSettings:
+    for name, value in (GOOD | (changes or {})).items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    return load(ServiceSettings)
+
+
+def test_the_defaults_are_those_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_with(monkeypatch)
+
+    assert settings.qstash_delay == timedelta(seconds=60)
+    assert settings.ttl == timedelta(hours=1)
+    assert settings.port == 3001
+    assert settings.failure_callback_url == "https://service.example/webhook/failure"
+
+
+def test_every_missing_variable_is_named_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(ServiceSettings)
+
+    named = set(re.findall(r"^  ([A-Z_]+): missing", str(caught.value), re.MULTILINE))
+    assert named == set(GOOD)
+
+
+def test_the_page_needs_neither_openai_nor_signing_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REDIS_URL", "QSTASH_TOKEN", "QSTASH_WEBHOOK_URL"):
+        monkeypatch.setenv(name, GOOD[name])
+
+    assert load(Settings).qstash_delay == timedelta(seconds=60)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", "https://name.upstash.io"),
+        ("ANALYSIS_TTL_SECONDS", "soon"),
+        ("ANALYSIS_TTL_SECONDS", "0"),
+        ("QSTASH_TOKEN", '"quoted"'),
+        ("QSTASH_TOKEN", "with\nnewline"),
+        ("QSTASH_TOKEN", "schlüssel"),
+        ("QSTASH_CURRENT_SIGNING_KEY", ""),
+        ("QSTASH_NEXT_SIGNING_KEY", ""),
+        ("QSTASH_NEXT_SIGNING_KEY", " "),
+        ("QSTASH_URL", "qstash.upstash.io"),
+        ("QSTASH_WEBHOOK_URL", "ftp://service.example/webhook"),
+        ("QSTASH_WEBHOOK_URL", "https:///webhook"),
+        ("QSTASH_DELAY", "a minute"),
+        ("QSTASH_DELAY", "-5s"),
+        ("QSTASH_DELAY", "8d"),
+        ("QSTASH_PARALLELISM", "0"),
+        ("OPENAI_API_KEY", " "),
+        ("OPENAI_BASE_URL", "localhost:8081"),
+        ("OPENAI_MODEL", "two words"),
+        ("OPENAI_TIMEOUT_SECONDS", "0"),
+        ("OPENAI_TIMEOUT_SECONDS", "nan"),
+        ("OPENAI_TIMEOUT_SECONDS", "inf"),
+        ("PORT", "70000"),
+        ("API_KEYS", "plain-key"),
+    ],
+)
+def test_a_malformed_variable_is_named_and_its_value_is_not(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_with(monkeypatch, {name: value})
+
+    problems = str(caught.value).splitlines()[1:]
+    assert len(problems) == 1
+    assert problems[0].startswith(f"  {name}: ")
+    assert len(value) < 3 or value not in str(caught.value)
+
+
+def test_redis_is_reached_over_tcp_with_the_upstash_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_with(
+        monkeypatch,
+        {
+            "REDIS_URL": None,
+            "UPSTASH_REDIS_REST_URL": "https://eu1-name.upstash.io",
+            "UPSTASH_REDIS_REST_TOKEN": "to/ken=",
+        },
+    )
+
+    url = settings.redis_url.get_secret_value()
+    assert url == "rediss://default:to%2Fken%3D@eu1-name.upstash.io:6379"
+
+
+@pytest.mark.parametrize("given", ["UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"])
+def test_half_an_upstash_pair_is_not_enough(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    with pytest.raises(SettingsError, match="REDIS_URL: missing"):
+        load_with(monkeypatch, {"REDIS_URL": None, given: "https://name.upstash.io"})
+
+
+def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_with(
+        monkeypatch,
+        {name: "hunter2" for name in GOOD if name.endswith(("TOKEN", "KEY"))}
+        | {"REDIS_URL": "redis://:hunter2@127.0.0.1"},
+    )
+
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in str(settings.model_dump())
+
+
+def test_api_keys_are_read_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_with(monkeypatch, {"API_KEYS": f"app:{'a' * 64}, old:{'b' * 64},"})
+
+    assert settings.api_keys == {"app": "a" * 64, "old": "b" * 64}
+
+
+@pytest.mark.parametrize("call_seconds", [1, 5, 25, 60, 600])
+def test_no_time_limit_overtakes_the_next(call_seconds: int) -> None:
+    times = TimeLadder(call_seconds)
+
+    ladder = [times.call, times.graceful_stop, times.delivery_timeout, times.lease]
+    assert ladder == sorted(set(ladder))
+    assert times.lease < times.redelivery <= times.longest_wait
+    assert times.delivery_timeout - times.call >= timedelta(seconds=5)  # to settle and to answer
+
+
+@pytest.mark.parametrize("call_seconds", [1, 5, 25, 60, 600])
+def test_the_deadline_comes_after_the_worst_sequence(call_seconds: int) -> None:
+    times = TimeLadder(call_seconds)
+    unanswered = sum(
+        (times.delivery_timeout + times.redelivery * (1 + retried) for retried in range(3)),
+        times.delivery_timeout,
+    )
+    told_to_wait = QSTASH_DELIVERIES * times.delivery_timeout + 3 * times.longest_wait
+
+    assert times.deadline >= max(unanswered, told_to_wait, timedelta(minutes=10))
+
+
+def test_the_default_ladder_is_the_documented_one() -> None:
+    times = make_settings().times
+
+    assert [
+        limit.total_seconds()
+        for limit in (times.call, times.graceful_stop, times.delivery_timeout, times.lease)
+    ] == [25, 28, 35, 40]
+    assert times.retry_delay == "45000 * (1 + retried)"
+    assert times.deadline == timedelta(minutes=10)
+
+
+def test_env_example_lists_exactly_the_settings() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+
+    names = [line.partition("=")[0] for line in lines if re.match(r"[A-Z]", line)]
+    assert sorted(names) == sorted(name.upper() for name in ServiceSettings.model_fields)
+
+
+def test_env_example_explains_every_variable_and_its_values_are_the_defaults() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    defaults = {name.upper(): field.default for name, field in ServiceSettings.model_fields.items()}
+
+    for number, line in enumerate(lines):
+        if re.match(r"[A-Z]", line):
+            name, _, value = line.partition("=")
+            above = lines[number - 1]
+            assert above.startswith("#") or re.match(r"[A-Z]", above)
+            assert not value or value == str(defaults[name]).removesuffix(".0")
+
+
+def test_given_names_come_from_the_environment_and_the_env_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=key\nQSTASH_TOKEN=\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1")
+
+    assert {"OPENAI_API_KEY", "REDIS_URL"} <= given_names()
+    assert "QSTASH_TOKEN" not in given_names()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["-m", "common.settings", "page"], id="page"),
+        pytest.param(["-m", "common.settings", "service"], id="service"),
+        pytest.param(
+            [
+                "-m",
+                "gunicorn",
+                "-c",
+                "webhook_service/gunicorn.conf.py",
+                "webhook_service:create_app()",
+            ],
+            id="gunicorn",
+        ),
+    ],
+)
+def test_a_process_without_settings_ends_with_a_message_and_no_traceback(
+    command: list[str], tmp_path: Path
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "QSTASH_DELAY": "never"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert ended.returncode != 0
+    assert "QSTASH_TOKEN: missing" in ended.stderr
+    assert "QSTASH_DELAY: write a number" in ended.stderr
+    assert "Traceback" not in ended.stderr + ended.stdout

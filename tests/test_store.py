@@ -1,0 +1,331 @@
+"""The store, on fakeredis and on the real server alike."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import pytest
+import redis
+
+from common.models import AnalysisRecord, Refused, Status
+from common.settings import TimeLadder
+from common.store import Busy, IdempotencyClaim, NotFound, Store, StoreUnavailable, connect
+from tests.conftest import make_settings, make_store
+from tests.fakes import ANALYSIS, CALL, DEADLINE, ID, pending
+
+NO_DELAY = timedelta(0)
+KEY = f"analysis:{{{ID}}}"
+LEASE = f"{KEY}:lease"
+TTL_MS = 3_600_000
+
+
+@pytest.fixture(params=["fakeredis", "valkey"])
+def client(request: pytest.FixtureRequest) -> redis.Redis:
+    name = {"fakeredis": "fake_redis", "valkey": "real_redis"}[request.param]
+    client: redis.Redis = request.getfixturevalue(name)
+    return client
+
+
+@pytest.fixture
+def store(client: redis.Redis) -> Store:
+    return make_store(client)
+
+
+@pytest.fixture
+def record(store: Store) -> AnalysisRecord:
+    """A stored record that is due."""
+    record = pending(store.now(), NO_DELAY)
+    assert store.create(record)
+    return record
+
+
+def claim(store: Store, token: str) -> AnalysisRecord:
+    return store.update(ID, lambda r, now: r.claim(token, round=1, now=now, call=CALL), lease=token)
+
+
+def complete(store: Store, token: str) -> AnalysisRecord:
+    return store.update(
+        ID, lambda r, now: r.complete(token, ANALYSIS, model="m", now=now), lease=token
+    )
+
+
+def test_a_created_record_is_read_back(store: Store, record: AnalysisRecord) -> None:
+    assert store.read(ID) == record
+
+
+def test_an_id_is_created_once(store: Store, record: AnalysisRecord) -> None:
+    assert not store.create(record.cancel(now=record.created_at))
+    assert store.read(ID) == record
+
+
+@pytest.mark.parametrize("id", ["", "x", "0" * 31, "0" * 33, "A" * 32, "0" * 32 + "\n", "*", "../"])
+def test_a_malformed_id_never_reaches_redis(id: str) -> None:
+    store = make_store(connect(make_settings(redis_url="redis://127.0.0.1:1/0")))
+
+    for use in (store.read, store.delete, lambda id: store.update(id, lambda r, _: r)):
+        with pytest.raises(NotFound):
+            use(id)
+
+
+def test_an_unknown_record_is_not_found_and_not_made(store: Store, client: redis.Redis) -> None:
+    with pytest.raises(NotFound):
+        store.read(ID)
+    with pytest.raises(NotFound):
+        claim(store, "a")
+
+    assert client.keys("*") == []
+
+
+def test_a_claim_takes_the_lease_and_settling_gives_it_back(
+    store: Store, record: AnalysisRecord, client: redis.Redis
+) -> None:
+    claim(store, "a")
+    assert client.get(LEASE) == "a"
+    assert 0 < client.pttl(LEASE) <= 40_000
+
+    complete(store, "a")
+    assert not client.exists(LEASE)
+
+
+def test_a_claim_under_a_live_lease_is_told_how_long(store: Store, record: AnalysisRecord) -> None:
+    claim(store, "a")
+
+    with pytest.raises(Busy) as caught:
+        claim(store, "b")
+
+    assert timedelta(0) < caught.value.retry_after <= timedelta(seconds=40)
+    assert store.read(ID).claim_token == "a"
+
+
+def test_a_claim_whose_lease_has_ended_is_taken_over(
+    store: Store, record: AnalysisRecord, client: redis.Redis
+) -> None:
+    claim(store, "a")
+    client.delete(LEASE)
+
+    assert claim(store, "b").attempt == 2
+    with pytest.raises(Refused):
+        complete(store, "a")
+    assert complete(store, "b").status is Status.COMPLETED
+
+
+def test_an_ended_lease_does_not_stop_its_worker_from_settling(
+    store: Store, record: AnalysisRecord, client: redis.Redis
+) -> None:
+    claim(store, "a")
+    client.delete(LEASE)
+
+    assert complete(store, "a").status is Status.COMPLETED
+
+
+def test_who_settles_anothers_record_needs_the_lease_and_gives_it_back(
+    store: Store, record: AnalysisRecord, client: redis.Redis
+) -> None:
+    claim(store, "a")
+    with pytest.raises(Busy):
+        store.update(ID, lambda r, now: r.give_up(round=1, now=now), lease="callback")
+    client.delete(LEASE)
+
+    failed = store.update(ID, lambda r, now: r.give_up(round=1, now=now), lease="callback")
+
+    assert failed.status is Status.FAILED
+    assert not client.exists(LEASE)
+
+
+def test_a_cancellation_overrides_a_running_attempt(store: Store, record: AnalysisRecord) -> None:
+    claim(store, "a")
+
+    store.update(ID, lambda r, now: r.cancel(now=now))
+
+    with pytest.raises(Refused):
+        complete(store, "a")
+    assert store.read(ID).status is Status.CANCELLED
+
+
+def test_a_change_in_between_is_decided_again(store: Store, record: AnalysisRecord) -> None:
+    seen: list[Status] = []
+
+    def slow_cancel(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
+        seen.append(record.status)
+        if len(seen) == 1:
+            claim(store, "rival")
+        return record.cancel(now=now)
+
+    store.update(ID, slow_cancel)
+
+    assert seen == [Status.PENDING, Status.PROCESSING]
+
+
+def test_a_known_record_that_has_changed_is_read_again(
+    store: Store, record: AnalysisRecord
+) -> None:
+    claim(store, "a")
+
+    updated = store.update(
+        ID, lambda r, _: r.published("msg", round=1), known=(record, record.created_at)
+    )
+
+    assert (updated.status, updated.message_id) == (Status.PROCESSING, "msg")
+
+
+def test_a_swap_repeated_after_a_lost_reply_is_done(
+    store: Store, record: AnalysisRecord, client: redis.Redis
+) -> None:
+    now = store.now()
+    new = record.claim("a", round=1, now=now, call=CALL)
+    raw = record.model_dump_json(by_alias=True)
+
+    assert store._swap(record, raw, new, now, "a")
+    assert store._swap(record, raw, new, now, "a")
+
+    assert store.read(ID) == new
+
+
+def test_a_record_that_always_changes_is_given_up(store: Store, record: AnalysisRecord) -> None:
+    def outrun(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
+        store.update(ID, lambda r, _: r._evolve(message_id=(r.message_id or "") + "x"))
+        return record.cancel(now=now)
+
+    with pytest.raises(StoreUnavailable):
+        store.update(ID, outrun)
+
+
+def test_an_unfinished_record_outlives_its_deadline_and_a_terminal_one_lives_the_ttl(
+    store: Store, record: AnalysisRecord, client: redis.Redis
+) -> None:
+    unfinished_ms = TTL_MS + DEADLINE.total_seconds() * 1000
+    assert unfinished_ms - 5000 < client.pttl(KEY) <= unfinished_ms
+
+    claim(store, "a")
+    assert unfinished_ms - 5000 < client.pttl(KEY) <= unfinished_ms
+
+    complete(store, "a")
+    assert TTL_MS - 5000 < client.pttl(KEY) <= TTL_MS
+
+
+def test_whoever_reads_a_record_past_its_deadline_settles_it(
+    store: Store, client: redis.Redis
+) -> None:
+    store.create(pending(store.now() - DEADLINE - timedelta(seconds=1), NO_DELAY))
+
+    assert store.read(ID).status is Status.FAILED
+    stored = AnalysisRecord.model_validate_json(str(client.get(KEY)))
+    assert stored.status is Status.FAILED
+
+
+def test_a_reader_whose_clock_is_ahead_times_nothing_out(client: redis.Redis) -> None:
+    store = Store(
+        client,
+        ttl=timedelta(hours=1),
+        lease=TimeLadder(25).lease,
+        clock=lambda: datetime.fromisoformat("2099-01-01T00:00:00+00:00"),
+    )
+    store.create(pending(store.now(), NO_DELAY))
+
+    assert store.read(ID).status is Status.PENDING
+
+
+def test_a_claim_past_the_deadline_is_refused(store: Store) -> None:
+    store.create(pending(store.now() - DEADLINE, NO_DELAY))
+
+    with pytest.raises(Refused):
+        claim(store, "a")
+
+
+def test_deleting_removes_every_key(
+    store: Store, record: AnalysisRecord, client: redis.Redis
+) -> None:
+    claim(store, "a")
+
+    store.delete(ID)
+
+    assert client.keys("*") == []
+    with pytest.raises(NotFound):
+        complete(store, "a")
+    assert client.keys("*") == []
+
+
+def test_an_idempotency_key_is_bound_once(store: Store, client: redis.Redis) -> None:
+    first, second = IdempotencyClaim("1", "a"), IdempotencyClaim("2", "b")
+    hour = timedelta(hours=1)
+
+    assert store.claim_idempotency_key("scope", "hash", first, hour) == first
+    assert store.claim_idempotency_key("scope", "hash", second, hour) == first
+    assert store.claim_idempotency_key("other", "hash", second, hour) == second
+    assert all(0 < client.pttl(key) <= TTL_MS for key in client.keys("*"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("not JSON", id="not JSON"),
+        pytest.param("{}", id="no fields"),
+        pytest.param('{"name": "PERSONAL"}', id="other fields"),
+    ],
+)
+def test_a_stored_value_that_is_no_record_is_named_without_its_content(
+    store: Store, client: redis.Redis, value: str
+) -> None:
+    client.set(KEY, value)
+
+    with pytest.raises(StoreUnavailable, match="can't be read") as caught:
+        store.read(ID)
+
+    assert "PERSONAL" not in str(caught.value)
+
+
+@pytest.fixture
+def away() -> Iterator[Store]:
+    client = connect(make_settings(redis_url="redis://127.0.0.1:1/0"))
+    yield make_store(client)
+    client.connection_pool.disconnect()
+
+
+def test_redis_away_is_told_as_one_error(away: Store) -> None:
+    for use in (away.now, away.ping, lambda: away.read(ID), lambda: away.delete(ID)):
+        with pytest.raises(StoreUnavailable, match="ConnectionError"):
+            use()
+    with pytest.raises(StoreUnavailable):
+        away.create(pending())
+    with pytest.raises(StoreUnavailable):
+        claim(away, "a")
+
+
+def test_one_analysis_costs_seven_commands_and_a_poll_one(
+    real_redis: redis.Redis,
+) -> None:
+    store = make_store(real_redis)
+    store.create(pending(store.now(), NO_DELAY))
+    claim(store, "loads the script")
+    store.delete(ID)
+
+    with real_redis.monitor() as monitor:
+        sent_commands(real_redis, monitor)  # leaves out those of a new connection
+        record = pending(store.now(), NO_DELAY)
+        store.create(record)
+        store.update(ID, lambda r, _: r.published("m", round=1), known=(record, record.created_at))
+        claimed = claim(store, "a")
+        store.update(
+            ID,
+            lambda r, now: r.complete("a", ANALYSIS, model="m", now=now),
+            lease="a",
+            known=(claimed, record.created_at),
+        )
+        submit_to_settled = sent_commands(real_redis, monitor)
+        store.read(ID)
+        poll = sent_commands(real_redis, monitor)
+
+    assert submit_to_settled == ["TIME", "SET", "EVALSHA", "GET", "TIME", "EVALSHA", "EVALSHA"]
+    assert poll == ["GET"]
+
+
+def sent_commands(client: redis.Redis, monitor: redis.client.Monitor) -> list[str]:
+    """The commands that clients have sent since the last call: a script counts once."""
+    client.echo("end")
+    commands = []
+    while True:
+        command = monitor.next_command()
+        if command["client_type"] != "lua":
+            name = command["command"].split()[0]
+            if name == "ECHO":
+                return commands
+            commands.append(name)

@@ -1,0 +1,247 @@
+"""What a person can do, with the real store on fakeredis and a fake queue."""
+
+from datetime import timedelta
+
+import pytest
+
+from common.failures import FailureCode
+from common.models import AnalysisRecord, Refused, Status
+from common.queue import PublishRefused, PublishUnclear
+from common.settings import ServiceSettings
+from common.store import NotFound, Store, StoreUnavailable, connect
+from common.submission import (
+    NotOwner,
+    OtherInput,
+    Submissions,
+    new_owner_token,
+    new_request_id,
+)
+from tests.conftest import make_settings, make_store
+from tests.fakes import ADA, ANALYSIS, BOB, CALL, ID, FakeQueue
+
+OWNER = "owner-token"
+
+
+@pytest.fixture
+def submissions(store: Store, queue: FakeQueue, settings: ServiceSettings) -> Submissions:
+    return Submissions(store, queue, settings)
+
+
+def later(store: Store, queue: FakeQueue, seconds: float) -> Submissions:
+    """The same submissions, a while later by this machine's clock."""
+    return Submissions(
+        store, queue, make_settings(), clock=lambda: store.now() + timedelta(seconds=seconds)
+    )
+
+
+def age(store: Store, seconds: float) -> None:
+    """Make the record as old as if it had been published that long ago."""
+    store.update(
+        ID, lambda r, _: r._evolve(published_at=r.published_at - timedelta(seconds=seconds))
+    )
+
+
+def submit(submissions: Submissions) -> AnalysisRecord:
+    return submissions.submit(ADA, request_id=ID, owner_token=OWNER)
+
+
+def test_submitting_stores_a_pending_record_and_publishes_its_message(
+    submissions: Submissions, store: Store, queue: FakeQueue
+) -> None:
+    record = submit(submissions)
+
+    assert store.read(ID) == record
+    assert (record.status, record.message_id) == (Status.PENDING, f"msg-{ID}-1")
+    assert record.due_at - record.created_at == timedelta(seconds=60)
+    assert queue.published == [(ID, 1)]
+
+
+def test_submitting_twice_makes_one_analysis(submissions: Submissions, queue: FakeQueue) -> None:
+    assert submit(submissions) == submit(submissions)
+    assert queue.published == [(ID, 1)]
+
+
+def test_the_record_is_stored_before_the_message_can_be_delivered(
+    submissions: Submissions, store: Store, queue: FakeQueue
+) -> None:
+    stored: list[AnalysisRecord] = []
+    queue.before_answer = lambda: stored.append(store.read(ID))
+
+    submit(submissions)
+
+    assert stored[0].status is Status.PENDING
+
+
+def test_a_delivery_faster_than_the_publishers_answer_is_not_overwritten(
+    submissions: Submissions, store: Store, queue: FakeQueue
+) -> None:
+    def deliver() -> None:
+        store.update(ID, lambda r, now: r.claim("a", round=1, now=r.due_at, call=CALL), lease="a")
+        store.update(ID, lambda r, now: r.complete("a", ANALYSIS, model="m", now=now), lease="a")
+
+    queue.before_answer = deliver
+
+    assert submit(submissions).status is Status.COMPLETED
+
+
+def test_an_id_stands_for_one_input_and_one_owner(
+    submissions: Submissions, queue: FakeQueue
+) -> None:
+    submit(submissions)
+
+    with pytest.raises(OtherInput):
+        submissions.submit(BOB, request_id=ID, owner_token=OWNER)
+    with pytest.raises(OtherInput):
+        submissions.submit(ADA, request_id=ID, owner_token="somebody else")
+    assert queue.published == [(ID, 1)]
+
+
+def test_a_refused_publish_fails_the_record_and_a_further_call_publishes_again(
+    submissions: Submissions, queue: FakeQueue
+) -> None:
+    queue.trouble = PublishRefused("429")
+    refused = submit(submissions)
+
+    queue.trouble = None
+    record = submit(submissions)
+
+    assert (refused.status, refused.failure) == (Status.FAILED, FailureCode.NOT_QUEUED)
+    assert (record.status, record.round) == (Status.PENDING, 2)
+    assert queue.published == [(ID, 2)]
+
+
+def test_an_unclear_publish_stays_pending_and_a_further_call_publishes_again(
+    submissions: Submissions, queue: FakeQueue
+) -> None:
+    queue.trouble = PublishUnclear("timeout")
+    unclear = submit(submissions)
+
+    queue.trouble = None
+    record = submit(submissions)
+
+    assert (unclear.status, unclear.message_id) == (Status.PENDING, None)
+    assert (record.round, record.message_id) == (1, f"msg-{ID}-1")
+
+
+def test_a_message_that_was_never_published_is_published_by_whoever_looks(
+    submissions: Submissions, store: Store, queue: FakeQueue
+) -> None:
+    queue.trouble = PublishUnclear("crash")
+    submit(submissions)
+    queue.trouble = None
+
+    assert submissions.look_up(ID).message_id is None  # too early
+    age(store, 16)
+    healed = submissions.look_up(ID)
+
+    assert healed.message_id == f"msg-{ID}-1"
+    assert submissions.look_up(ID) == healed
+    assert queue.published == [(ID, 1)]
+
+
+def test_while_publishing_fails_it_is_tried_every_15_seconds_and_not_at_every_look(
+    submissions: Submissions, store: Store, queue: FakeQueue
+) -> None:
+    queue.trouble = PublishUnclear("away")
+    submit(submissions)
+    age(store, 16)
+
+    first = submissions.look_up(ID).published_at
+    second = submissions.look_up(ID).published_at
+
+    assert first == second
+
+
+def test_a_looker_whose_clock_is_ahead_publishes_nothing(
+    store: Store, queue: FakeQueue, submissions: Submissions
+) -> None:
+    queue.trouble = PublishUnclear("away")
+    submit(submissions)
+    queue.trouble = None
+
+    assert later(store, queue, 3600).look_up(ID).message_id is None
+    assert queue.published == []
+
+
+def test_looking_up_what_does_not_exist(submissions: Submissions) -> None:
+    for id in (ID, "nonsense", ""):
+        with pytest.raises(NotFound):
+            submissions.look_up(id)
+
+
+def test_cancelling_takes_the_message_back(submissions: Submissions, queue: FakeQueue) -> None:
+    submit(submissions)
+
+    record = submissions.cancel(ID, OWNER)
+
+    assert (record.status, record.input) == (Status.CANCELLED, None)
+    assert queue.cancelled == [f"msg-{ID}-1"]
+
+
+def test_a_terminal_analysis_is_not_cancelled(submissions: Submissions) -> None:
+    submit(submissions)
+    submissions.cancel(ID, OWNER)
+
+    with pytest.raises(Refused):
+        submissions.cancel(ID, OWNER)
+
+
+def test_a_failed_analysis_is_retried_in_a_new_round(
+    submissions: Submissions, store: Store, queue: FakeQueue
+) -> None:
+    submit(submissions)
+    store.update(ID, lambda r, now: r.give_up(round=1, now=now))
+
+    record = submissions.retry(ID, OWNER)
+
+    assert (record.status, record.round, record.message_id) == (Status.PENDING, 2, f"msg-{ID}-2")
+    with pytest.raises(Refused):
+        submissions.retry(ID, OWNER)
+
+
+def test_deleting_removes_record_and_message(submissions: Submissions, queue: FakeQueue) -> None:
+    submit(submissions)
+
+    submissions.delete(ID, OWNER)
+
+    assert queue.cancelled == [f"msg-{ID}-1"]
+    with pytest.raises(NotFound):
+        submissions.look_up(ID)
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "ö"])
+@pytest.mark.parametrize("act", ["cancel", "retry", "delete"])
+def test_who_only_has_the_link_changes_nothing(
+    submissions: Submissions, store: Store, act: str, token: str
+) -> None:
+    submit(submissions)
+    before = store.read(ID)
+
+    with pytest.raises(NotOwner):
+        getattr(submissions, act)(ID, token)
+
+    assert store.read(ID) == before
+
+
+@pytest.mark.parametrize("token", ["", "any"])
+def test_an_analysis_made_by_the_api_has_no_owner(submissions: Submissions, token: str) -> None:
+    submissions.submit(ADA, request_id=ID)
+
+    with pytest.raises(NotOwner):
+        submissions.cancel(ID, token)
+
+
+def test_redis_away_is_told_before_anything_is_published(queue: FakeQueue) -> None:
+    settings = make_settings()
+    submissions = Submissions(make_store(connect(settings)), queue, settings)
+
+    with pytest.raises(StoreUnavailable):
+        submit(submissions)
+
+    assert queue.published == []
+
+
+def test_ids_and_tokens_are_long_and_never_the_same() -> None:
+    assert len({new_request_id() for _ in range(1000)}) == 1000
+    assert len({new_owner_token() for _ in range(1000)}) == 1000
+    assert len(new_request_id()) == 32
