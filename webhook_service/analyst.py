@@ -113,8 +113,9 @@ def _refused(error: openai.APIStatusError) -> AnalysisFailed:
     """Turn an HTTP error into our failure; its `code` says more than its status."""
     status = error.status_code
     cause = f"HTTP {status} {error.code or ''}".strip()
-    if error.code in CODE_BY_ERROR:
-        code = CODE_BY_ERROR[error.code]
+    named = [name for name in (error.code, error.type) if name in CODE_BY_ERROR]
+    if named:
+        code = CODE_BY_ERROR[named[0]]
     elif status >= 500:
         code = FailureCode.MODEL_UNAVAILABLE
     else:

@@ -84,18 +84,21 @@ def handle_errors(app: Flask) -> None:
 class Problem(Exception):
     """An error answer of the API, as RFC 9457 has it."""
 
-    def __init__(self, status: int, detail: str, **members: object) -> None:
+    def __init__(
+        self, status: int, detail: str, headers: dict[str, str] | None = None, **members: object
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.headers = headers or {}
         self.members = members
 
-    def response(self, **headers: str) -> Response:
+    def response(self) -> Response:
         response = _json(
             self.status, {"status": self.status, "detail": self.detail, **self.members}
         )
         response.mimetype = "application/problem+json"
-        response.headers.update(headers)
+        response.headers.update(self.headers)
         return response
 
 
@@ -109,7 +112,9 @@ def _scope(api_keys: dict[str, str], *, is_open: bool) -> str:
     digest = sha256(key.strip().encode("utf-8", "replace")).hexdigest()
     matches = [name for name, known in api_keys.items() if hmac.compare_digest(known, digest)]
     if scheme.lower() != "bearer" or not matches:
-        raise Problem(401, "Send a valid API key as a bearer token.")
+        raise Problem(
+            401, "Send a valid API key as a bearer token.", {"WWW-Authenticate": "Bearer"}
+        )
     return matches[0]
 
 
@@ -135,8 +140,8 @@ def _accepted(record: AnalysisRecord) -> Response:
     location = f"/analyze/{record.request_id}"
     if record.failure is FailureCode.NOT_QUEUED:
         detail = FAILURES[FailureCode.NOT_QUEUED].sentence + " Nothing was started; send it again."
-        problem = Problem(503, detail, requestId=record.request_id)
-        return problem.response(Location=location, **{"Retry-After": str(RETRY_SECONDS)})
+        headers = {"Location": location, "Retry-After": str(RETRY_SECONDS)}
+        raise Problem(503, detail, headers, requestId=record.request_id)
     body = {
         "requestId": record.request_id,
         "status": record.status,
@@ -173,12 +178,8 @@ def _public(record: AnalysisRecord) -> dict[str, object]:
 
 def _http_problem(error: HTTPException) -> Response:
     """Answer Flask's own errors (404, 405, 413, …) as problems."""
-    problem = Problem(error.code or 500, error.name + ".")
-    response = problem.response()
-    for name, value in error.get_headers():
-        if name.lower() != "content-type":
-            response.headers[name] = value
-    return response
+    headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
+    return Problem(error.code or 500, f"{error.name}.", headers).response()
 
 
 def _unexpected_problem(error: Exception) -> Response:
@@ -191,8 +192,8 @@ def _unexpected_problem(error: Exception) -> Response:
 
 def _store_problem(error: StoreUnavailable) -> Response:
     log.error("store unavailable %s %s: %s", request.method, request.path, error)
-    problem = Problem(503, "The store can't be reached just now. Please try again.")
-    return problem.response(**{"Retry-After": str(RETRY_SECONDS)})
+    detail = "The store can't be reached just now. Please try again."
+    return Problem(503, detail, {"Retry-After": str(RETRY_SECONDS)}).response()
 
 
 def _json(status: int, body: Mapping[str, object]) -> Response:

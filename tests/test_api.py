@@ -1,0 +1,243 @@
+"""The API for programs, through Flask."""
+
+import json
+from hashlib import sha256
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from common.failures import FailureCode
+from common.models import Status
+from common.queue import PublishRefused
+from common.settings import ServiceSettings
+from common.store import Store
+from tests.conftest import make_settings
+from tests.fakes import ADA, ANALYSIS, BOB, ID, FakeAnalyst, FakeQueue, pending
+from webhook_service import create_app
+
+INPUT = ADA.model_dump()
+
+
+def client_for(
+    store: Store, queue: FakeQueue, *, api_keys: str = "", open_api: bool = False
+) -> FlaskClient:
+    settings = make_settings(api_keys=api_keys)
+    app = create_app(settings, store=store, queue=queue, analyst=FakeAnalyst(), open_api=open_api)
+    return app.test_client()
+
+
+@pytest.fixture
+def client(store: Store, queue: FakeQueue) -> FlaskClient:
+    return client_for(store, queue, open_api=True)
+
+
+def submit(client: FlaskClient, key: str | None = None, **changes: object) -> TestResponse:
+    headers = {"Idempotency-Key": key} if key is not None else {}
+    return client.post("/analyze", json=INPUT | changes, headers=headers)
+
+
+def test_a_submission_is_accepted_and_says_where_and_when(
+    client: FlaskClient, store: Store, queue: FakeQueue
+) -> None:
+    response = submit(client)
+
+    body = response.get_json()
+    assert response.status_code == 202
+    assert list(body) == ["requestId", "status", "dueAt"]
+    assert response.headers["Location"] == f"/analyze/{body['requestId']}"
+    assert response.headers["Retry-After"] == "60"
+    assert store.read(body["requestId"]).input == ADA
+    assert queue.published == [(body["requestId"], 1)]
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "status"),
+    [
+        pytest.param(b"", "application/json", 400, id="empty body"),
+        pytest.param(b"{", "application/json", 400, id="bad JSON"),
+        pytest.param(b"\xff", "application/json", 400, id="not UTF-8"),
+        pytest.param(b"[" * 50_000, "application/json", 400, id="nested without end"),
+        pytest.param(b"name=Ada", "application/x-www-form-urlencoded", 415, id="a form"),
+        pytest.param(json.dumps(INPUT).encode(), "text/plain", 415, id="text"),
+        pytest.param(json.dumps(INPUT).encode(), None, 415, id="no content type"),
+        pytest.param(b"null", "application/json", 422, id="null"),
+        pytest.param(b"[]", "application/json", 422, id="a list"),
+        pytest.param(b"{}", "application/json", 422, id="no fields"),
+        pytest.param(b'{"name": "\\ud800"}', "application/json", 422, id="lone surrogate"),
+        pytest.param(b'{"age": NaN}', "application/json", 422, id="NaN"),
+        pytest.param(b'{"age": 1e999}', "application/json", 422, id="infinite"),
+        pytest.param(
+            b'{"age": ' + b"9" * 4999 + b"}", "application/json", 400, id="endless digits"
+        ),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_stored_or_published(
+    client: FlaskClient,
+    queue: FakeQueue,
+    fake_redis: redis.Redis,
+    data: bytes,
+    content_type: str | None,
+    status: int,
+) -> None:
+    response = client.post("/analyze", data=data, content_type=content_type)
+
+    assert response.status_code == status
+    assert response.mimetype == "application/problem+json"
+    assert fake_redis.keys("*") == []
+    assert queue.published == []
+
+
+def test_every_wrong_field_is_named(client: FlaskClient) -> None:
+    response = submit(client, name=" ", age="36", description="short", role="admin")
+
+    assert response.status_code == 422
+    errors = {error["field"]: error["problem"] for error in response.get_json()["errors"]}
+    assert set(errors) == {"name", "age", "description", "role"}
+
+
+def test_an_analysis_is_looked_up_without_its_input(client: FlaskClient, store: Store) -> None:
+    location = submit(client).headers["Location"]
+
+    response = client.get(location)
+
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.get_json()["status"] == "pending"
+    assert "nextAttemptAt" in response.get_json()
+    for private in ("Ada", "sketch", "owner", "claim"):
+        assert private not in response.text
+
+
+def test_a_result_is_shown_with_its_model(client: FlaskClient, store: Store) -> None:
+    store.create(pending(store.now())._evolve(status=Status.COMPLETED, result=ANALYSIS, model="m"))
+
+    body = client.get(f"/analyze/{ID}").get_json()
+
+    assert (body["status"], body["model"]) == ("completed", "m")
+    assert body["result"] == ANALYSIS.model_dump()
+
+
+def test_a_failure_is_shown_in_words(client: FlaskClient, store: Store) -> None:
+    store.create(pending(store.now()).give_up(round=1, now=store.now()))
+
+    failure = client.get(f"/analyze/{ID}").get_json()["failure"]
+
+    assert failure["code"] == FailureCode.DELIVERY_FAILED
+    assert failure["message"].endswith(".")
+    assert failure["nextStep"].endswith(".")
+
+
+@pytest.mark.parametrize("id", [ID, "x", "0" * 31, "A" * 32, "%00", "..%2Fhealth"])
+def test_unknown_and_malformed_ids_are_answered_alike(client: FlaskClient, id: str) -> None:
+    response = client.get(f"/analyze/{id}")
+
+    assert response.status_code == 404
+    assert response.mimetype == "application/problem+json"
+
+
+def test_the_same_idempotency_key_is_the_same_analysis(
+    client: FlaskClient, queue: FakeQueue
+) -> None:
+    first, second = submit(client, "key"), submit(client, "key")
+
+    assert first.get_json() == second.get_json()
+    assert len(queue.published) == 1
+    assert submit(client, "other").get_json() != first.get_json()
+
+
+def test_an_idempotency_key_with_another_input_is_422(
+    client: FlaskClient, queue: FakeQueue
+) -> None:
+    submit(client, "key")
+
+    response = submit(client, "key", **BOB.model_dump())
+
+    assert response.status_code == 422
+    assert len(queue.published) == 1
+
+
+def test_a_crash_between_the_key_and_the_record_heals(
+    client: FlaskClient, store: Store, queue: FakeQueue, fake_redis: redis.Redis
+) -> None:
+    id = submit(client, "key").get_json()["requestId"]
+    store.delete(id)
+    queue.published.clear()
+
+    assert submit(client, "key").get_json()["requestId"] == id
+    assert queue.published == [(id, 1)]
+
+
+def test_an_idempotency_key_stores_nothing_one_could_guess_the_input_from(
+    client: FlaskClient, fake_redis: redis.Redis
+) -> None:
+    submit(client, "the-key")
+
+    (name,) = fake_redis.keys("idempotency:*")
+    stored = fake_redis.get(name)
+    assert "the-key" not in f"{name}{stored}"
+    assert sha256(ADA.model_dump_json().encode()).hexdigest() not in str(stored)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256])
+def test_an_idempotency_key_out_of_shape_is_400(client: FlaskClient, key: str) -> None:
+    assert submit(client, key).status_code == 400
+
+
+def test_a_refused_publish_is_503_with_location_and_the_key_publishes_again(
+    client: FlaskClient, queue: FakeQueue
+) -> None:
+    queue.trouble = PublishRefused("429")
+    refused = submit(client, "key")
+
+    queue.trouble = None
+    accepted = submit(client, "key")
+
+    assert refused.status_code == 503
+    assert refused.headers["Location"] == accepted.headers["Location"]
+    assert int(refused.headers["Retry-After"]) > 0
+    assert accepted.status_code == 202
+
+
+def test_redis_away_is_503(settings: ServiceSettings, queue: FakeQueue) -> None:
+    client = create_app(settings, queue=queue, analyst=FakeAnalyst(), open_api=True).test_client()
+
+    for response in (submit(client), submit(client, "key"), client.get(f"/analyze/{ID}")):
+        assert response.status_code == 503
+        assert response.headers["Retry-After"] == "10"
+    assert queue.published == []
+
+
+def test_without_api_keys_the_api_is_off(store: Store, queue: FakeQueue) -> None:
+    client = client_for(store, queue)
+
+    assert submit(client).status_code == 403
+    assert client.get(f"/analyze/{ID}").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [
+        ("Bearer right", 202),
+        ("bearer right", 202),
+        ("Bearer old", 202),
+        ("Bearer wrong", 401),
+        ("Bearer ", 401),
+        ("Basic right", 401),
+        ("right", 401),
+        ("Bearer r\u00eeght", 401),
+        (None, 401),
+    ],
+)
+def test_with_api_keys_a_known_key_is_needed(
+    store: Store, queue: FakeQueue, authorization: str | None, status: int
+) -> None:
+    keys = ",".join(f"{key}:{sha256(key.encode()).hexdigest()}" for key in ("right", "old"))
+    client = client_for(store, queue, api_keys=keys)
+    headers = {"Authorization": authorization} if authorization is not None else {}
+
+    response = client.post("/analyze", json=INPUT, headers=headers)
+
+    assert response.status_code == status
+    assert ("WWW-Authenticate" in response.headers) == (status == 401)

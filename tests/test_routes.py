@@ -1,0 +1,237 @@
+"""What QStash is told: the whole table, through Flask, with real signatures."""
+
+import base64
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from common.failures import FailureCode
+from common.models import AnalysisRecord, Status
+from common.settings import ServiceSettings
+from common.store import Store, connect
+from local_stack import qstash_server
+from tests.conftest import WEBHOOK_URL, make_settings, make_store
+from tests.fakes import CALL, DELAY, ID, FakeAnalyst, FakeQueue, pending
+from webhook_service import MOST_BODY_BYTES, create_app
+from webhook_service.analyst import AnalysisFailed
+
+FAILURE_URL = f"{WEBHOOK_URL}/failure"
+NO_DELAY = timedelta(0)
+MESSAGE = json.dumps({"requestId": ID, "round": 1}).encode()
+MALFORMED = [
+    pytest.param(b"", id="empty"),
+    pytest.param(b"not JSON", id="not JSON"),
+    pytest.param(b"[]", id="a list"),
+    pytest.param(b"{}", id="no id"),
+    pytest.param(b'{"requestId": "x", "round": 1}', id="malformed id"),
+    pytest.param(MESSAGE.replace(b"1}", b"0}"), id="round 0"),
+    pytest.param(MESSAGE.replace(b"1}", b'"1"}'), id="round as text"),
+    pytest.param(b"\xff\xfe", id="not UTF-8"),
+    pytest.param(b"[" * 50_000, id="nested without end"),
+]
+
+
+@pytest.fixture
+def analyst() -> FakeAnalyst:
+    return FakeAnalyst()
+
+
+@pytest.fixture
+def client(
+    settings: ServiceSettings, store: Store, queue: FakeQueue, analyst: FakeAnalyst
+) -> FlaskClient:
+    return create_app(settings, store=store, queue=queue, analyst=analyst).test_client()
+
+
+@pytest.fixture
+def due(store: Store) -> AnalysisRecord:
+    record = pending(store.now(), NO_DELAY)
+    store.create(record)
+    return record
+
+
+def deliver(client: FlaskClient, body: bytes = MESSAGE, **headers: str) -> TestResponse:
+    token = qstash_server.sign(WEBHOOK_URL, body, qstash_server.CURRENT_SIGNING_KEY)
+    return client.post("/webhook", data=body, headers={"Upstash-Signature": token, **headers})
+
+
+def call_back(client: FlaskClient, source_body: bytes = MESSAGE) -> TestResponse:
+    body = json.dumps(
+        {"status": "503", "retried": 3, "sourceBody": base64.b64encode(source_body).decode()}
+    ).encode()
+    token = qstash_server.sign(FAILURE_URL, body, qstash_server.CURRENT_SIGNING_KEY)
+    return client.post("/webhook/failure", data=body, headers={"Upstash-Signature": token})
+
+
+def test_a_settled_delivery_is_200(client: FlaskClient, store: Store, due: AnalysisRecord) -> None:
+    assert deliver(client).status_code == 200
+    assert store.read(ID).status is Status.COMPLETED
+
+
+def test_a_delivery_with_nothing_to_do_is_200(client: FlaskClient) -> None:
+    assert deliver(client).status_code == 200
+
+
+def test_a_delivery_before_its_time_is_503_with_the_rest(client: FlaskClient, store: Store) -> None:
+    store.create(pending(store.now(), DELAY))
+
+    response = deliver(client)
+
+    assert response.status_code == 503
+    assert 55 < int(response.headers["Retry-After"]) <= 60
+
+
+def test_a_transient_failure_is_503_with_retry_after(
+    client: FlaskClient, analyst: FakeAnalyst, due: AnalysisRecord
+) -> None:
+    analyst.answers = [AnalysisFailed(FailureCode.RATE_LIMITED, "429", timedelta(seconds=30))]
+
+    response = deliver(client)
+
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "30")
+
+
+def test_what_the_operator_must_mend_is_489(
+    client: FlaskClient, analyst: FakeAnalyst, due: AnalysisRecord
+) -> None:
+    analyst.answers = [AnalysisFailed(FailureCode.QUOTA_EXCEEDED, "429")]
+
+    response = deliver(client)
+
+    assert response.status_code == 489
+    assert response.headers["Upstash-NonRetryable-Error"] == "true"
+
+
+@pytest.mark.parametrize("path", ["/webhook", "/webhook/failure"])
+@pytest.mark.parametrize("token", [None, "garbage", "for the other url", "for another body"])
+def test_a_bad_signature_is_401_and_touches_nothing(
+    client: FlaskClient,
+    store: Store,
+    analyst: FakeAnalyst,
+    due: AnalysisRecord,
+    caplog: pytest.LogCaptureFixture,
+    path: str,
+    token: str | None,
+) -> None:
+    here, other = (WEBHOOK_URL, FAILURE_URL) if path == "/webhook" else (FAILURE_URL, WEBHOOK_URL)
+    key = qstash_server.CURRENT_SIGNING_KEY
+    tokens = {
+        "for the other url": qstash_server.sign(other, MESSAGE, key),
+        "for another body": qstash_server.sign(here, b"{}", key),
+    }
+    headers = {} if token is None else {"Upstash-Signature": tokens.get(token, token)}
+
+    response = client.post(path, data=MESSAGE, headers=headers)
+
+    assert (response.status_code, response.data) == (401, b"")
+    assert "Upstash-NonRetryable-Error" not in response.headers
+    assert caplog.text.count("delivery refused") == 1
+    assert store.read(ID) == due
+    assert analyst.calls == []
+
+
+def test_both_signing_keys_are_accepted(client: FlaskClient) -> None:
+    token = qstash_server.sign(WEBHOOK_URL, MESSAGE, qstash_server.NEXT_SIGNING_KEY)
+
+    response = client.post("/webhook", data=MESSAGE, headers={"Upstash-Signature": token})
+
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("body", MALFORMED)
+def test_a_signed_body_that_is_not_ours_is_489(client: FlaskClient, body: bytes) -> None:
+    response = deliver(client, body)
+
+    assert response.status_code == 489
+    assert response.headers["Upstash-NonRetryable-Error"] == "true"
+
+
+@pytest.mark.parametrize("path", ["/webhook", "/webhook/failure", "/analyze"])
+def test_a_body_over_the_limit_is_413(
+    settings: ServiceSettings, store: Store, queue: FakeQueue, path: str
+) -> None:
+    app = create_app(settings, store=store, queue=queue, analyst=FakeAnalyst(), open_api=True)
+
+    response = app.test_client().post(
+        path, data=b"x" * (MOST_BODY_BYTES + 1), content_type="application/json"
+    )
+
+    assert response.status_code == 413
+
+
+def test_a_failure_callback_fails_the_analysis(
+    client: FlaskClient, store: Store, due: AnalysisRecord
+) -> None:
+    assert call_back(client).status_code == 200
+    assert store.read(ID).failure is FailureCode.DELIVERY_FAILED
+
+
+def test_a_failure_callback_during_an_attempt_is_503_with_the_leases_rest(
+    client: FlaskClient, store: Store, due: AnalysisRecord
+) -> None:
+    store.update(ID, lambda r, now: r.claim("a", round=1, now=now, call=CALL), lease="a")
+
+    response = call_back(client)
+
+    assert response.status_code == 503
+    assert 30 < int(response.headers["Retry-After"]) <= 41
+
+
+@pytest.mark.parametrize("source_body", MALFORMED)
+def test_a_failure_callback_that_is_not_about_ours_is_489(
+    client: FlaskClient, source_body: bytes
+) -> None:
+    assert call_back(client, source_body[:1000]).status_code == 489
+
+
+@pytest.fixture
+def client_without_redis(settings: ServiceSettings, queue: FakeQueue) -> Iterator[FlaskClient]:
+    app = create_app(settings, queue=queue, analyst=FakeAnalyst(), open_api=True)
+    yield app.test_client()
+
+
+def test_redis_away_is_503_with_retry_after(client_without_redis: FlaskClient) -> None:
+    for response in (deliver(client_without_redis), call_back(client_without_redis)):
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "10")
+
+
+def test_health_answers_while_redis_is_away_and_ready_does_not(
+    client: FlaskClient, client_without_redis: FlaskClient
+) -> None:
+    assert client.get("/health").status_code == 200
+    assert client.get("/ready").status_code == 200
+    assert client_without_redis.get("/health").status_code == 200
+    assert client_without_redis.get("/ready").status_code == 503
+
+
+def test_unknown_routes_and_methods_are_problems(client: FlaskClient) -> None:
+    for response, status in ((client.get("/"), 404), (client.get("/webhook"), 405)):
+        assert response.status_code == status
+        assert response.mimetype == "application/problem+json"
+
+
+def test_a_fault_of_ours_is_500_and_shows_nothing(
+    settings: ServiceSettings, queue: FakeQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    class BrokenStore(Store):
+        def ping(self) -> None:
+            raise RuntimeError("PERSONAL")
+
+    store = BrokenStore(connect(make_settings()), ttl=DELAY, lease=DELAY)
+    client = create_app(settings, store=store, queue=queue, analyst=FakeAnalyst()).test_client()
+
+    response = client.get("/ready")
+
+    assert response.status_code == 500
+    assert b"PERSONAL" not in response.data
+    assert b"RuntimeError" not in response.data
+    assert "RuntimeError" in caplog.text
+    assert "PERSONAL" not in caplog.text
+
+
+def test_make_store_is_the_default_store(settings: ServiceSettings) -> None:
+    assert create_app(settings).url_map.bind("x").match("/health")
