@@ -204,17 +204,17 @@ def test_no_server_is_unavailable(host: str) -> None:
     [("30", 30), ("0.5", 0.5), ("-1", 0), ("soon", 0), ("nan", 0), ("inf", 0)],
 )
 def test_the_providers_retry_after_is_passed_on(header: str, seconds: float) -> None:
-    with serve(answer(429, error(None), Retry_After=header)) as server:
-        with pytest.raises(AnalysisFailed) as caught:
-            analyst_for(server.url).analyse(ADA)
+    fault = answer(429, error(None), Retry_After=header)
+    with serve(fault) as server, pytest.raises(AnalysisFailed) as caught:
+        analyst_for(server.url).analyse(ADA)
 
     assert caught.value.retry_after == timedelta(seconds=seconds)
 
 
 def test_no_failure_repeats_what_the_model_wrote() -> None:
-    with serve(answer(200, response('{"summary": "PERSONAL"}'))) as server:
-        with pytest.raises(AnalysisFailed) as caught:
-            analyst_for(server.url).analyse(ADA)
+    fault = answer(200, response('{"summary": "PERSONAL"}'))
+    with serve(fault) as server, pytest.raises(AnalysisFailed) as caught:
+        analyst_for(server.url).analyse(ADA)
 
     assert "PERSONAL" not in str(caught.value)
     assert caught.value.__cause__ is None

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -31,9 +32,9 @@ GOOD = {
 
 
 def load_with(
-    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str | None] | None = None
+    monkeypatch: pytest.MonkeyPatch, changes: Mapping[str, str | None] | None = None
 ) -> ServiceSettings:
-    for name, value in (GOOD | (changes or {})).items():
+    for name, value in {**GOOD, **(changes or {})}.items():
         if value is None:
             monkeypatch.delenv(name, raising=False)
         else:

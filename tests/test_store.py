@@ -298,7 +298,7 @@ def test_one_analysis_costs_seven_commands_and_a_poll_one(
     claim(store, "loads the script")
     store.delete(ID)
 
-    with real_redis.monitor() as monitor:
+    with real_redis.monitor() as monitor:  # type: ignore[no-untyped-call]
         sent_commands(real_redis, monitor)  # leaves out those of a new connection
         record = pending(store.now(), NO_DELAY)
         store.create(record)
@@ -321,9 +321,9 @@ def test_one_analysis_costs_seven_commands_and_a_poll_one(
 def sent_commands(client: redis.Redis, monitor: redis.client.Monitor) -> list[str]:
     """The commands that clients have sent since the last call: a script counts once."""
     client.echo("end")
-    commands = []
+    commands: list[str] = []
     while True:
-        command = monitor.next_command()
+        command = monitor.next_command()  # type: ignore[no-untyped-call]
         if command["client_type"] != "lua":
             name = command["command"].split()[0]
             if name == "ECHO":

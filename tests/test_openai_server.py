@@ -1,0 +1,54 @@
+"""The OpenAI stand-in, through the real SDK and our own analyst."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from common.models import Analysis
+from common.time_limit import run_within
+from local_stack import openai_server
+from tests.conftest import make_settings
+from tests.fakes import ADA, BOB
+from tests.processes import ROOT, free_port, wait_for
+from webhook_service.analyst import Analyst
+
+
+@pytest.fixture(scope="module")
+def server_url() -> Iterator[str]:
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local_stack.openai_server", "--port", str(port)], cwd=ROOT
+    )
+    url = f"http://127.0.0.1:{port}"
+    wait_for(lambda: httpx.get(url).status_code == 404)
+    yield url
+    process.terminate()
+    process.wait(timeout=10)
+
+
+def test_two_texts_get_two_answers_and_it_says_who_answered(server_url: str) -> None:
+    analyst = Analyst(make_settings(openai_base_url=f"{server_url}/v1"))
+
+    ada, bob = analyst.analyse(ADA), analyst.analyse(BOB)
+    run_within(5, analyst._client.close())
+
+    assert ada.analysis != bob.analysis
+    assert "machines" in ada.analysis.themes
+    assert "glaciers" in bob.analysis.themes
+    assert ada.model == openai_server.MODEL
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"input": 1}', b'{"input": "text"}'])
+def test_another_request_is_400(server_url: str, body: bytes) -> None:
+    assert httpx.post(f"{server_url}/v1/responses", content=body).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "description",
+    ["?!?!?!?!?!", "1234567890", "🌱" * 10, "私は機械が大好きです。", "a b c d e f g h"],
+)
+def test_any_text_gets_a_whole_analysis(description: str) -> None:
+    assert Analysis.model_validate(openai_server.analyse("Ada", description))

@@ -1,0 +1,315 @@
+"""The page in each state, through AppTest, on the real server and a scripted QStash."""
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from common.failures import FAILURES, FailureCode
+from common.models import AnalysisRecord, Status
+from common.store import Store
+from tests.conftest import WEBHOOK_URL, make_store
+from tests.fakes import ADA, ANALYSIS, CALL, ID, pending
+from tests.http_server import HttpServer, answer, serve
+from tests.processes import ROOT
+
+PAGE = str(ROOT / "streamlit_app.py")
+
+
+@pytest.fixture
+def qstash() -> Iterator[HttpServer]:
+    with serve(answer(201, {"messageId": "msg_1"})) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _configured(
+    monkeypatch: pytest.MonkeyPatch, valkey: str, real_redis: redis.Redis, qstash: HttpServer
+) -> Iterator[None]:
+    monkeypatch.setenv("REDIS_URL", valkey)
+    monkeypatch.setenv("QSTASH_TOKEN", "token")
+    monkeypatch.setenv("QSTASH_URL", qstash.url)
+    monkeypatch.setenv("QSTASH_WEBHOOK_URL", WEBHOOK_URL)
+    st.cache_resource.clear()
+    yield
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def store(real_redis: redis.Redis) -> Store:
+    return make_store(real_redis)
+
+
+def open_page(request_id: str | None = None) -> AppTest:
+    page = AppTest.from_file(PAGE, default_timeout=20)
+    if request_id is not None:
+        page.query_params["request"] = request_id
+    page.run()
+    assert not page.exception
+    return page
+
+
+def fill(
+    page: AppTest, name: str = "Ada", age: float | None = 36, description: str = ADA.description
+) -> AppTest:
+    page.text_input[0].set_value(name)
+    page.number_input[0].set_value(age)
+    page.text_area[0].set_value(description)
+    button(page, "Send request").click().run()
+    assert not page.exception
+    return page
+
+
+def request_id_of(page: AppTest) -> str:
+    value = page.query_params["request"]
+    return value if isinstance(value, str) else value[0]
+
+
+def button(page: AppTest, label: str):  # type: ignore[no-untyped-def]
+    return next(button for button in page.button if button.label == label)
+
+
+def labels(page: AppTest) -> list[str]:
+    return [button.label for button in page.button]
+
+
+def text(page: AppTest) -> str:
+    """All that the page says."""
+    elements = [
+        *page.title,
+        *page.markdown,
+        *page.caption,
+        *page.error,
+        *page.info,
+        *page.warning,
+        *page.get("html"),
+    ]
+    return "\n".join(
+        str(getattr(element, "value", None) or getattr(element, "body", "")) for element in elements
+    )
+
+
+def show(store: Store, record: AnalysisRecord) -> AppTest:
+    store.create(record)
+    return open_page(record.request_id)
+
+
+def test_a_good_form_stores_publishes_and_puts_the_id_into_the_url(
+    store: Store, qstash: HttpServer
+) -> None:
+    page = fill(open_page())
+
+    request_id = request_id_of(page)
+    record = store.read(request_id)
+    assert (record.status, record.input, record.message_id) == (Status.PENDING, ADA, "msg_1")
+    assert len(qstash.requests) == 1
+    assert page.title[0].value == "Your request is in the queue"
+    assert request_id in page.code[0].value
+
+
+@pytest.mark.parametrize(
+    ("changes", "number"),
+    [
+        ({"name": "", "age": None, "description": ""}, 3),
+        ({"name": "   "}, 1),
+        ({"age": 36.5}, 1),
+        ({"age": 0}, 1),
+        ({"age": 1e300}, 1),
+        ({"description": "short"}, 1),
+        ({"name": "A\x00"}, 1),
+    ],
+)
+def test_each_wrong_field_gets_a_message_and_nothing_happens(
+    real_redis: redis.Redis, qstash: HttpServer, changes: dict[str, object], number: int
+) -> None:
+    page = fill(open_page(), **changes)  # type: ignore[arg-type]
+
+    assert sum(":red[" in caption.value for caption in page.caption) == number
+    assert "Nothing was sent yet" in page.error[0].value
+    assert real_redis.keys("*") == []
+    assert qstash.requests == []
+    assert "request" not in page.query_params
+
+
+def test_the_form_keeps_what_was_written_when_a_field_is_wrong() -> None:
+    page = fill(open_page(), age=None)
+
+    assert page.text_input[0].value == "Ada"
+    assert page.text_area[0].value == ADA.description
+
+
+def test_a_refused_publish_keeps_the_text_and_the_next_try_works(
+    monkeypatch: pytest.MonkeyPatch, store: Store, real_redis: redis.Redis
+) -> None:
+    with serve(answer(500), answer(201, {"messageId": "msg_2"})) as flaky:
+        monkeypatch.setenv("QSTASH_URL", flaky.url)
+        page = fill(open_page())
+        assert FAILURES[FailureCode.NOT_QUEUED].sentence in page.error[0].value
+        assert page.text_area[0].value == ADA.description
+
+        button(page, "Send request").click().run()
+
+    request_id = request_id_of(page)
+    assert (store.read(request_id).round, store.read(request_id).message_id) == (2, "msg_2")
+    assert len(real_redis.keys("analysis:*")) == 1
+
+
+def test_text_changed_after_a_refusal_is_another_analysis(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    with serve(answer(500), answer(201, {"messageId": "msg_2"})) as flaky:
+        monkeypatch.setenv("QSTASH_URL", flaky.url)
+        page = fill(open_page())
+
+        fill(page, name="Adele")
+
+    request_id = request_id_of(page)
+    record = store.read(request_id)
+    assert (record.round, record.input and record.input.name) == (1, "Adele")
+
+
+def test_redis_away_keeps_the_text_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, qstash: HttpServer
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+
+    page = fill(open_page())
+
+    assert "Your text is still here" in page.error[0].value
+    assert page.text_area[0].value == ADA.description
+    assert qstash.requests == []
+
+
+def test_a_page_without_settings_says_so_to_the_person_and_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("QSTASH_TOKEN")
+
+    page = open_page()
+
+    assert page.title[0].value == "Not ready yet"
+    assert "QSTASH_TOKEN: missing" in caplog.text
+
+
+def test_a_waiting_analysis_shows_no_word_of_what_was_written(store: Store) -> None:
+    page = show(store, pending(store.now()))
+
+    assert page.title[0].value == "Your request is in the queue"
+    assert "Ada" not in text(page)
+
+
+def test_a_running_analysis_tells_the_attempt(store: Store) -> None:
+    now = store.now()
+    page = show(store, pending(now).claim("a", round=1, now=pending(now).due_at, call=CALL))
+
+    assert page.title[0].value == "Writing your analysis"
+    assert "Attempt 1 of 3" in text(page)
+
+
+def test_a_retry_tells_the_reason_and_the_next_attempt(store: Store) -> None:
+    record = pending(store.now())._evolve(attempt=1, last_failure=FailureCode.RATE_LIMITED)
+
+    page = show(store, record)
+
+    assert FAILURES[FailureCode.RATE_LIMITED].sentence in text(page)
+    assert "Attempt 2 of 3" in text(page)
+
+
+def test_a_result_is_drawn_as_text_whatever_the_model_wrote(store: Store) -> None:
+    hostile = '<img src="https://canary.example/a"> ![x](https://canary.example/b) $\\frac{1}{2}$'
+    result = ANALYSIS.model_copy(
+        update={"summary": hostile, "tone": hostile, "themes": [hostile], "suggestions": [hostile]}
+    )
+    record = pending(store.now())._evolve(
+        status=Status.COMPLETED, result=result, model=hostile, finished_at=store.now()
+    )
+
+    page = show(store, record)
+
+    markdown = "".join(str(element.value) for element in [*page.markdown, *page.caption])
+    drawn = "".join(str(getattr(element, "body", "")) for element in page.get("html"))
+    assert "canary" not in markdown
+    assert drawn.count("canary.example/a") == 5
+    assert "<img" not in drawn
+
+
+def test_the_stand_ins_answer_is_not_called_an_ai_models(store: Store) -> None:
+    record = pending(store.now())._evolve(
+        status=Status.COMPLETED, result=ANALYSIS, model="local-stand-in", finished_at=store.now()
+    )
+
+    assert "No AI model was asked" in text(show(store, record))
+
+
+@pytest.mark.parametrize("code", FailureCode)
+def test_a_failure_is_told_with_what_to_do(store: Store, code: FailureCode) -> None:
+    record = pending(store.now())._evolve(
+        status=Status.FAILED, failure=code, finished_at=store.now()
+    )
+
+    page = show(store, record)
+
+    assert FAILURES[code].sentence in page.error[0].value
+    assert FAILURES[code].next_step in page.error[0].value
+
+
+@pytest.mark.parametrize("request_id", [ID, "nonsense", "", "../../etc/passwd", "<b>x</b>"])
+def test_a_dead_link_offers_the_form(request_id: str) -> None:
+    page = open_page(request_id)
+
+    assert page.title[0].value == "Nothing here"
+    button(page, "New request").click().run()
+    assert page.title[0].value == "Ask now, read in a minute"
+
+
+def test_whoever_has_only_the_link_can_change_nothing(store: Store) -> None:
+    page = show(store, pending(store.now()))
+
+    assert labels(page) == ["New request"]
+
+
+def test_the_submitter_can_cancel_and_delete(store: Store, real_redis: redis.Redis) -> None:
+    page = fill(open_page())
+    request_id = request_id_of(page)
+
+    button(page, "Cancel").click().run()
+    assert page.title[0].value == "Cancelled"
+    assert store.read(request_id).status is Status.CANCELLED
+
+    button(page, "Delete now").click().run()
+    assert page.title[0].value == "Nothing here"
+    assert real_redis.keys("*") == []
+
+
+def test_the_submitter_can_try_a_failed_analysis_again(store: Store) -> None:
+    page = fill(open_page())
+    request_id = request_id_of(page)
+    store.update(request_id, lambda r, now: r.give_up(round=1, now=now))
+    page.run()
+
+    button(page, "Try again").click().run()
+
+    assert page.title[0].value == "Your request is in the queue"
+    assert store.read(request_id).round == 2
+
+
+def test_redis_away_while_waiting_keeps_the_last_state(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = show(store, pending(store.now()))
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    st.cache_resource.clear()
+
+    page.run()
+
+    assert not page.exception
+    assert page.title[0].value == "Your request is in the queue"
+    assert "can't reach our store" in text(page)
+
+
+def test_redis_away_at_the_first_look_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+
+    assert "can't reach our store" in text(open_page(ID))
