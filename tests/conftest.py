@@ -77,3 +77,14 @@ def make_store(client: redis.Redis) -> Store:
 @pytest.fixture
 def queue() -> FakeQueue:
     return FakeQueue()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in the last lines when the browser journey was left out, and how to have it."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if any("no Chromium" in str(report.longrepr) for report in skipped):
+        terminalreporter.section("the browser journey was left out")
+        terminalreporter.line("Chromium was not found. Install it with your system's packages, or")
+        terminalreporter.line(
+            "with `.venv/bin/playwright install chromium`; then `make test` again."
+        )

@@ -59,6 +59,10 @@ class Stack:
         children: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
         return children
 
+    def process_of(self, part: str) -> psutil.Process:
+        """The first process with this word in its command."""
+        return next(child for child in self.processes() if part in child.cmdline())
+
     def stop(self, signum: int = signal.SIGINT) -> int:
         """End it by a signal, and return its exit status."""
         self.process.send_signal(signum)

@@ -11,7 +11,8 @@ from common.settings import ServiceSettings, load
 from common.store import Store, connect
 from common.submission import Submissions
 from webhook_service.analyst import Analyst
-from webhook_service.api import handle_errors, make_api
+from webhook_service.api import make_api
+from webhook_service.http import handle_errors
 from webhook_service.routes import make_routes
 from webhook_service.worker import Asks, Worker
 

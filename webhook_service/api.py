@@ -6,27 +6,19 @@ attempt, result or failure, and never the input.
 
 import hmac
 import json
-import logging
-import math
-import traceback
-from collections.abc import Mapping
-from datetime import timedelta
 from hashlib import sha256
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Response, request
 from pydantic import ValidationError
-from werkzeug.exceptions import HTTPException
 
 from common.failures import FAILURES, FailureCode
 from common.models import AnalysisInput, AnalysisRecord, Status, input_problems
 from common.settings import ServiceSettings
-from common.store import IdempotencyClaim, NotFound, Store, StoreUnavailable
-from common.submission import OtherInput, Submissions, new_request_id
+from common.store import IdempotencyClaim, Store
+from common.submission import Submissions, new_request_id
+from webhook_service.http import RETRY_SECONDS, Problem, json_answer, read_body, whole_seconds
 
 LONGEST_IDEMPOTENCY_KEY = 255
-RETRY_SECONDS = 10
-
-log = logging.getLogger(__name__)
 
 
 def make_api(
@@ -46,7 +38,7 @@ def make_api(
     @api.get("/analyze/<request_id>")
     def look_up(request_id: str) -> Response:
         _scope(settings.api_keys, is_open=is_open)
-        return _json(200, _public(submissions.look_up(request_id)))
+        return json_answer(200, _public(submissions.look_up(request_id)))
 
     def bind(scope: str, key: str, input: AnalysisInput) -> str:
         """Find the request id this Idempotency-Key stands for. Raises: Problem."""
@@ -64,42 +56,6 @@ def make_api(
         return bound.request_id
 
     return api
-
-
-def handle_errors(app: Flask) -> None:
-    """Turn every error into a problem; none of them shows what went wrong inside."""
-    app.register_error_handler(Problem, lambda problem: problem.response())
-    app.register_error_handler(
-        NotFound,
-        lambda _: Problem(404, "There is no such analysis, or it is no longer kept.").response(),
-    )
-    app.register_error_handler(
-        OtherInput, lambda _: Problem(422, "This id was used with another input.").response()
-    )
-    app.register_error_handler(StoreUnavailable, _store_problem)
-    app.register_error_handler(HTTPException, _http_problem)
-    app.register_error_handler(Exception, _unexpected_problem)
-
-
-class Problem(Exception):
-    """An error answer of the API, as RFC 9457 has it."""
-
-    def __init__(
-        self, status: int, detail: str, headers: dict[str, str] | None = None, **members: object
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.headers = headers or {}
-        self.members = members
-
-    def response(self) -> Response:
-        response = _json(
-            self.status, {"status": self.status, "detail": self.detail, **self.members}
-        )
-        response.mimetype = "application/problem+json"
-        response.headers.update(self.headers)
-        return response
 
 
 def _scope(api_keys: dict[str, str], *, is_open: bool) -> str:
@@ -122,7 +78,7 @@ def _read_input() -> AnalysisInput:
     """Raises: Problem, naming what is wrong with each field."""
     if request.mimetype != "application/json":
         raise Problem(415, "Send application/json.")
-    body = request.get_data()
+    body = read_body()
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
@@ -147,7 +103,7 @@ def _accepted(record: AnalysisRecord) -> Response:
         "status": record.status,
         "dueAt": record.due_at.isoformat(),
     }
-    response = _json(202, body)
+    response = json_answer(202, body)
     response.headers["Location"] = location
     response.headers["Retry-After"] = whole_seconds(record.due_at - record.published_at)
     return response
@@ -174,35 +130,3 @@ def _public(record: AnalysisRecord) -> dict[str, object]:
             "nextStep": failure.next_step,
         }
     return shown
-
-
-def _http_problem(error: HTTPException) -> Response:
-    """Answer Flask's own errors (404, 405, 413, …) as problems."""
-    headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
-    return Problem(error.code or 500, f"{error.name}.", headers).response()
-
-
-def _unexpected_problem(error: Exception) -> Response:
-    """Answer a fault of ours; what it says may be personal, so the log has its places alone."""
-    frames = traceback.extract_tb(error.__traceback__)
-    places = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
-    log.error("unexpected %s at %s", type(error).__name__, places)
-    return Problem(500, "Something went wrong on our side.").response()
-
-
-def _store_problem(error: StoreUnavailable) -> Response:
-    log.error("store unavailable %s %s: %s", request.method, request.path, error)
-    detail = "The store can't be reached just now. Please try again."
-    return Problem(503, detail, {"Retry-After": str(RETRY_SECONDS)}).response()
-
-
-def _json(status: int, body: Mapping[str, object]) -> Response:
-    response = jsonify(body)
-    response.status_code = status
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-def whole_seconds(duration: timedelta) -> str:
-    """Write a duration as `Retry-After` has it, rounded up."""
-    return str(max(1, math.ceil(duration.total_seconds())))

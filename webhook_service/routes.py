@@ -20,7 +20,7 @@ from pydantic import Base64Bytes
 from common.models import Model
 from common.settings import ServiceSettings
 from common.store import Store
-from webhook_service.api import whole_seconds
+from webhook_service.http import read_body, whole_seconds
 from webhook_service.signature import SignatureRefused, verify
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
 
@@ -56,7 +56,7 @@ def make_routes(settings: ServiceSettings, store: Store, worker: Worker) -> Blue
         url: str, read: Callable[[bytes], Delivery], act: Callable[[Delivery], Outcome]
     ) -> Response:
         """Guard a delivery: size, then signature over the raw body, then its content."""
-        body = request.get_data()
+        body = read_body()
         try:
             verify(request.headers.get("Upstash-Signature"), body, url=url, keys=keys)
         except SignatureRefused as refused:

@@ -1,0 +1,142 @@
+"""The main job through real processes: page's store, QStash, service, OpenAI, over HTTP."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.fakes import ADA, ANALYSIS, BOB
+from tests.http_server import Behaviour, HttpServer, answer, hang, serve
+from tests.processes import Stack, start_stack, wait_for
+from tests.test_analyst import error, response
+
+GOOD = answer(200, response(ANALYSIS.model_dump_json()))
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with start_stack(tmp_path_factory.mktemp("stack"), QSTASH_DELAY="1s") as stack:
+        yield stack
+
+
+def submit(stack: Stack, input: dict[str, object]) -> str:
+    accepted = httpx.post(f"{stack.service_url}/analyze", json=input)
+    assert accepted.status_code == 202, accepted.text
+    return accepted.headers["Location"]
+
+
+def finish(stack: Stack, location: str, within_seconds: float = 30) -> dict[str, object]:
+    """Wait until the analysis is terminal."""
+    found: dict[str, object] = {}
+
+    def is_terminal() -> bool:
+        found.clear()
+        found.update(httpx.get(stack.service_url + location).json())
+        return found["status"] in ("completed", "failed", "cancelled")
+
+    wait_for(is_terminal, within_seconds)
+    return found
+
+
+def test_two_texts_come_back_analysed_differently(stack: Stack) -> None:
+    locations = [submit(stack, input.model_dump()) for input in (ADA, BOB)]
+
+    ada, bob = (finish(stack, location) for location in locations)
+
+    assert ada["status"] == bob["status"] == "completed"
+    assert ada["model"] == "local-stand-in"
+    assert ada["result"] != bob["result"]
+
+
+def test_an_idempotency_key_sent_by_many_at_once_makes_one_analysis(stack: Stack) -> None:
+    headers = {"Idempotency-Key": "same"}
+    url = f"{stack.service_url}/analyze"
+
+    ids = {
+        httpx.post(url, json=ADA.model_dump(), headers=headers).json()["requestId"]
+        for _ in range(5)
+    }
+
+    assert len(ids) == 1
+    assert finish(stack, f"/analyze/{ids.pop()}")["attempt"] == 1
+
+
+def test_bad_input_is_named_over_http(stack: Stack) -> None:
+    refused = httpx.post(f"{stack.service_url}/analyze", json={"name": ""})
+
+    assert refused.status_code == 422
+    assert len(refused.json()["errors"]) == 3
+
+
+def test_a_chunked_body_over_the_limit_is_413(stack: Stack) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield from [b"x" * 10_000] * 20
+
+    headers = {"Content-Type": "application/json"}
+    refused = httpx.post(f"{stack.service_url}/analyze", content=chunks(), headers=headers)
+
+    assert refused.status_code == 413
+
+
+def test_nothing_personal_is_logged(stack: Stack) -> None:
+    finish(stack, submit(stack, ADA.model_dump() | {"name": "Zaphod"}))
+
+    assert "completed" in stack.output
+    assert "Zaphod" not in stack.output
+    assert "sketch" not in stack.output
+
+
+@pytest.fixture
+def openai(request: pytest.FixtureRequest) -> Iterator[HttpServer]:
+    behaviours: list[Behaviour] = request.param
+    with serve(*behaviours) as server:
+        yield server
+
+
+@pytest.fixture
+def faulty_stack(openai: HttpServer, tmp_path: Path) -> Iterator[Stack]:
+    """The local stack with a model server of ours: the stand-in has stepped aside."""
+    settings = {
+        "OPENAI_BASE_URL": f"{openai.url}/v1",
+        "OPENAI_API_KEY": "test",
+        "OPENAI_TIMEOUT_SECONDS": "2",
+        "QSTASH_DELAY": "1s",
+    }
+    with start_stack(tmp_path, **settings) as stack:
+        assert "Stands in, for want of settings in .env: redis, qstash." in stack.output
+        yield stack
+
+
+@pytest.mark.parametrize("openai", [[answer(500), GOOD], [hang, GOOD]], indirect=True, ids=str)
+def test_a_transient_failure_is_retried_by_qstash(faulty_stack: Stack, openai: HttpServer) -> None:
+    found = finish(faulty_stack, submit(faulty_stack, ADA.model_dump()))
+
+    assert (found["status"], found["attempt"]) == ("completed", 2)
+    assert found["result"] == ANALYSIS.model_dump()
+    assert len(openai.requests) == 2
+
+
+@pytest.mark.parametrize("openai", [[answer(401, error("invalid_api_key"))]], indirect=True)
+def test_what_the_operator_must_mend_rests_in_the_dlq(
+    faulty_stack: Stack, openai: HttpServer
+) -> None:
+    found = finish(faulty_stack, submit(faulty_stack, ADA.model_dump()))
+
+    assert isinstance(found["failure"], dict)
+    assert found["failure"]["code"] == "key_refused"
+    wait_for(lambda: "/webhook: 489" in faulty_stack.output)
+    wait_for(lambda: "/webhook/failure: 200" in faulty_stack.output)
+    assert len(openai.requests) == 1
+
+
+def test_an_analysis_outlives_a_restart_of_everything(tmp_path: Path) -> None:
+    with start_stack(tmp_path, QSTASH_DELAY="1s") as stack:
+        location = submit(stack, ADA.model_dump())
+        before = finish(stack, location)
+        stack.stop()
+
+    with start_stack(tmp_path) as stack:
+        after = httpx.get(stack.service_url + location).json()
+
+    assert after == before

@@ -1,0 +1,177 @@
+"""`make run`: what stands in, where it listens, and that nothing is left behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from local_stack.__main__ import REAL_SETTINGS, choose_port, environment, stand_ins
+from tests.processes import ROOT, bare_environment, free_port, start_stack, wait_for
+
+PORTS = {"page": 1, "service": 2, "redis": 3, "qstash": 4, "openai": 5}
+
+
+@pytest.mark.parametrize(
+    ("given", "needed"),
+    [
+        (set(), ["redis", "qstash", "openai"]),
+        ({"REDIS_URL"}, ["qstash", "openai"]),
+        ({"UPSTASH_REDIS_REST_URL"}, ["qstash", "openai"]),
+        ({"QSTASH_TOKEN"}, ["redis", "openai"]),
+        ({"OPENAI_API_KEY"}, ["redis", "qstash"]),
+        ({"OPENAI_BASE_URL"}, ["redis", "qstash"]),
+        ({"REDIS_URL", "QSTASH_TOKEN", "OPENAI_API_KEY"}, []),
+        ({"OPENAI_MODEL", "PORT", "QSTASH_DELAY"}, ["redis", "qstash", "openai"]),
+    ],
+    ids=str,
+)
+def test_each_stand_in_steps_aside_by_itself(given: set[str], needed: list[str]) -> None:
+    assert stand_ins(given) == needed
+
+
+@pytest.mark.parametrize("name", REAL_SETTINGS)
+def test_the_settings_of_a_real_neighbour_are_left_alone(name: str) -> None:
+    needed = [other for other in REAL_SETTINGS if other != name]
+
+    settings = environment(needed, PORTS, given=REAL_SETTINGS[name])
+
+    prefix = {"redis": "REDIS_URL", "qstash": "QSTASH_", "openai": "OPENAI_"}[name]
+    assert {key for key in settings if key.startswith(prefix)} <= {"QSTASH_DELAY"}
+
+
+def test_what_is_given_wins_over_the_defaults() -> None:
+    settings = environment(["qstash"], PORTS, given={"QSTASH_DELAY", "QSTASH_WEBHOOK_URL"})
+
+    assert "QSTASH_DELAY" not in settings
+    assert "QSTASH_WEBHOOK_URL" not in settings
+
+
+def test_a_taken_port_is_left_to_its_owner(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as owner:
+        taken = owner.getsockname()[1]
+
+        assert choose_port(taken, set()) != taken
+
+    assert f"Port {taken} is taken" in capsys.readouterr().out
+
+
+def test_no_port_is_given_twice() -> None:
+    port = free_port()
+    taken: set[int] = set()
+
+    assert len({choose_port(port, taken) for _ in range(3)}) == 3
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_everything_listens_on_loopback_and_ends_with_the_signal(
+    tmp_path: Path, signum: signal.Signals
+) -> None:
+    with start_stack(tmp_path) as stack:
+        children = stack.processes()
+        listening = [
+            connection.laddr.ip
+            for child in children
+            for connection in child.net_connections()
+            if connection.status == psutil.CONN_LISTEN
+        ]
+
+        status = stack.stop(signum)
+
+        assert set(listening) == {"127.0.0.1"}
+        assert len(listening) >= 5
+        assert (status == 0) == (signum == signal.SIGINT)
+        assert not any(child.is_running() and child.status() != "zombie" for child in children)
+        for part in ("redis", "qstash", "openai", "service", "page"):
+            assert f" {part}" in stack.output
+
+
+def test_a_process_that_dies_ends_the_stack_and_leaves_nothing(tmp_path: Path) -> None:
+    with start_stack(tmp_path) as stack:
+        children = stack.processes()
+
+        stack.process_of("gunicorn").kill()
+        stack.process.wait(timeout=30)
+
+        assert stack.process.returncode != 0
+        assert not any(child.is_running() and child.status() != "zombie" for child in children)
+
+
+def test_a_second_start_on_the_same_data_says_so(tmp_path: Path) -> None:
+    with start_stack(tmp_path):
+        second = run_stack(tmp_path)
+
+    assert second.returncode != 0
+    assert "running already" in second.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"QSTASH_DELAY": "never"}, ["QSTASH_DELAY"]),
+        (
+            {"QSTASH_TOKEN": "real"},
+            ["QSTASH_WEBHOOK_URL", "QSTASH_CURRENT_SIGNING_KEY", "QSTASH_NEXT_SIGNING_KEY"],
+        ),
+        ({"OPENAI_BASE_URL": "https://models.example/v1"}, ["OPENAI_API_KEY"]),
+    ],
+    ids=str,
+)
+def test_settings_that_are_wrong_or_half_are_named_and_nothing_starts(
+    tmp_path: Path, settings: dict[str, str], named: list[str]
+) -> None:
+    ended = run_stack(tmp_path, **settings)
+
+    assert ended.returncode != 0
+    assert all(f"{name}: " in ended.stderr for name in named)
+    assert "Traceback" not in ended.stderr
+
+
+def run_stack(directory: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "local_stack", "--data", str(directory / "data")],
+        cwd=ROOT,
+        env=bare_environment(directory, **settings),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_the_procfile_starts_both_processes(tmp_path: Path) -> None:
+    """With `honcho start`, on the settings of a running local stack."""
+    with start_stack(tmp_path) as stack:
+        settings = {
+            name: value
+            for name, value in stack.process_of("gunicorn").environ().items()
+            if name.startswith(("REDIS_", "QSTASH_", "OPENAI_"))
+        }
+        port = free_port()
+        output_path = tmp_path / "procfile.txt"
+        with output_path.open("w") as output:
+            honcho = subprocess.Popen(
+                [sys.executable, "-m", "honcho", "start", "-p", str(port)],
+                cwd=ROOT,
+                env=bare_environment(
+                    tmp_path, **settings, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+                ),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            for url in (
+                f"http://127.0.0.1:{port}/ready",
+                f"http://127.0.0.1:{port + 100}/_stcore/health",
+            ):
+                wait_for(lambda url=url: httpx.get(url).status_code == 200, 30)  # type: ignore[misc]
+        except AssertionError:
+            pytest.fail(output_path.read_text())
+        finally:
+            honcho.terminate()
+            honcho.wait(timeout=30)

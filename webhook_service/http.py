@@ -1,0 +1,98 @@
+"""What the webhook and the API share of HTTP: reading a body, and answering errors as problems."""
+
+import logging
+import math
+import traceback
+from collections.abc import Mapping
+from datetime import timedelta
+
+from flask import Flask, Response, current_app, jsonify, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from common.store import NotFound, StoreUnavailable
+from common.submission import OtherInput
+
+RETRY_SECONDS = 10  # while Redis or QStash is away
+
+log = logging.getLogger(__name__)
+
+
+def read_body() -> bytes:
+    """Read the raw body. Raises: RequestEntityTooLarge.
+
+    Werkzeug refuses a Content-Length over the limit, but cuts a chunked body off there silently.
+    """
+    body = request.get_data()
+    limit = current_app.config["MAX_CONTENT_LENGTH"]
+    if request.content_length is None and len(body) >= limit:
+        raise RequestEntityTooLarge
+    return body
+
+
+class Problem(Exception):
+    """An error answer of the API, as RFC 9457 has it."""
+
+    def __init__(
+        self, status: int, detail: str, headers: dict[str, str] | None = None, **members: object
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers or {}
+        self.members = members
+
+    def response(self) -> Response:
+        response = json_answer(
+            self.status, {"status": self.status, "detail": self.detail, **self.members}
+        )
+        response.mimetype = "application/problem+json"
+        response.headers.update(self.headers)
+        return response
+
+
+def handle_errors(app: Flask) -> None:
+    """Turn every error into a problem; none of them shows what went wrong inside."""
+    app.register_error_handler(Problem, lambda problem: problem.response())
+    app.register_error_handler(
+        NotFound,
+        lambda _: Problem(404, "There is no such analysis, or it is no longer kept.").response(),
+    )
+    app.register_error_handler(
+        OtherInput, lambda _: Problem(422, "This id was used with another input.").response()
+    )
+    app.register_error_handler(StoreUnavailable, _store_problem)
+    app.register_error_handler(HTTPException, _http_problem)
+    app.register_error_handler(Exception, _unexpected_problem)
+
+
+def _http_problem(error: HTTPException) -> Response:
+    """Answer Flask's own errors (404, 405, 413, …) as problems."""
+    headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
+    return Problem(error.code or 500, f"{error.name}.", headers).response()
+
+
+def _unexpected_problem(error: Exception) -> Response:
+    """Answer a fault of ours; what it says may be personal, so the log has its places alone."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
+    log.error("unexpected %s at %s", type(error).__name__, places)
+    return Problem(500, "Something went wrong on our side.").response()
+
+
+def _store_problem(error: StoreUnavailable) -> Response:
+    log.error("store unavailable %s %s: %s", request.method, request.path, error)
+    detail = "The store can't be reached just now. Please try again."
+    return Problem(503, detail, {"Retry-After": str(RETRY_SECONDS)}).response()
+
+
+def json_answer(status: int, body: Mapping[str, object]) -> Response:
+    """Answer with JSON that nobody keeps."""
+    response = jsonify(body)
+    response.status_code = status
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def whole_seconds(duration: timedelta) -> str:
+    """Write a duration as `Retry-After` has it, rounded up."""
+    return str(max(1, math.ceil(duration.total_seconds())))
