@@ -28,7 +28,6 @@ from common.settings import Settings, SettingsError, load
 from common.store import NotFound, Store, StoreUnavailable, connect
 from common.submission import (
     NotOwner,
-    OtherInput,
     Submissions,
     new_owner_token,
     new_request_id,
@@ -59,6 +58,8 @@ def _open(request_id: str | None) -> None:
     st.query_params.clear()
     if request_id:
         st.query_params["request"] = request_id
+    else:
+        st.session_state.pop("draft", None)
     st.session_state.pop("finished", None)
     st.rerun()
 
@@ -102,22 +103,22 @@ def _draw_form() -> None:
 
 
 def _submit(input: AnalysisInput) -> str:
-    """Submit under the form's id and go to the analysis; else say why that did not work."""
-    request_id, owner_token = st.session_state.setdefault(
-        "draft", (new_request_id(), new_owner_token())
-    )
+    """Submit and go to the analysis; else say why that did not work.
+
+    The same text sent again, by a double click say, keeps its id until a new form is opened.
+    """
+    draft = st.session_state.get("draft")
+    if draft is None or draft[0] != input:
+        draft = st.session_state["draft"] = (input, new_request_id(), new_owner_token())
+    _, request_id, owner_token = draft
     try:
         record = submissions.submit(input, request_id=request_id, owner_token=owner_token)
-    except OtherInput:  # the text was changed after a refusal: another analysis, another id
-        del st.session_state["draft"]
-        return _submit(input)
     except (StoreUnavailable, NotFound, Refused) as error:
         log.error("not submitted request_id=%s: %s", request_id, error)
         return "We can't take your request just now. Your text is still here: please try again."
     if record.failure is FailureCode.NOT_QUEUED:
         failure = FAILURES[record.failure]
         return f"{failure.sentence} {failure.next_step} Your text is still here."
-    del st.session_state["draft"]
     st.session_state.setdefault("owner_tokens", {})[request_id] = owner_token
     _open(request_id)
     return ""

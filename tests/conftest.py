@@ -11,6 +11,7 @@ from common.settings import ServiceSettings, Settings
 from common.store import Store, connect
 from local_stack import qstash_server
 from tests.fakes import FakeQueue
+from tests.processes import Stack, start_stack
 
 WEBHOOK_URL = "https://service.example/webhook"
 
@@ -72,6 +73,13 @@ def store(fake_redis: redis.Redis, settings: ServiceSettings) -> Store:
 def make_store(client: redis.Redis) -> Store:
     times = make_settings().times
     return Store(client, ttl=timedelta(hours=1), lease=times.lease)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole local stack, with a short delay."""
+    with start_stack(tmp_path_factory.mktemp("stack"), QSTASH_DELAY="3s") as stack:
+        yield stack
 
 
 @pytest.fixture

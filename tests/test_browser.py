@@ -55,12 +55,6 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with start_stack(tmp_path_factory.mktemp("stack"), QSTASH_DELAY="3s") as stack:
-        yield stack
-
-
 class Visit:
     """A browser tab that notes its requests, its websocket frames and its errors."""
 

@@ -14,12 +14,6 @@ from tests.test_analyst import error, response
 GOOD = answer(200, response(ANALYSIS.model_dump_json()))
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with start_stack(tmp_path_factory.mktemp("stack"), QSTASH_DELAY="1s") as stack:
-        yield stack
-
-
 def submit(stack: Stack, input: dict[str, object]) -> str:
     accepted = httpx.post(f"{stack.service_url}/analyze", json=input)
     assert accepted.status_code == 202, accepted.text
