@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import streamlit as st
 from pydantic import ValidationError
 
-from common.failures import FAILURES, FailureCode
+from common.failures import Failure
 from common.logs import start_logging
 from common.models import (
     MAX_ATTEMPTS,
@@ -116,8 +116,8 @@ def _submit(input: AnalysisInput) -> str:
     except (StoreUnavailable, NotFound, Refused) as error:
         log.error("not submitted request_id=%s: %s", request_id, error)
         return "We can't take your request just now. Your text is still here: please try again."
-    if record.failure is FailureCode.NOT_QUEUED:
-        failure = FAILURES[record.failure]
+    if record.failure is Failure.NOT_QUEUED:
+        failure = record.failure
         return f"{failure.sentence} {failure.next_step} Your text is still here."
     st.session_state.setdefault("owner_tokens", {})[request_id] = owner_token
     _open(request_id)
@@ -173,7 +173,7 @@ def _draw_state(record: AnalysisRecord) -> None:
     if record.status is Status.COMPLETED:
         _draw_result(record)
     elif record.status is Status.FAILED:
-        failure = FAILURES[record.failure or FailureCode.INTERNAL_ERROR]
+        failure = record.failure or Failure.INTERNAL_ERROR
         st.title("This did not work")
         st.error(f"{failure.sentence} {failure.next_step}")
     elif record.status is Status.CANCELLED:
@@ -185,7 +185,7 @@ def _draw_state(record: AnalysisRecord) -> None:
     elif record.last_failure:
         st.title("Trying again soon")
         st.warning(
-            f"{FAILURES[record.last_failure].sentence} Attempt {record.attempt + 1} of "
+            f"{record.last_failure.sentence} Attempt {record.attempt + 1} of "
             f"{MAX_ATTEMPTS} {_in_seconds(record.next_attempt_at, now)}."
         )
     else:

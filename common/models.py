@@ -30,7 +30,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from common.failures import FAILURES, FailureCode, Kind
+from common.failures import Failure, Kind
 
 MAX_ATTEMPTS = 3  # per round; each is at most one paid call
 MAX_ROUNDS = 5
@@ -187,8 +187,8 @@ class AnalysisRecord(Model):
     next_attempt_at: AwareDatetime
     claim_token: str | None = None
     claimed_at: AwareDatetime | None = None
-    last_failure: FailureCode | None = None  # of the round's latest attempt
-    failure: FailureCode | None = None  # of a failed analysis
+    last_failure: Failure | None = None  # of the round's latest attempt
+    failure: Failure | None = None  # of a failed analysis
     result: Analysis | None = None
     model: str | None = None
     finished_at: AwareDatetime | None = None
@@ -229,7 +229,7 @@ class AnalysisRecord(Model):
         if self.status is Status.PENDING and now < self.next_attempt_at - DUE_TOLERANCE:
             raise Refused(Refusal.NOT_DUE, self.next_attempt_at - now)
         if self.attempt >= MAX_ATTEMPTS:
-            return self._fail(FailureCode.ATTEMPTS_EXHAUSTED, now)
+            return self._fail(Failure.ATTEMPTS_EXHAUSTED, now)
         if now + call > self.deadline_at:
             raise Refused(Refusal.TOO_LATE)
         return self._evolve(
@@ -250,7 +250,7 @@ class AnalysisRecord(Model):
     def fail(
         self,
         token: str,
-        code: FailureCode,
+        failure: Failure,
         *,
         now: datetime,
         retry_after: timedelta,
@@ -262,20 +262,20 @@ class AnalysisRecord(Model):
         """
         if self._is_settled_by(token):
             return self
-        if code is self.last_failure is FailureCode.ANSWER_TRUNCATED:
-            return self._fail(FailureCode.ANSWER_TOO_LONG, now, claim_token=token)
-        if FAILURES[code].kind is not Kind.TRANSIENT:
-            return self._fail(code, now, claim_token=token)
+        if failure is self.last_failure is Failure.ANSWER_TRUNCATED:
+            return self._fail(Failure.ANSWER_TOO_LONG, now, claim_token=token)
+        if failure.kind is not Kind.TRANSIENT:
+            return self._fail(failure, now, claim_token=token)
         if self.attempt >= MAX_ATTEMPTS:
-            exhausted = FailureCode.ATTEMPTS_EXHAUSTED
-            return self._fail(exhausted, now, claim_token=token, last_failure=code)
+            exhausted = Failure.ATTEMPTS_EXHAUSTED
+            return self._fail(exhausted, now, claim_token=token, last_failure=failure)
         wait = min(max(FIRST_RETRY * 2 ** (self.attempt - 1), retry_after), longest_wait)
-        return self._evolve(status=Status.PENDING, next_attempt_at=now + wait, last_failure=code)
+        return self._evolve(status=Status.PENDING, next_attempt_at=now + wait, last_failure=failure)
 
     def give_up(self, *, round: int, now: datetime) -> Self:
         """Fail because QStash has given this round's message up."""
         self._check_open(round)
-        return self._fail(FailureCode.DELIVERY_FAILED, now)
+        return self._fail(Failure.DELIVERY_FAILED, now)
 
     # What the passing of time does
 
@@ -285,7 +285,7 @@ class AnalysisRecord(Model):
 
     def time_out(self, *, now: datetime) -> Self:
         """Fail because the deadline has passed."""
-        return self._fail(FailureCode.TIMED_OUT, now) if self.is_overdue(now) else self
+        return self._fail(Failure.TIMED_OUT, now) if self.is_overdue(now) else self
 
     # What publishing does
 
@@ -313,7 +313,7 @@ class AnalysisRecord(Model):
         self._check_open(round)
         if self.message_id or self.attempt:
             return self
-        return self._fail(FailureCode.NOT_QUEUED, now)
+        return self._fail(Failure.NOT_QUEUED, now)
 
     # What a person does
 
@@ -352,10 +352,10 @@ class AnalysisRecord(Model):
             raise Refused(Refusal.NOT_THE_CLAIM)
         return self.status is not Status.PROCESSING
 
-    def _fail(self, code: FailureCode, now: datetime, **changes: object) -> Self:
+    def _fail(self, failure: Failure, now: datetime, **changes: object) -> Self:
         return self._evolve(
             status=Status.FAILED,
-            failure=code,
+            failure=failure,
             finished_at=now,
             **{"claim_token": None, **changes},
         )

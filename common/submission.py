@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from hashlib import sha256
 
-from common.failures import FailureCode
+from common.failures import Failure
 from common.models import AnalysisInput, AnalysisRecord, Refused
 from common.queue import PublishRefused, PublishUnclear, Queue
 from common.settings import Settings
@@ -75,7 +75,7 @@ class Submissions:
         stored = self._store.read(request_id)
         if stored.owner_hash != record.owner_hash or stored.input not in (None, input):
             raise OtherInput
-        if stored.failure is FailureCode.NOT_QUEUED:
+        if stored.failure is Failure.NOT_QUEUED:
             return self._reopen(request_id)
         if not stored.status.is_terminal and stored.message_id is None:
             return self._publish(stored, now)

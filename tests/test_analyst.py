@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from common.failures import FailureCode
+from common.failures import Failure
 from common.models import AnalysisInput
 from tests.conftest import make_settings
 from tests.fakes import ADA, ANALYSIS
@@ -177,7 +177,7 @@ def test_every_fault_has_its_code_within_the_time_of_one_call(
         with pytest.raises(AnalysisFailed) as caught:
             analyst.analyse(ADA)
 
-        assert caught.value.code is FailureCode(code)
+        assert caught.value.failure == code
         assert time.monotonic() - began < CALL_SECONDS + 1
         assert len(server.requests) == 1  # a second would be a second bill
         assert_nothing_alive(server)
@@ -196,7 +196,7 @@ def test_no_server_is_unavailable(host: str) -> None:
     with pytest.raises(AnalysisFailed) as caught:
         analyst_for(f"http://{host}").analyse(ADA)
 
-    assert caught.value.code in (FailureCode.MODEL_UNAVAILABLE, FailureCode.MODEL_TIMEOUT)
+    assert caught.value.failure in (Failure.MODEL_UNAVAILABLE, Failure.MODEL_TIMEOUT)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import redis
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from common.failures import FailureCode
+from common.failures import Failure
 from common.models import Status
 from common.queue import PublishRefused
 from common.settings import ServiceSettings
@@ -124,7 +124,7 @@ def test_a_failure_is_shown_in_words(client: FlaskClient, store: Store) -> None:
 
     failure = client.get(f"/analyze/{ID}").get_json()["failure"]
 
-    assert failure["code"] == FailureCode.DELIVERY_FAILED
+    assert failure["code"] == Failure.DELIVERY_FAILED
     assert failure["message"].endswith(".")
     assert failure["nextStep"].endswith(".")
 

@@ -7,7 +7,7 @@ import redis
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from common.failures import FAILURES, FailureCode
+from common.failures import Failure
 from common.models import AnalysisRecord, Status
 from common.store import Store
 from tests.conftest import WEBHOOK_URL, make_store
@@ -146,7 +146,7 @@ def test_a_refused_publish_keeps_the_text_and_the_next_try_works(
     with serve(answer(500), answer(201, {"messageId": "msg_2"})) as flaky:
         monkeypatch.setenv("QSTASH_URL", flaky.url)
         page = fill(open_page())
-        assert FAILURES[FailureCode.NOT_QUEUED].sentence in page.error[0].value
+        assert Failure.NOT_QUEUED.sentence in page.error[0].value
         assert page.text_area[0].value == ADA.description
 
         button(page, "Send request").click().run()
@@ -209,11 +209,11 @@ def test_a_running_analysis_tells_the_attempt(store: Store) -> None:
 
 
 def test_a_retry_tells_the_reason_and_the_next_attempt(store: Store) -> None:
-    record = pending(store.now())._evolve(attempt=1, last_failure=FailureCode.RATE_LIMITED)
+    record = pending(store.now())._evolve(attempt=1, last_failure=Failure.RATE_LIMITED)
 
     page = show(store, record)
 
-    assert FAILURES[FailureCode.RATE_LIMITED].sentence in text(page)
+    assert Failure.RATE_LIMITED.sentence in text(page)
     assert "Attempt 2 of 3" in text(page)
 
 
@@ -243,16 +243,16 @@ def test_the_stand_ins_answer_is_not_called_an_ai_models(store: Store) -> None:
     assert "No AI model was asked" in text(show(store, record))
 
 
-@pytest.mark.parametrize("code", FailureCode)
-def test_a_failure_is_told_with_what_to_do(store: Store, code: FailureCode) -> None:
+@pytest.mark.parametrize("code", Failure)
+def test_a_failure_is_told_with_what_to_do(store: Store, code: Failure) -> None:
     record = pending(store.now())._evolve(
         status=Status.FAILED, failure=code, finished_at=store.now()
     )
 
     page = show(store, record)
 
-    assert FAILURES[code].sentence in page.error[0].value
-    assert FAILURES[code].next_step in page.error[0].value
+    assert code.sentence in page.error[0].value
+    assert code.next_step in page.error[0].value
 
 
 @pytest.mark.parametrize("request_id", [ID, "nonsense", "", "../../etc/passwd", "<b>x</b>"])

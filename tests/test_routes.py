@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from common.failures import FailureCode
+from common.failures import Failure
 from common.models import AnalysisRecord, Status
 from common.settings import ServiceSettings
 from common.store import Store, connect
@@ -87,7 +87,7 @@ def test_a_delivery_before_its_time_is_503_with_the_rest(client: FlaskClient, st
 def test_a_transient_failure_is_503_with_retry_after(
     client: FlaskClient, analyst: FakeAnalyst, due: AnalysisRecord
 ) -> None:
-    analyst.answers = [AnalysisFailed(FailureCode.RATE_LIMITED, "429", timedelta(seconds=30))]
+    analyst.answers = [AnalysisFailed(Failure.RATE_LIMITED, "429", timedelta(seconds=30))]
 
     response = deliver(client)
 
@@ -97,7 +97,7 @@ def test_a_transient_failure_is_503_with_retry_after(
 def test_what_the_operator_must_mend_is_489(
     client: FlaskClient, analyst: FakeAnalyst, due: AnalysisRecord
 ) -> None:
-    analyst.answers = [AnalysisFailed(FailureCode.QUOTA_EXCEEDED, "429")]
+    analyst.answers = [AnalysisFailed(Failure.QUOTA_EXCEEDED, "429")]
 
     response = deliver(client)
 
@@ -166,7 +166,7 @@ def test_a_failure_callback_fails_the_analysis(
     client: FlaskClient, store: Store, due: AnalysisRecord
 ) -> None:
     assert call_back(client).status_code == 200
-    assert store.read(ID).failure is FailureCode.DELIVERY_FAILED
+    assert store.read(ID).failure is Failure.DELIVERY_FAILED
 
 
 def test_a_failure_callback_during_an_attempt_is_503_with_the_leases_rest(

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from common.failures import FailureCode
+from common.failures import Failure
 from common.models import AnalysisRecord, Refused, Status
 from common.queue import PublishRefused, PublishUnclear
 from common.settings import ServiceSettings
@@ -105,7 +105,7 @@ def test_a_refused_publish_fails_the_record_and_a_further_call_publishes_again(
     queue.trouble = None
     record = submit(submissions)
 
-    assert (refused.status, refused.failure) == (Status.FAILED, FailureCode.NOT_QUEUED)
+    assert (refused.status, refused.failure) == (Status.FAILED, Failure.NOT_QUEUED)
     assert (record.status, record.round) == (Status.PENDING, 2)
     assert queue.published == [(ID, 2)]
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 import redis
 
-from common.failures import FAILURES, FailureCode, Kind
+from common.failures import Failure, Kind
 from common.models import AnalysisRecord, Status
 from common.store import Store, StoreUnavailable, Transition, connect
 from tests.conftest import make_settings, make_store
@@ -17,7 +17,7 @@ from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
 NO_DELAY = timedelta(0)
 DELIVERY = Delivery(request_id=ID, round=1)
 LEASE = f"analysis:{{{ID}}}:lease"
-TRANSIENT = AnalysisFailed(FailureCode.MODEL_UNAVAILABLE, "HTTP 503")
+TRANSIENT = AnalysisFailed(Failure.MODEL_UNAVAILABLE, "HTTP 503")
 SETTLED, IGNORED = Outcome(OutcomeKind.SETTLED), Outcome(OutcomeKind.IGNORED)
 
 
@@ -138,7 +138,7 @@ def test_a_transient_failure_releases_the_record_for_a_retry(
     record = store.read(ID)
     assert outcome.kind is OutcomeKind.RETRY
     assert outcome.retry_after == timedelta(seconds=10)
-    assert (record.status, record.last_failure) == (Status.PENDING, FailureCode.MODEL_UNAVAILABLE)
+    assert (record.status, record.last_failure) == (Status.PENDING, Failure.MODEL_UNAVAILABLE)
     assert not fake_redis.exists(LEASE)
 
     make_due(store)
@@ -156,21 +156,21 @@ def test_after_the_last_attempt_the_analysis_has_failed(store: Store, due: Analy
         make_due(store)
 
     assert outcomes == [OutcomeKind.RETRY, OutcomeKind.RETRY, OutcomeKind.SETTLED]
-    assert store.read(ID).failure is FailureCode.ATTEMPTS_EXHAUSTED
+    assert store.read(ID).failure is Failure.ATTEMPTS_EXHAUSTED
     assert len(analyst.calls) == 3
 
 
 @pytest.mark.parametrize(
-    "code", [code for code in FailureCode if FAILURES[code].kind in (Kind.INPUT, Kind.OPERATOR)]
+    "code", [code for code in Failure if code.kind in (Kind.INPUT, Kind.OPERATOR)]
 )
 def test_a_permanent_failure_fails_at_once_and_rests_in_the_dlq_if_the_operator_must_act(
-    store: Store, due: AnalysisRecord, code: FailureCode
+    store: Store, due: AnalysisRecord, code: Failure
 ) -> None:
     worker = Worker(store, FakeAnalyst(AnalysisFailed(code, "x")), make_settings().times)
 
     outcome = worker.process(DELIVERY)
 
-    is_operators = FAILURES[code].kind is Kind.OPERATOR
+    is_operators = code.kind is Kind.OPERATOR
     assert outcome.kind is (OutcomeKind.OPERATOR_MUST_ACT if is_operators else OutcomeKind.SETTLED)
     assert store.read(ID).failure is code
 
@@ -182,7 +182,7 @@ def test_a_fault_of_ours_is_an_attempt_that_failed_and_its_text_is_not_logged(
 
     assert worker.process(DELIVERY).kind is OutcomeKind.RETRY
 
-    assert store.read(ID).last_failure is FailureCode.INTERNAL_ERROR
+    assert store.read(ID).last_failure is Failure.INTERNAL_ERROR
     assert "KeyError" in caplog.text
     assert "PERSONAL" not in caplog.text
 
@@ -198,7 +198,7 @@ def test_a_worker_that_died_on_every_attempt_leaves_a_failed_analysis(
         fake_redis.delete(LEASE)
 
     assert worker.process(DELIVERY) == SETTLED
-    assert store.read(ID).failure is FailureCode.ATTEMPTS_EXHAUSTED
+    assert store.read(ID).failure is Failure.ATTEMPTS_EXHAUSTED
 
 
 def test_a_cancellation_during_the_call_stands(
@@ -235,7 +235,7 @@ def test_a_message_given_up_fails_the_analysis(
     worker: Worker, store: Store, due: AnalysisRecord
 ) -> None:
     assert worker.give_up(DELIVERY) == SETTLED
-    assert store.read(ID).failure is FailureCode.DELIVERY_FAILED
+    assert store.read(ID).failure is Failure.DELIVERY_FAILED
 
 
 def test_a_message_given_up_does_not_touch_a_running_attempt(

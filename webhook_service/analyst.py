@@ -3,16 +3,13 @@
 Source: https://platform.openai.com/docs/guides/structured-outputs?api-mode=responses
 """
 
-import json
-import logging
 from datetime import timedelta
 from typing import Any, NamedTuple
 
 import openai
 from openai.types.responses import Response
-from pydantic import ValidationError
 
-from common.failures import FailureCode
+from common.failures import Failure
 from common.models import Analysis, AnalysisInput
 from common.settings import ServiceSettings
 from common.time_limit import run_within
@@ -25,23 +22,25 @@ Address the person kindly and plainly, as "you". Be specific to what they wrote;
 Write every field in the language of the description."""
 MOST_OUTPUT_TOKENS = 2000
 
-CODE_BY_STATUS = {
-    401: FailureCode.KEY_REFUSED,
-    403: FailureCode.KEY_REFUSED,
-    404: FailureCode.MODEL_NOT_FOUND,
-    408: FailureCode.MODEL_TIMEOUT,
-    409: FailureCode.MODEL_UNAVAILABLE,
-    429: FailureCode.RATE_LIMITED,
+FAILURE_BY_STATUS = {
+    401: Failure.KEY_REFUSED,
+    403: Failure.KEY_REFUSED,
+    404: Failure.MODEL_NOT_FOUND,
+    408: Failure.MODEL_TIMEOUT,
+    409: Failure.MODEL_UNAVAILABLE,
+    429: Failure.RATE_LIMITED,
 }
-CODE_BY_ERROR = {
-    "insufficient_quota": FailureCode.QUOTA_EXCEEDED,
-    "content_filter": FailureCode.CONTENT_FILTERED,
-    "content_policy_violation": FailureCode.CONTENT_FILTERED,
-    "invalid_prompt": FailureCode.CONTENT_FILTERED,
-    "rate_limit_exceeded": FailureCode.RATE_LIMITED,
+FAILURE_BY_CODE = {
+    "insufficient_quota": Failure.QUOTA_EXCEEDED,
+    "content_filter": Failure.CONTENT_FILTERED,
+    "content_policy_violation": Failure.CONTENT_FILTERED,
+    "invalid_prompt": Failure.CONTENT_FILTERED,
+    "rate_limit_exceeded": Failure.RATE_LIMITED,
 }
-
-log = logging.getLogger(__name__)
+FAILURE_BY_REASON = {
+    "max_output_tokens": Failure.ANSWER_TRUNCATED,
+    "content_filter": Failure.CONTENT_FILTERED,
+}
 
 
 class Answer(NamedTuple):
@@ -54,11 +53,9 @@ class Answer(NamedTuple):
 class AnalysisFailed(Exception):
     """The model gave no usable answer; `retry_after` is the provider's wish, often zero."""
 
-    def __init__(
-        self, code: FailureCode, cause: str, retry_after: timedelta = timedelta(0)
-    ) -> None:
-        super().__init__(f"{code}: {cause}")
-        self.code = code
+    def __init__(self, failure: Failure, cause: str, retry_after: timedelta = timedelta(0)) -> None:
+        super().__init__(f"{failure}: {cause}")
+        self.failure = failure
         self.retry_after = retry_after
 
 
@@ -79,17 +76,17 @@ class Analyst:
     def analyse(self, input: AnalysisInput) -> Answer:
         """Ask the model once, for at most `OPENAI_TIMEOUT_SECONDS`. Raises: AnalysisFailed."""
         try:
-            response = run_within(self._seconds, self._ask(input))
+            return _read(run_within(self._seconds, self._ask(input)))
         except (TimeoutError, openai.APITimeoutError):
-            raise AnalysisFailed(FailureCode.MODEL_TIMEOUT, f"over {self._seconds} s") from None
+            raise AnalysisFailed(Failure.MODEL_TIMEOUT, f"over {self._seconds} s") from None
         except openai.APIStatusError as error:
             raise _refused(error) from error
         except openai.APIConnectionError as error:
             cause = type(error.__cause__ or error).__name__
-            raise AnalysisFailed(FailureCode.MODEL_UNAVAILABLE, cause) from error
+            raise AnalysisFailed(Failure.MODEL_UNAVAILABLE, cause) from error
         except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
-            raise AnalysisFailed(FailureCode.UNREADABLE_ANSWER, type(error).__name__) from None
-        return _read(response)
+            # Not "from error": a validation error's text holds what the model wrote.
+            raise AnalysisFailed(Failure.UNREADABLE_ANSWER, type(error).__name__) from None
 
     async def _ask(self, input: AnalysisInput) -> Response:
         return await self._client.responses.create(
@@ -111,16 +108,14 @@ class Analyst:
 
 def _refused(error: openai.APIStatusError) -> AnalysisFailed:
     """Turn an HTTP error into our failure; its `code` says more than its status."""
-    status = error.status_code
-    cause = f"HTTP {status} {error.code or ''}".strip()
-    named = [name for name in (error.code, error.type) if name in CODE_BY_ERROR]
-    if named:
-        code = CODE_BY_ERROR[named[0]]
+    status, named = error.status_code, [str(error.code), str(error.type)]
+    if known := [FAILURE_BY_CODE[name] for name in named if name in FAILURE_BY_CODE]:
+        failure = known[0]
     elif status >= 500:
-        code = FailureCode.MODEL_UNAVAILABLE
+        failure = Failure.MODEL_UNAVAILABLE
     else:
-        code = CODE_BY_STATUS.get(status, FailureCode.REQUEST_REFUSED)
-    return AnalysisFailed(code, cause, _retry_after(error))
+        failure = FAILURE_BY_STATUS.get(status, Failure.REQUEST_REFUSED)
+    return AnalysisFailed(failure, f"HTTP {status} {named[0]:.50}", _retry_after(error))
 
 
 def _retry_after(error: openai.APIStatusError) -> timedelta:
@@ -131,42 +126,22 @@ def _retry_after(error: openai.APIStatusError) -> timedelta:
 
 
 def _read(response: Any) -> Answer:
-    """Check the answer. Nothing in it is trusted, its shape included.
+    """Check the answer; nothing in it is trusted, its shape included.
 
     The status is read first: an incomplete answer may hold text that only looks unreadable.
+    Raises: AnalysisFailed, or whatever an unexpected shape leads to.
     """
-    try:
-        status, refusals = response.status, _refusals(response)
-        if status == "incomplete":
-            reason = response.incomplete_details.reason
-            raise AnalysisFailed(_CODE_BY_REASON.get(reason, _UNREADABLE), f"incomplete: {reason}")
-        if status == "failed":
-            code = response.error.code
-            raise AnalysisFailed(
-                CODE_BY_ERROR.get(code, FailureCode.MODEL_UNAVAILABLE), f"failed: {code}"
-            )
-        if refusals:
-            raise AnalysisFailed(FailureCode.REFUSED_BY_MODEL, "refusal")
-        analysis = Analysis.model_validate_json(response.output_text)
-        return Answer(analysis, model=str(response.model)[:100])
-    except ValidationError as error:
-        raise AnalysisFailed(_UNREADABLE, f"{error.error_count()} fields wrong") from None
-    except (AttributeError, TypeError, json.JSONDecodeError) as error:
-        raise AnalysisFailed(_UNREADABLE, type(error).__name__) from None
-
-
-_UNREADABLE = FailureCode.UNREADABLE_ANSWER
-_CODE_BY_REASON = {
-    "max_output_tokens": FailureCode.ANSWER_TRUNCATED,
-    "content_filter": FailureCode.CONTENT_FILTERED,
-}
-
-
-def _refusals(response: Any) -> list[str]:
-    return [
-        part.refusal
-        for item in response.output
-        if item.type == "message"
-        for part in item.content
-        if part.type == "refusal"
-    ]
+    if response.status == "incomplete":
+        reason = str(response.incomplete_details.reason)
+        failure = FAILURE_BY_REASON.get(reason, Failure.UNREADABLE_ANSWER)
+        raise AnalysisFailed(failure, f"incomplete: {reason:.50}")
+    if response.status == "failed":
+        code = str(response.error.code)
+        failure = FAILURE_BY_CODE.get(code, Failure.MODEL_UNAVAILABLE)
+        raise AnalysisFailed(failure, f"failed: {code:.50}")
+    parts = [part for item in response.output if item.type == "message" for part in item.content]
+    if any(part.type == "refusal" for part in parts):
+        raise AnalysisFailed(Failure.REFUSED_BY_MODEL, "refusal")
+    return Answer(
+        Analysis.model_validate_json(response.output_text), model=str(response.model)[:100]
+    )

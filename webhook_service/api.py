@@ -11,7 +11,7 @@ from hashlib import sha256
 from flask import Blueprint, Response, request
 from pydantic import ValidationError
 
-from common.failures import FAILURES, FailureCode
+from common.failures import Failure
 from common.models import AnalysisInput, AnalysisRecord, Status, input_problems
 from common.settings import ServiceSettings
 from common.store import IdempotencyClaim, Store
@@ -94,8 +94,8 @@ def _read_input() -> AnalysisInput:
 
 def _accepted(record: AnalysisRecord) -> Response:
     location = f"/analyze/{record.request_id}"
-    if record.failure is FailureCode.NOT_QUEUED:
-        detail = FAILURES[FailureCode.NOT_QUEUED].sentence + " Nothing was started; send it again."
+    if record.failure is Failure.NOT_QUEUED:
+        detail = Failure.NOT_QUEUED.sentence + " Nothing was started; send it again."
         headers = {"Location": location, "Retry-After": str(RETRY_SECONDS)}
         raise Problem(503, detail, headers, requestId=record.request_id)
     body = {
@@ -123,7 +123,7 @@ def _public(record: AnalysisRecord) -> dict[str, object]:
         shown["result"] = record.result.model_dump(mode="json", by_alias=True)
         shown["model"] = record.model
     if record.failure:
-        failure = FAILURES[record.failure]
+        failure = record.failure
         shown["failure"] = {
             "code": record.failure,
             "message": failure.sentence,

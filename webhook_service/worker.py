@@ -11,7 +11,7 @@ from typing import Annotated, Protocol
 
 from pydantic import Field
 
-from common.failures import FAILURES, FailureCode, Kind
+from common.failures import Failure, Kind
 from common.models import AnalysisInput, AnalysisRecord, Model, Refused, RequestId, Status
 from common.settings import TimeLadder
 from common.store import Busy, NotFound, Store, StoreUnavailable, Transition
@@ -130,15 +130,15 @@ class Worker:
             answer = self._analyst.analyse(record.input)
         except AnalysisFailed as failed:
             log.warning("attempt failed %s: %s", _where(record), failed)
-            code, retry_after = failed.code, failed.retry_after
+            failure, retry_after = failed.failure, failed.retry_after
         except Exception as error:
             # A fault of ours must not leave the record claimed; its text may quote the input.
             log.error("attempt failed %s: internal %s", _where(record), type(error).__name__)
-            code, retry_after = FailureCode.INTERNAL_ERROR, timedelta(0)
+            failure, retry_after = Failure.INTERNAL_ERROR, timedelta(0)
         else:
             return lambda r, now: r.complete(token, answer.analysis, model=answer.model, now=now)
         return lambda r, now: r.fail(
-            token, code, now=now, retry_after=retry_after, longest_wait=self._times.longest_wait
+            token, failure, now=now, retry_after=retry_after, longest_wait=self._times.longest_wait
         )
 
     def _settle(
@@ -174,7 +174,7 @@ def _outcome(record: AnalysisRecord, now: datetime) -> Outcome:
     """Say what a settled attempt means for QStash."""
     if record.status is Status.PENDING:
         return Outcome(OutcomeKind.RETRY, record.next_attempt_at - now)
-    if record.failure and FAILURES[record.failure].kind is Kind.OPERATOR:
+    if record.failure and record.failure.kind is Kind.OPERATOR:
         return Outcome(OutcomeKind.OPERATOR_MUST_ACT)
     return Outcome(OutcomeKind.SETTLED)
 
