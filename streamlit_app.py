@@ -77,10 +77,13 @@ def _draw_form() -> None:
     summary = st.empty()
     with st.form("analysis", enter_to_submit=False):
         left, right = st.columns([3, 1])
-        name = left.text_input("Name", max_chars=80, autocomplete="name")
-        age = right.number_input("Age", value=None, step=1.0, format="%g")
-        description = st.text_area("Short description", max_chars=2000, height=140)
-        problem_slots = {"name": left.empty(), "age": right.empty(), "description": st.empty()}
+        below = st.container()
+        values = {
+            "name": left.text_input("Name", max_chars=80, autocomplete="name"),
+            "age": right.number_input("Age", value=None, step=1.0, format="%g"),
+            "description": below.text_area("Short description", max_chars=2000, height=140),
+        }
+        slots = {"name": left.empty(), "age": right.empty(), "description": below.empty()}
         is_sent = st.form_submit_button("Send request", type="primary", width="stretch")
     st.caption(
         "The text is sent to OpenAI, which is asked not to store it, and is removed here as soon "
@@ -90,11 +93,11 @@ def _draw_form() -> None:
     if not is_sent:
         return
     try:
-        input = AnalysisInput.model_validate(dict(name=name, age=age, description=description))
+        input = AnalysisInput.model_validate(values)
     except ValidationError as error:
         problems = input_problems(error)
         for field, problem in problems.items():
-            problem_slots[field].caption(f":red[{problem}]")
+            slots[field].caption(f":red[{problem}]")
         summary.error(f"Nothing was sent yet. Please look at {_count(len(problems), 'field')}.")
         return
     with summary, st.spinner("Sending…"):

@@ -29,6 +29,7 @@ from pydantic import (
     ValidationError,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from common.failures import Failure, Kind
 
@@ -56,7 +57,7 @@ class Model(BaseModel):
 def _displayable(text: str) -> str:
     """Refuse control characters, NUL among them, that no form sends; keep line breaks and tabs."""
     if any(unicodedata.category(char) == "Cc" and char not in "\n\r\t" for char in text):
-        raise ValueError("control character")
+        raise PydanticCustomError("not_displayable", "control character")
     return text
 
 
@@ -93,7 +94,7 @@ def input_problems(error: ValidationError) -> dict[str, str]:
     problems = {}
     for detail in error.errors(include_input=False, include_url=False, include_context=False):
         field = str(detail["loc"][0]) if detail["loc"] else "input"
-        if detail["type"] in ("string_unicode", "value_error") and field != "age":
+        if detail["type"] in ("string_unicode", "not_displayable"):
             problems[field] = "Remove the characters that can't be displayed."
         elif detail["type"] == "extra_forbidden":
             problems[field] = "There is no such field."

@@ -10,6 +10,7 @@ import time
 import uuid
 from argparse import ArgumentParser
 from collections import Counter
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -27,32 +28,52 @@ COMMON_WORDS = frozenset(
 MOST_THEMES = 4
 
 
-def analyse(name: str, description: str) -> dict[str, object]:
-    """Count what is in the text: two texts, two answers."""
-    words = re.findall(r"[^\W\d_]+", description)
-    sentences = [part for part in re.split(r"[.!?…]+", description) if part.strip()]
-    counted = Counter(
-        word.lower() for word in words if len(word) > 3 and word.lower() not in COMMON_WORDS
-    )
-    themes = [word for word, _ in counted.most_common(MOST_THEMES)] or ["a short text"]
-    longest = max(words, key=len, default="…")
+def analyse(input: dict[str, object], schema: dict[str, Any]) -> dict[str, object]:
+    """Fill the schema with what is counted in the input: two texts, two answers."""
+    counted = count(str(input.get("name", "You")), " ".join(map(str, input.values())))
+    return {
+        name: counted[name] if name in counted else _filler(name, counted, of)
+        for name, of in schema["properties"].items()
+    }
+
+
+def count(name: str, text: str) -> dict[str, Any]:
+    """Say what can be said of a text without understanding it."""
+    words = re.findall(r"[^\W\d_]+", text)
+    sentences = [part for part in re.split(r"[.!?…]+", text) if part.strip()]
+    notable = [word.lower() for word in words if len(word) > 3]
+    counts = Counter(word for word in notable if word not in COMMON_WORDS)
+    themes = [word for word, _ in counts.most_common(MOST_THEMES)] or ["a short text"]
     per_sentence = len(words) / max(1, len(sentences))
+    longest = max(words, key=len, default="…")
     return {
         "summary": (
-            f"{name}, your text has {_count(len(words), 'word')} in "
-            f"{_count(len(sentences), 'sentence')}; its longest word is “{longest}”. "
+            f"{name}, you wrote {_count(len(words), 'word')} in "
+            f"{_count(len(sentences), 'sentence')}; the longest word is “{longest}”. "
             f"What you return to most is {themes[0]}."
         ),
-        "tone": _tone(description, per_sentence),
+        "tone": _tone(text, per_sentence),
         "themes": themes,
         "suggestions": [
             f"Say more about {themes[-1]}: it comes up only "
-            f"{_count(max(1, counted[themes[-1]]), 'time')}.",
+            f"{_count(max(1, counts[themes[-1]]), 'time')}.",
             "Break up your sentences, they are long."
             if per_sentence > 18
             else "Join some of your short sentences, or leave them as brisk as they are.",
         ],
     }
+
+
+def _filler(name: str, counted: dict[str, Any], of: dict[str, Any]) -> object:
+    """Something for a field that this stand-in does not know, so that your own schema works."""
+    fillers: dict[str, object] = {
+        "string": f"{name.replace('_', ' ').capitalize()}: {counted['themes'][0]}",
+        "array": counted["themes"],
+        "integer": len(counted["themes"]),
+        "number": float(len(counted["themes"])),
+        "boolean": True,
+    }
+    return fillers[of["type"]]
 
 
 def _tone(text: str, words_per_sentence: float) -> str:
@@ -70,9 +91,9 @@ def _count(number: int, noun: str) -> str:
 async def responses(request: Request) -> Response:
     """Answer as the Responses API does, for a message that is our input as JSON."""
     try:
-        input = json.loads((await request.json())["input"])
-        analysis = analyse(str(input["name"]), str(input["description"]))
-    except (ValueError, KeyError, TypeError):
+        body = await request.json()
+        analysis = analyse(json.loads(body["input"]), body["text"]["format"]["schema"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         error = {"message": "not the request this stand-in knows", "code": "invalid_request"}
         return JSONResponse({"error": error}, 400)
     text = {"type": "output_text", "text": json.dumps(analysis), "annotations": []}

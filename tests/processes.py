@@ -70,14 +70,14 @@ class Stack:
 
 
 @contextmanager
-def start_stack(directory: Path, **settings: str) -> Iterator[Stack]:
-    """Run `python -m local_stack` with its data in this directory, until it says it is ready."""
+def start_stack(directory: Path, code: Path = ROOT, /, **settings: str) -> Iterator[Stack]:
+    """Run the code's local stack with its data in this directory, until it says it is ready."""
     output_path = directory / "output.txt"
     ports = ["--page-port", str(free_port()), "--service-port", str(free_port())]
     with output_path.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "local_stack", "--data", str(directory / "data"), *ports],
-            cwd=ROOT,
+            cwd=code,
             env=bare_environment(directory, **settings),
             stdout=output,
             stderr=subprocess.STDOUT,

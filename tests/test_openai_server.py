@@ -51,4 +51,8 @@ def test_another_request_is_400(server_url: str, body: bytes) -> None:
     ["?!?!?!?!?!", "1234567890", "🌱" * 10, "私は機械が大好きです。", "a b c d e f g h"],
 )
 def test_any_text_gets_a_whole_analysis(description: str) -> None:
-    assert Analysis.model_validate(openai_server.analyse("Ada", description))
+    input: dict[str, object] = {"name": "Ada", "age": 36, "description": description}
+
+    found = openai_server.analyse(input, Analysis.model_json_schema())
+
+    assert Analysis.model_validate(found)
