@@ -171,7 +171,7 @@ class Refused(Exception):
 
 
 class AnalysisRecord(Model):
-    """All that Redis holds about one analysis. Fields it doesn't know are ignored."""
+    """All that Redis holds about one analysis."""
 
     schema_version: int = 1
     request_id: RequestId
@@ -295,6 +295,7 @@ class AnalysisRecord(Model):
         return (
             self.status is Status.PENDING
             and self.message_id is None
+            and not self.attempt
             and now - self.published_at >= REPUBLISH_AFTER
         )
 

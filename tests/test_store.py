@@ -1,5 +1,6 @@
 """The store, on fakeredis and on the real server alike."""
 
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -11,6 +12,7 @@ from common.settings import TimeLadder
 from common.store import Busy, IdempotencyClaim, NotFound, Store, StoreUnavailable, connect
 from tests.conftest import make_settings, make_store
 from tests.fakes import ANALYSIS, CALL, DEADLINE, ID, pending
+from tests.http_server import hang, serve
 
 NO_DELAY = timedelta(0)
 KEY = f"analysis:{{{ID}}}"
@@ -254,6 +256,17 @@ def test_an_idempotency_key_is_bound_once(store: Store, client: redis.Redis) -> 
     assert all(0 < client.pttl(key) <= TTL_MS for key in client.keys("*"))
 
 
+def test_fields_of_a_newer_version_are_ignored_wherever_they_are(
+    store: Store, record: AnalysisRecord, client: redis.Redis
+) -> None:
+    claim(store, "a")
+    complete(store, "a")
+    stored = str(client.get(KEY))
+    client.set(KEY, stored.replace("{", '{"addedLater": 1, ').replace('"tone"', '"new":1,"tone"'))
+
+    assert store.read(ID).result == ANALYSIS
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -288,6 +301,17 @@ def test_redis_away_is_told_as_one_error(away: Store) -> None:
         away.create(pending())
     with pytest.raises(StoreUnavailable):
         claim(away, "a")
+
+
+def test_a_redis_that_does_not_answer_is_told_within_five_seconds() -> None:
+    with serve(hang) as server:
+        client = connect(make_settings(redis_url=server.url.replace("http", "redis")))
+        store = make_store(client)
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            claim(store, "a")
+        assert time.monotonic() - began < 5
+        client.connection_pool.disconnect()
 
 
 def test_one_analysis_costs_seven_commands_and_a_poll_one(
