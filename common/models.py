@@ -325,10 +325,13 @@ class AnalysisRecord(Model):
         return self._evolve(status=Status.CANCELLED, input=None, claim_token=None, finished_at=now)
 
     def reopen(self, *, now: datetime, delay: timedelta, deadline: timedelta) -> Self:
-        """Start a new round of a failed analysis, with all its attempts."""
+        """Start a new round of a failed analysis, with all its attempts.
+
+        Rounds are capped because they cost calls; one that was never queued costs none.
+        """
         if self.status is not Status.FAILED or self.input is None:
             raise Refused(Refusal.NOT_FAILED)
-        if self.round >= MAX_ROUNDS:
+        if self.round >= MAX_ROUNDS and self.failure is not Failure.NOT_QUEUED:
             raise Refused(Refusal.ROUNDS_USED_UP)
         fresh = self.new(
             self.request_id,

@@ -76,7 +76,10 @@ class Submissions:
         if stored.owner_hash != record.owner_hash or stored.input not in (None, input):
             raise OtherInput
         if stored.failure is Failure.NOT_QUEUED:
-            return self._reopen(request_id)
+            try:
+                return self._reopen(request_id)
+            except Refused:  # another call of the same submission was quicker
+                return self._store.read(request_id)
         if not stored.status.is_terminal and stored.message_id is None:
             return self._publish(stored, now)
         return stored
@@ -105,7 +108,8 @@ class Submissions:
 
         record = self._store.update(request_id, cancel)
         log.info("cancelled request_id=%s attempt=%d", request_id, record.attempt)
-        self._take_back_message(record)
+        if record.message_id:
+            self._queue.cancel(record.message_id)
         return record
 
     def retry(self, request_id: str, owner_token: str) -> AnalysisRecord:
@@ -118,7 +122,8 @@ class Submissions:
         _check_owner(record, owner_token)
         self._store.delete(request_id)
         log.info("deleted request_id=%s", request_id)
-        self._take_back_message(record)
+        if record.message_id and not record.status.is_terminal:
+            self._queue.cancel(record.message_id)
 
     def _reopen(self, request_id: str, owner_token: str | None = None) -> AnalysisRecord:
         def reopen(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
@@ -158,10 +163,6 @@ class Submissions:
             return self._store.update(record.request_id, transition, known=(record, now))
         except Refused:  # somebody went on with it meanwhile
             return self._store.read(record.request_id)
-
-    def _take_back_message(self, record: AnalysisRecord) -> None:
-        if record.message_id and not record.claim_token:
-            self._queue.cancel(record.message_id)
 
 
 def _hash(owner_token: str | None) -> str | None:

@@ -346,7 +346,7 @@ def test_rounds_are_capped() -> None:
     record = failed()
     for round in range(2, MAX_ROUNDS + 1):
         record = record.reopen(now=NOW, delay=DELAY, deadline=DEADLINE)
-        record = record.not_queued(round=round, now=NOW)
+        record = record.give_up(round=round, now=NOW)
 
     assert refusal_of(lambda: record.reopen(now=NOW, delay=DELAY, deadline=DEADLINE)) is (
         Refusal.ROUNDS_USED_UP

@@ -170,6 +170,29 @@ def test_text_changed_after_a_refusal_is_another_analysis(
     assert (record.round, record.input and record.input.name) == (1, "Adele")
 
 
+def test_the_same_text_sent_twice_from_one_form_is_one_analysis(qstash: HttpServer) -> None:
+    page = fill(open_page())
+    first = request_id_of(page)
+    page.query_params.clear()  # the second click was on its way before the page changed
+    page.run()
+
+    fill(page)
+
+    assert request_id_of(page) == first
+    assert len(qstash.requests) == 1
+
+
+def test_the_same_text_from_a_new_form_is_another_analysis(qstash: HttpServer) -> None:
+    page = fill(open_page())
+    first = request_id_of(page)
+    button(page, "New request").click().run()
+
+    fill(page)
+
+    assert request_id_of(page) != first
+    assert len(qstash.requests) == 2
+
+
 def test_redis_away_keeps_the_text_and_says_so(
     monkeypatch: pytest.MonkeyPatch, qstash: HttpServer
 ) -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from common.failures import Failure
-from common.models import AnalysisRecord, Refused, Status
+from common.models import MAX_ROUNDS, AnalysisRecord, Refused, Status
 from common.queue import PublishRefused, PublishUnclear
 from common.settings import ServiceSettings
 from common.store import NotFound, Store, StoreUnavailable, connect
@@ -107,6 +107,38 @@ def test_a_refused_publish_fails_the_record_and_a_further_call_publishes_again(
 
     assert (refused.status, refused.failure) == (Status.FAILED, Failure.NOT_QUEUED)
     assert (record.status, record.round) == (Status.PENDING, 2)
+    assert queue.published == [(ID, 2)]
+
+
+def test_a_refused_publish_can_be_repeated_for_as_long_as_it_takes(
+    submissions: Submissions, queue: FakeQueue
+) -> None:
+    queue.trouble = PublishRefused("429")
+    for _ in range(2 * MAX_ROUNDS):
+        assert submit(submissions).failure is Failure.NOT_QUEUED
+
+    queue.trouble = None
+
+    assert submit(submissions).status is Status.PENDING
+
+
+def test_two_calls_that_publish_again_at_once_make_one_message(
+    submissions: Submissions, store: Store, queue: FakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.trouble = PublishRefused("429")
+    submit(submissions)
+    queue.trouble = None
+    read = store.read
+
+    def read_while_a_rival_is_quicker(request_id: str) -> AnalysisRecord:
+        record = read(request_id)
+        monkeypatch.undo()
+        submit(submissions)
+        return record
+
+    monkeypatch.setattr(store, "read", read_while_a_rival_is_quicker)
+
+    assert submit(submissions).status is Status.PENDING
     assert queue.published == [(ID, 2)]
 
 
