@@ -74,7 +74,7 @@ class IdempotencyClaim(NamedTuple):
 def _redis_errors() -> Iterator[None]:
     try:
         yield
-    except redis.RedisError as error:
+    except (redis.RedisError, UnicodeDecodeError) as error:
         raise StoreUnavailable(f"Redis: {type(error).__name__}") from error
 
 

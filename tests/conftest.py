@@ -13,6 +13,7 @@ from local_stack import qstash_server
 from tests.fakes import FakeQueue
 from tests.processes import Stack, start_stack
 
+LEFT_OUT = "the browser journey was left out"
 WEBHOOK_URL = "https://service.example/webhook"
 
 
@@ -89,10 +90,9 @@ def queue() -> FakeQueue:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say in the last lines when the browser journey was left out, and how to have it."""
-    skipped = terminalreporter.stats.get("skipped", [])
-    if any("no Chromium" in str(report.longrepr) for report in skipped):
-        terminalreporter.section("the browser journey was left out")
-        terminalreporter.line("Chromium was not found. Install it with your system's packages, or")
-        terminalreporter.line(
-            "with `.venv/bin/playwright install chromium`; then `make test` again."
-        )
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    reasons = {text.partition(LEFT_OUT)[2].strip("():' ") for text in skipped if LEFT_OUT in text}
+    for reason in reasons:
+        terminalreporter.section(f"{LEFT_OUT}: {reason}")
+        terminalreporter.line("Install Chromium with your system's packages, or with")
+        terminalreporter.line("`.venv/bin/playwright install chromium`; then `make test` again.")

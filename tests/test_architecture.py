@@ -100,6 +100,7 @@ def test_only_packages_of_the_requirements_are_imported(path: Path) -> None:
         "jwt": "pyjwt",
         "dotenv": "python-dotenv",
         "pydantic_settings": "pydantic-settings",
+        "pydantic_core": "pydantic-core",
     }
     is_tool = name_of(path).startswith("local_stack")
     requirements = (ROOT / f"requirements{'-dev' if is_tool else ''}.txt").read_text()

@@ -5,10 +5,12 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
+from tests.conftest import LEFT_OUT
 from tests.fakes import ADA, ANALYSIS
 from tests.http_server import answer, serve
 from tests.processes import Stack, start_stack
@@ -32,27 +34,40 @@ HOSTILE = (
 )
 
 
-def find_chromium() -> str | None:
+def find_chromium(playwright: Playwright) -> str | None:
     """The browser: the system's own, or the one that `playwright install chromium` brought."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if path := shutil.which(name):
             return path
-    with sync_playwright() as playwright:
-        bundled = playwright.chromium.executable_path
+    bundled = playwright.chromium.executable_path
     return bundled if Path(bundled).exists() else None
 
 
+def leave_out(reason: str) -> NoReturn:
+    """Leave the journey out on a user's machine; in CI that is a failure."""
+    if os.environ.get("CI"):
+        pytest.fail(f"CI must run the browser journey: {reason}")
+    pytest.skip(f"{LEFT_OUT}: {reason}")
+
+
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = find_chromium()
+def playwright() -> Iterator[Playwright]:
+    try:
+        context = sync_playwright().start()
+    except Exception as error:  # its driver, a program of its own, did not start
+        leave_out(f"Playwright does not start ({error}); a bare Debian lacks libatomic1")
+    yield context
+    context.stop()
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    path = find_chromium(playwright)
     if path is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI must have Chromium")
-        pytest.skip("no Chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()
+        leave_out("there is no Chromium")
+    browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+    yield browser
+    browser.close()
 
 
 class Visit:

