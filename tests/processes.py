@@ -42,6 +42,19 @@ def bare_environment(home: Path, **settings: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": str(home), **settings}
 
 
+@contextmanager
+def start_stand_in(name: str) -> Iterator[str]:
+    """Run one stand-in as a process of its own, and tell its URL."""
+    port = free_port()
+    command = [sys.executable, "-m", f"local_stack.{name}", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT)
+    url = f"http://127.0.0.1:{port}"
+    wait_for(lambda: httpx.get(url).status_code == 404)
+    yield url
+    process.terminate()
+    process.wait(timeout=10)
+
+
 @dataclass
 class Stack:
     """The local stack as `make run` starts it."""

@@ -1,7 +1,5 @@
 """The OpenAI stand-in, through the real SDK and our own analyst."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import httpx
@@ -12,21 +10,14 @@ from common.time_limit import run_within
 from local_stack import openai_server
 from tests.conftest import make_settings
 from tests.fakes import ADA, BOB
-from tests.processes import ROOT, free_port, wait_for
+from tests.processes import start_stand_in
 from webhook_service.analyst import Analyst
 
 
 @pytest.fixture(scope="module")
 def server_url() -> Iterator[str]:
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "local_stack.openai_server", "--port", str(port)], cwd=ROOT
-    )
-    url = f"http://127.0.0.1:{port}"
-    wait_for(lambda: httpx.get(url).status_code == 404)
-    yield url
-    process.terminate()
-    process.wait(timeout=10)
+    with start_stand_in("openai_server") as url:
+        yield url
 
 
 def test_two_texts_get_two_answers_and_it_says_who_answered(server_url: str) -> None:

@@ -3,8 +3,6 @@
 import base64
 import hashlib
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -17,7 +15,7 @@ from qstash.message import PublishResponse
 
 from local_stack import qstash_server
 from tests.http_server import Behaviour, HttpServer, answer, hang, serve
-from tests.processes import ROOT, free_port, wait_for
+from tests.processes import free_port, start_stand_in, wait_for
 
 OK = answer(200)
 FAILED = answer(500)
@@ -25,15 +23,8 @@ FAILED = answer(500)
 
 @pytest.fixture(scope="module")
 def server_url() -> Iterator[str]:
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "local_stack.qstash_server", "--port", str(port)], cwd=ROOT
-    )
-    url = f"http://127.0.0.1:{port}"
-    wait_for(lambda: httpx.get(url).status_code == 404)
-    yield url
-    process.terminate()
-    process.wait(timeout=10)
+    with start_stand_in("qstash_server") as url:
+        yield url
 
 
 @pytest.fixture

@@ -46,30 +46,13 @@ def make_routes(settings: ServiceSettings, store: Store, worker: Worker) -> Blue
 
     @routes.post("/webhook")
     def webhook() -> Response:
-        return receive(settings.qstash_webhook_url, _read_message, worker.process)
+        url = settings.qstash_webhook_url
+        return _receive(url, keys, read=_read_message, act=worker.process)
 
     @routes.post("/webhook/failure")
     def failure() -> Response:
-        return receive(settings.failure_callback_url, _read_failure_callback, worker.give_up)
-
-    def receive(
-        url: str, read: Callable[[bytes], Delivery], act: Callable[[Delivery], Outcome]
-    ) -> Response:
-        """Guard a delivery: size, then signature over the raw body, then its content."""
-        body = read_body()
-        try:
-            verify(request.headers.get("Upstash-Signature"), body, url=url, keys=keys)
-        except SignatureRefused as refused:
-            log.warning("delivery refused: %s", refused)
-            return Response(status=401)
-        try:
-            delivery = read(body)
-        except ValueError as error:
-            message_id = request.headers.get("Upstash-Message-Id")
-            log.error("signed but not ours message_id=%r: %s", message_id, type(error).__name__)
-            return _tell_qstash(Outcome(OutcomeKind.OPERATOR_MUST_ACT), "not a message of ours")
-        outcome = act(delivery)
-        return _tell_qstash(outcome, outcome.kind)
+        url = settings.failure_callback_url
+        return _receive(url, keys, read=_read_failure_callback, act=worker.give_up)
 
     @routes.get("/health")
     def health() -> Response:
@@ -81,6 +64,30 @@ def make_routes(settings: ServiceSettings, store: Store, worker: Worker) -> Blue
         return jsonify({"status": "ready"})
 
     return routes
+
+
+def _receive(
+    url: str,
+    keys: tuple[str, str],
+    *,
+    read: Callable[[bytes], Delivery],
+    act: Callable[[Delivery], Outcome],
+) -> Response:
+    """Guard a delivery: size, then signature over the raw body, then its content."""
+    body = read_body()
+    try:
+        verify(request.headers.get("Upstash-Signature"), body, url=url, keys=keys)
+    except SignatureRefused as refused:
+        log.warning("delivery refused: %s", refused)
+        return Response(status=401)
+    try:
+        delivery = read(body)
+    except ValueError as error:
+        message_id = request.headers.get("Upstash-Message-Id")
+        log.error("signed but not ours message_id=%r: %s", message_id, type(error).__name__)
+        return _tell_qstash(Outcome(OutcomeKind.OPERATOR_MUST_ACT), "not a message of ours")
+    outcome = act(delivery)
+    return _tell_qstash(outcome, outcome.kind)
 
 
 def _read_message(body: bytes) -> Delivery:
