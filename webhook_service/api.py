@@ -98,12 +98,8 @@ def _accepted(record: AnalysisRecord) -> Response:
         detail = Failure.NOT_QUEUED.sentence + " Nothing was started; send it again."
         headers = {"Location": location, "Retry-After": str(RETRY_SECONDS)}
         raise Problem(503, detail, headers, requestId=record.request_id)
-    body = {
-        "requestId": record.request_id,
-        "status": record.status,
-        "dueAt": record.due_at.isoformat(),
-    }
-    response = json_answer(202, body)
+    shown = _public(record)
+    response = json_answer(202, {name: shown[name] for name in ("requestId", "status", "dueAt")})
     response.headers["Location"] = location
     response.headers["Retry-After"] = whole_seconds(record.due_at - record.published_at)
     return response
@@ -111,22 +107,13 @@ def _accepted(record: AnalysisRecord) -> Response:
 
 def _public(record: AnalysisRecord) -> dict[str, object]:
     """All that the holder of the id may see: never the input."""
-    shown: dict[str, object] = {
-        "requestId": record.request_id,
-        "status": record.status,
-        "attempt": record.attempt,
-        "dueAt": record.due_at.isoformat(),
-    }
+    fields = {"request_id", "status", "attempt", "due_at", "result", "model"}
     if record.status is Status.PENDING:
-        shown["nextAttemptAt"] = record.next_attempt_at.isoformat()
-    if record.result:
-        shown["result"] = record.result.model_dump(mode="json", by_alias=True)
-        shown["model"] = record.model
-    if record.failure:
-        failure = record.failure
-        shown["failure"] = {
-            "code": record.failure,
-            "message": failure.sentence,
-            "nextStep": failure.next_step,
-        }
+        fields.add("next_attempt_at")
+    shown: dict[str, object] = record.model_dump(
+        mode="json", by_alias=True, include=fields, exclude_none=True
+    )
+    if failure := record.failure:
+        next_step = failure.next_step
+        shown["failure"] = {"code": failure, "message": failure.sentence, "nextStep": next_step}
     return shown
