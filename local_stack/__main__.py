@@ -15,7 +15,7 @@ from pathlib import Path
 from honcho.manager import Manager
 
 from common.settings import ServiceSettings, SettingsError, given_names, load
-from local_stack import openai_server, qstash_server
+from local_stack import openai_server, qstash_courier, qstash_server
 
 HOST = "127.0.0.1"
 LOCAL_DELAY = "5s"  # a newcomer sees the result at once
@@ -62,8 +62,8 @@ def environment(needed: list[str], ports: dict[str, int], given: set[str]) -> di
         defaults["QSTASH_WEBHOOK_URL"] = f"http://{HOST}:{ports['service']}/webhook"
         settings["QSTASH_URL"] = f"http://{HOST}:{ports['qstash']}"
         settings["QSTASH_TOKEN"] = qstash_server.TOKEN
-        settings["QSTASH_CURRENT_SIGNING_KEY"] = qstash_server.CURRENT_SIGNING_KEY
-        settings["QSTASH_NEXT_SIGNING_KEY"] = qstash_server.NEXT_SIGNING_KEY
+        settings["QSTASH_CURRENT_SIGNING_KEY"] = qstash_courier.CURRENT_SIGNING_KEY
+        settings["QSTASH_NEXT_SIGNING_KEY"] = qstash_courier.NEXT_SIGNING_KEY
     if "openai" in needed:
         settings["OPENAI_BASE_URL"] = f"http://{HOST}:{ports['openai']}/v1"
         settings["OPENAI_API_KEY"] = "local"

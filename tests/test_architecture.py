@@ -16,9 +16,9 @@ FILES = [ROOT / "streamlit_app.py"] + [
 ONLY_IMPORTERS = {
     "redis": {"common/store.py"},
     "qstash": {"common/queue.py"},
-    "httpx": {"common/queue.py", "local_stack/qstash_server.py"},
+    "httpx": {"common/queue.py", "local_stack/qstash_courier.py"},
     "openai": {"webhook_service/analyst.py"},
-    "jwt": {"webhook_service/signature.py", "local_stack/qstash_server.py"},
+    "jwt": {"webhook_service/signature.py", "local_stack/qstash_courier.py"},
     "dotenv": {"common/settings.py"},
     "pydantic_settings": {"common/settings.py"},
     "streamlit": {"streamlit_app.py"},

@@ -13,7 +13,7 @@ from qstash import QStash
 from qstash.errors import QStashError
 from qstash.message import PublishResponse
 
-from local_stack import qstash_server
+from local_stack import qstash_courier, qstash_message, qstash_server
 from tests.http_server import Behaviour, HttpServer, answer, hang, serve
 from tests.processes import free_port, start_stand_in, wait_for
 
@@ -64,7 +64,7 @@ def stays_at(server: HttpServer, number: int, seconds: float) -> bool:
 
 def claims_of(headers: httpx.Headers) -> dict[str, object]:
     claims: dict[str, object] = jwt.decode(
-        headers["Upstash-Signature"], qstash_server.CURRENT_SIGNING_KEY, algorithms=["HS256"]
+        headers["Upstash-Signature"], qstash_courier.CURRENT_SIGNING_KEY, algorithms=["HS256"]
     )
     return claims
 
@@ -337,9 +337,9 @@ def test_what_can_not_be_meant_is_400(sdk: QStash, url: str, options: dict[str, 
 
 @pytest.mark.parametrize(("retried", "seconds"), [(0, 12), (1, 148), (2, 1808), (9, 86400)])
 def test_the_default_delays_are_the_documented_ones(retried: int, seconds: int) -> None:
-    message = qstash_server.Message("http://127.0.0.1:1", b"", retried=retried)
+    message = qstash_message.Message("http://127.0.0.1:1", b"", retried=retried)
 
-    assert round(qstash_server._retry_delay(message, None)) == seconds
+    assert round(message.backoff()) == seconds
 
 
 def test_it_says_what_it_is() -> None:

@@ -12,7 +12,7 @@ from common.failures import Failure
 from common.models import AnalysisRecord, Status
 from common.settings import ServiceSettings
 from common.store import Store, connect
-from local_stack import qstash_server
+from local_stack import qstash_courier
 from tests.conftest import WEBHOOK_URL, make_settings
 from tests.fakes import CALL, DELAY, ID, FakeAnalyst, FakeQueue, pending
 from webhook_service import MOST_BODY_BYTES, create_app
@@ -54,7 +54,7 @@ def due(store: Store) -> AnalysisRecord:
 
 
 def deliver(client: FlaskClient, body: bytes = MESSAGE, **headers: str) -> TestResponse:
-    token = qstash_server.sign(WEBHOOK_URL, body, qstash_server.CURRENT_SIGNING_KEY)
+    token = qstash_courier.sign(WEBHOOK_URL, body, qstash_courier.CURRENT_SIGNING_KEY)
     return client.post("/webhook", data=body, headers={"Upstash-Signature": token, **headers})
 
 
@@ -62,7 +62,7 @@ def call_back(client: FlaskClient, source_body: bytes = MESSAGE) -> TestResponse
     body = json.dumps(
         {"status": "503", "retried": 3, "sourceBody": base64.b64encode(source_body).decode()}
     ).encode()
-    token = qstash_server.sign(FAILURE_URL, body, qstash_server.CURRENT_SIGNING_KEY)
+    token = qstash_courier.sign(FAILURE_URL, body, qstash_courier.CURRENT_SIGNING_KEY)
     return client.post("/webhook/failure", data=body, headers={"Upstash-Signature": token})
 
 
@@ -117,10 +117,10 @@ def test_a_bad_signature_is_401_and_touches_nothing(
     token: str | None,
 ) -> None:
     here, other = (WEBHOOK_URL, FAILURE_URL) if path == "/webhook" else (FAILURE_URL, WEBHOOK_URL)
-    key = qstash_server.CURRENT_SIGNING_KEY
+    key = qstash_courier.CURRENT_SIGNING_KEY
     tokens = {
-        "for the other url": qstash_server.sign(other, MESSAGE, key),
-        "for another body": qstash_server.sign(here, b"{}", key),
+        "for the other url": qstash_courier.sign(other, MESSAGE, key),
+        "for another body": qstash_courier.sign(here, b"{}", key),
     }
     headers = {} if token is None else {"Upstash-Signature": tokens.get(token, token)}
 
@@ -134,7 +134,7 @@ def test_a_bad_signature_is_401_and_touches_nothing(
 
 
 def test_both_signing_keys_are_accepted(client: FlaskClient) -> None:
-    token = qstash_server.sign(WEBHOOK_URL, MESSAGE, qstash_server.NEXT_SIGNING_KEY)
+    token = qstash_courier.sign(WEBHOOK_URL, MESSAGE, qstash_courier.NEXT_SIGNING_KEY)
 
     response = client.post("/webhook", data=MESSAGE, headers={"Upstash-Signature": token})
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jwt
 import pytest
 
-from local_stack import qstash_server
+from local_stack import qstash_courier
 from webhook_service.signature import SignatureRefused, verify
 
 URL = "https://service.example/webhook"
@@ -57,7 +57,7 @@ def test_a_genuine_delivery_is_let_in(good: Callable[[], str]) -> None:
 
 
 def test_the_stand_in_signs_as_qstash_does() -> None:
-    signed = qstash_server.sign(URL, BODY, CURRENT)
+    signed = qstash_courier.sign(URL, BODY, CURRENT)
 
     check(signed)
 
