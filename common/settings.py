@@ -27,6 +27,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_FILE = ".env"
+# Upstash's development server and our stand-in take this one: public, good for nothing else.
+DEVELOPMENT_TOKEN = "eyJVc2VySUQiOiJkZWZhdWx0VXNlciIsIlBhc3N3b3JkIjoiZGVmYXVsdFBhc3N3b3JkIn0="  # noqa: S105 (public)
 QSTASH_DELIVERIES = 4  # the first and three retries
 DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -97,6 +99,15 @@ def _web_address(value: str) -> str:
     return value
 
 
+def _is_upstash(url: str) -> bool:
+    return (urlsplit(url).hostname or "").endswith("upstash.io")
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
 def _key_hashes(value: object) -> object:
     """Read `name:sha256,name:sha256` into a dictionary."""
     if not isinstance(value, str):
@@ -152,6 +163,10 @@ class Settings(BaseSettings):
             info.data.get(f"upstash_redis_rest_{part}", "wrong") for part in ("url", "token")
         )
         if rest_url is None or token is None:
+            if rest_url or token:
+                raise ValueError(
+                    f"missing, and UPSTASH_REDIS_REST_{'TOKEN' if rest_url else 'URL'} is missing"
+                )
             raise ValueError(
                 "missing; set it, or UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN"
             )
@@ -159,6 +174,27 @@ class Settings(BaseSettings):
             return url  # the pair has an error message of its own
         host = urlsplit(rest_url).hostname
         return SecretStr(f"rediss://default:{quote(token.get_secret_value(), safe='')}@{host}:6379")
+
+    @field_validator("qstash_token")
+    @classmethod
+    def _token_fits_url(cls, token: SecretStr, info: ValidationInfo) -> SecretStr:
+        url = info.data.get("qstash_url", "")
+        is_development = token.get_secret_value() == DEVELOPMENT_TOKEN
+        if is_development and _is_upstash(url):
+            raise ValueError("is the public development token, and QSTASH_URL is the real QStash")
+        if not is_development and _is_loopback(url):
+            raise ValueError("is a real token, and QSTASH_URL is a stand-in on this machine")
+        return token
+
+    @field_validator("qstash_webhook_url")
+    @classmethod
+    def _webhook_can_be_reached(cls, url: str, info: ValidationInfo) -> str:
+        if _is_upstash(info.data.get("qstash_url", "")):
+            if _is_loopback(url):
+                raise ValueError("is on this machine, where the real QStash can't reach it")
+            if urlsplit(url).scheme != "https":
+                raise ValueError("needs https, as the real QStash calls it over the internet")
+        return url
 
     @cached_property
     def times(self) -> TimeLadder:

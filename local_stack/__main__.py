@@ -14,8 +14,8 @@ from pathlib import Path
 
 from honcho.manager import Manager
 
-from common.settings import ServiceSettings, SettingsError, given_names, load
-from local_stack import openai_server, qstash_courier, qstash_server
+from common.settings import DEVELOPMENT_TOKEN, ServiceSettings, SettingsError, given_names, load
+from local_stack import openai_server, qstash_courier
 
 HOST = "127.0.0.1"
 LOCAL_DELAY = "5s"  # a newcomer sees the result at once
@@ -61,7 +61,7 @@ def environment(needed: list[str], ports: dict[str, int], given: set[str]) -> di
     if "qstash" in needed:
         defaults["QSTASH_WEBHOOK_URL"] = f"http://{HOST}:{ports['service']}/webhook"
         settings["QSTASH_URL"] = f"http://{HOST}:{ports['qstash']}"
-        settings["QSTASH_TOKEN"] = qstash_server.TOKEN
+        settings["QSTASH_TOKEN"] = DEVELOPMENT_TOKEN
         settings["QSTASH_CURRENT_SIGNING_KEY"] = qstash_courier.CURRENT_SIGNING_KEY
         settings["QSTASH_NEXT_SIGNING_KEY"] = qstash_courier.NEXT_SIGNING_KEY
     if "openai" in needed:

@@ -49,10 +49,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from common.settings import DEVELOPMENT_TOKEN
 from local_stack.qstash_courier import Courier
 from local_stack.qstash_message import BadRequest, read_message
-
-TOKEN = "eyJVc2VySUQiOiJkZWZhdWx0VXNlciIsIlBhc3N3b3JkIjoiZGVmYXVsdFBhc3N3b3JkIn0="
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -186,7 +185,7 @@ class QStashServer:
 
 def _route(method: str, path: str, handler: Handler) -> Route:
     async def guarded(request: Request) -> Response:
-        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+        if request.headers.get("Authorization") != f"Bearer {DEVELOPMENT_TOKEN}":
             return JSONResponse({"error": "unauthorized"}, 401)
         return await handler(request)
 

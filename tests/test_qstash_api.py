@@ -12,7 +12,8 @@ from qstash.errors import DailyMessageLimitExceededError, QStashError, RateLimit
 from qstash.log import LogState
 from qstash.message import BatchResponse, PublishResponse
 
-from local_stack import qstash_courier, qstash_server
+from common.settings import DEVELOPMENT_TOKEN
+from local_stack import qstash_courier
 from tests.http_server import HttpServer, answer, hang, serve
 from tests.processes import start_stand_in, wait_for
 from tests.test_qstash_server import body_of, claims_of, deliveries, publish, stays_at
@@ -32,13 +33,13 @@ def server_url() -> Iterator[str]:
 
 @pytest.fixture
 def sdk(server_url: str) -> Iterator[QStash]:
-    client = QStash(qstash_server.TOKEN, base_url=server_url, retry=False)
+    client = QStash(DEVELOPMENT_TOKEN, base_url=server_url, retry=False)
     yield client
     client.http._client.close()
 
 
 def post(server_url: str, path: str, **options: object) -> httpx.Response:
-    headers = {"Authorization": f"Bearer {qstash_server.TOKEN}"}
+    headers = {"Authorization": f"Bearer {DEVELOPMENT_TOKEN}"}
     return httpx.post(server_url + path, headers=headers, **options)  # type: ignore[arg-type]
 
 
@@ -137,7 +138,7 @@ def test_another_key_is_not_held_back(sdk: QStash) -> None:
 @pytest.mark.parametrize("value", ["", "parallelism=x", "speed=2", "period=1s", "rate=1,period=x"])
 def test_a_flow_control_that_can_not_be_meant_is_400(server_url: str, value: str) -> None:
     headers = {
-        "Authorization": f"Bearer {qstash_server.TOKEN}",
+        "Authorization": f"Bearer {DEVELOPMENT_TOKEN}",
         "Upstash-Flow-Control-Key": "k",
         "Upstash-Flow-Control-Value": value,
     }

@@ -13,6 +13,7 @@ from qstash import QStash
 from qstash.errors import QStashError
 from qstash.message import PublishResponse
 
+from common.settings import DEVELOPMENT_TOKEN
 from local_stack import qstash_courier, qstash_message, qstash_server
 from tests.http_server import Behaviour, HttpServer, answer, hang, serve
 from tests.processes import free_port, start_stand_in, wait_for
@@ -29,7 +30,7 @@ def server_url() -> Iterator[str]:
 
 @pytest.fixture
 def sdk(server_url: str) -> Iterator[QStash]:
-    client = QStash(qstash_server.TOKEN, base_url=server_url, retry=False)
+    client = QStash(DEVELOPMENT_TOKEN, base_url=server_url, retry=False)
     yield client
     client.http._client.close()
 

@@ -115,12 +115,12 @@ def test_a_person_is_not_kept_waiting(behaviour: Behaviour) -> None:
 
 
 def test_no_error_repeats_the_token() -> None:
-    secret = "eyJsecret"
-    for url in ("http://127.0.0.1:1",):
-        with pytest.raises(PublishRefused) as caught:
-            Queue(settings_for(url, qstash_token=secret)).publish(pending(), now=NOW)
+    settings = settings_for("http://name.invalid", qstash_token="eyJsecret")
 
-        assert secret not in str(caught.value)
+    with pytest.raises(PublishRefused) as caught:
+        Queue(settings).publish(pending(), now=NOW)
+
+    assert "eyJsecret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("behaviour", [answer(202), answer(404, {"error": "none"}), reset])

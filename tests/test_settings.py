@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from common.settings import (
+    DEVELOPMENT_TOKEN,
     QSTASH_DELIVERIES,
     ServiceSettings,
     Settings,
@@ -121,10 +122,58 @@ def test_redis_is_reached_over_tcp_with_the_upstash_pair(monkeypatch: pytest.Mon
     assert url == "rediss://default:to%2Fken%3D@eu1-name.upstash.io:6379"
 
 
-@pytest.mark.parametrize("given", ["UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"])
-def test_half_an_upstash_pair_is_not_enough(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
-    with pytest.raises(SettingsError, match="REDIS_URL: missing"):
-        load_with(monkeypatch, {"REDIS_URL": None, given: "https://name.upstash.io"})
+@pytest.mark.parametrize(("given", "missing"), [("URL", "TOKEN"), ("TOKEN", "URL")])
+def test_half_an_upstash_pair_is_not_enough(
+    monkeypatch: pytest.MonkeyPatch, given: str, missing: str
+) -> None:
+    half = {"REDIS_URL": None, f"UPSTASH_REDIS_REST_{given}": "https://name.upstash.io"}
+
+    with pytest.raises(SettingsError, match=f"UPSTASH_REDIS_REST_{missing} is missing"):
+        load_with(monkeypatch, half)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        pytest.param(
+            {"QSTASH_URL": "http://127.0.0.1:8080"},
+            "QSTASH_TOKEN: is a real token, and QSTASH_URL is a stand-in",
+            id="real token, stand-in's URL",
+        ),
+        pytest.param(
+            {"QSTASH_TOKEN": DEVELOPMENT_TOKEN},
+            "QSTASH_TOKEN: is the public development token",
+            id="stand-in's token, real URL",
+        ),
+        pytest.param(
+            {"QSTASH_WEBHOOK_URL": "https://localhost/webhook"},
+            "QSTASH_WEBHOOK_URL: is on this machine",
+            id="loopback webhook, real QStash",
+        ),
+        pytest.param(
+            {"QSTASH_WEBHOOK_URL": "http://service.example/webhook"},
+            "QSTASH_WEBHOOK_URL: needs https",
+            id="http webhook, real QStash",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_each_other_are_named(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(SettingsError, match=problem):
+        load_with(monkeypatch, changes)
+
+
+def test_a_development_server_fits_a_webhook_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    development = {
+        "QSTASH_URL": "http://127.0.0.1:8080",
+        "QSTASH_TOKEN": DEVELOPMENT_TOKEN,
+        "QSTASH_WEBHOOK_URL": "http://127.0.0.1:3001/webhook",
+    }
+
+    assert load_with(monkeypatch, development).qstash_url == "http://127.0.0.1:8080"
 
 
 def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
