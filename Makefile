@@ -1,13 +1,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check lock clean
+.PHONY: run test smoke check lock clean
 
 run: .venv/installed  ## Run the whole product on this machine, without any account
 	@$(BIN)/python -m local_stack
 
 test: check  ## Everything that proves the product
 	$(BIN)/python -m pytest
+
+smoke: .venv/installed  ## One analysis through whatever is configured, or through `make run`
+	@set -a; [ ! -f .local/settings.env ] || . ./.local/settings.env; exec $(BIN)/python -m webhook_service.smoke
 
 check: .venv/installed
 	$(BIN)/ruff check .

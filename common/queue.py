@@ -4,8 +4,8 @@ A message carries `{"requestId": …, "round": …}` and nothing personal.
 Source: https://upstash.com/docs/qstash/api/publish
 """
 
-import json
 import logging
+from collections.abc import Coroutine
 from datetime import datetime
 from typing import Any
 
@@ -18,18 +18,18 @@ from common.models import AnalysisRecord
 from common.settings import QSTASH_DELIVERIES, Settings
 from common.time_limit import run_within
 
-PUBLISH_SECONDS = 4.0  # a person is waiting
+ANSWER_SECONDS = 4.0  # a person is waiting
 FLOW_CONTROL_KEY = "analysis"
 
 log = logging.getLogger(__name__)
 
 
-class PublishRefused(Exception):
-    """QStash did not take the message, and will not deliver it."""
+class QStashRefused(Exception):
+    """QStash answered with an error, or is not there: it has done nothing of what was asked."""
 
 
-class PublishUnclear(Exception):
-    """Nobody knows whether QStash took the message. Publishing it again makes no second one."""
+class QStashUnclear(Exception):
+    """Nobody knows whether QStash did it. Publishing a message again makes no second one."""
 
 
 class Queue:
@@ -46,29 +46,35 @@ class Queue:
         """Publish this round's message and return its id.
 
         Safe to call again within QStash's 10 minutes of deduplication: one message, one id.
-        Raises: PublishRefused, PublishUnclear.
+        Raises: QStashRefused, QStashUnclear.
         """
-        try:
-            response: Any = run_within(
-                PUBLISH_SECONDS,
-                self._client.message.publish_json(**self._message(record, now)),
-            )
-        except (QStashError, httpx.ConnectError, httpx.ConnectTimeout, UnicodeError) as error:
-            raise PublishRefused(_cause(error)) from error
-        except (TimeoutError, httpx.HTTPError, json.JSONDecodeError, KeyError, TypeError) as error:
-            raise PublishUnclear(_cause(error)) from error
+        response = self._call(self._client.message.publish_json(**self._message(record, now)))
         if not isinstance(response, PublishResponse) or not isinstance(response.message_id, str):
-            raise PublishUnclear("the answer names no message")
+            raise QStashUnclear("the answer names no message")
         return response.message_id
+
+    def signing_keys(self) -> tuple[str, str]:
+        """The current and the next signing key. Raises: QStashRefused, QStashUnclear."""
+        keys = self._call(self._client.signing_key.get())
+        return str(keys.current), str(keys.next)
 
     def cancel(self, message_id: str) -> None:
         """Take a message back if it still waits; a failure is only logged: deliveries of a
         record that is terminal or gone change nothing.
         """
         try:
-            run_within(PUBLISH_SECONDS, self._client.message.cancel(message_id))
-        except (QStashError, httpx.HTTPError, TimeoutError) as error:
-            log.info("message %s was not cancelled: %s", message_id, _cause(error))
+            self._call(self._client.message.cancel(message_id))
+        except (QStashRefused, QStashUnclear) as error:
+            log.info("message %s was not cancelled: %s", message_id, error)
+
+    def _call(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """Wait for QStash's answer, and make every way to fail one of our two."""
+        try:
+            return run_within(ANSWER_SECONDS, call)
+        except (QStashError, httpx.ConnectError, httpx.ConnectTimeout, UnicodeEncodeError) as error:
+            raise QStashRefused(_cause(error)) from error
+        except (TimeoutError, httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+            raise QStashUnclear(_cause(error)) from error
 
     def _message(self, record: AnalysisRecord, now: datetime) -> dict[str, Any]:
         times = self._settings.times

@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from common.failures import Failure
 from common.models import AnalysisInput, AnalysisRecord, Refused
-from common.queue import PublishRefused, PublishUnclear, Queue
+from common.queue import QStashRefused, QStashUnclear, Queue
 from common.settings import Settings
 from common.store import Store, StoreUnavailable, utc_now
 
@@ -140,10 +140,10 @@ class Submissions:
         request_id, round = record.request_id, record.round
         try:
             message_id = self._queue.publish(record, now=now)
-        except PublishRefused as error:
+        except QStashRefused as error:
             log.error("not queued request_id=%s round=%d: %s", request_id, round, error)
             return self._note(record, now, lambda r, now: r.not_queued(round=round, now=now))
-        except PublishUnclear as error:
+        except QStashUnclear as error:
             log.warning("perhaps not queued request_id=%s round=%d: %s", request_id, round, error)
             return record
         try:

@@ -127,7 +127,8 @@ def main() -> int:
         for name, port in wanted.items()
         if name in {"page", "service", *needed}
     }
-    os.environ.update(environment(needed, ports, given), PYTHONUNBUFFERED="1")
+    settings = environment(needed, ports, given)
+    os.environ.update(settings, PYTHONUNBUFFERED="1")
     try:
         load(ServiceSettings)
     except SettingsError as error:
@@ -138,7 +139,11 @@ def main() -> int:
         manager.add_process(name, f"exec {shlex.join(command)}")
     # A closed terminal must not leave the processes behind.
     signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    settings_path = data / "settings.env"  # for `make smoke`, while the stack runs
+    lines = [f"{name}={shlex.quote(value)}\n" for name, value in settings.items()]
+    settings_path.write_text("".join(lines))
     manager.loop()
+    settings_path.unlink()
     return 0 if manager.returncode == 128 + signal.SIGINT else manager.returncode or 0
 
 

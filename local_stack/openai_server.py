@@ -120,7 +120,20 @@ async def responses(request: Request) -> Response:
     )
 
 
-app = Starlette(routes=[Route("/v1/responses", responses, methods=["POST"])])
+async def model(request: Request) -> Response:
+    """Know one model."""
+    if request.path_params["model"] == MODEL:
+        return JSONResponse({"id": MODEL, "object": "model", "created": 0, "owned_by": "nobody"})
+    error = {"message": "no such model", "code": "model_not_found"}
+    return JSONResponse({"error": error}, 404)
+
+
+app = Starlette(
+    routes=[
+        Route("/v1/responses", responses, methods=["POST"]),
+        Route("/v1/models/{model}", model, methods=["GET"]),
+    ]
+)
 
 if __name__ == "__main__":
     parser = ArgumentParser(description="Run the OpenAI stand-in on loopback.")

@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 
 from common.failures import Failure
 from common.models import Status
-from common.queue import PublishRefused
+from common.queue import QStashRefused
 from common.settings import ServiceSettings
 from common.store import Store
 from tests.conftest import make_settings
@@ -188,7 +188,7 @@ def test_an_idempotency_key_out_of_shape_is_400(client: FlaskClient, key: str) -
 def test_a_refused_publish_is_503_with_location_and_the_key_publishes_again(
     client: FlaskClient, queue: FakeQueue
 ) -> None:
-    queue.trouble = PublishRefused("429")
+    queue.trouble = QStashRefused("429")
     refused = submit(client, "key")
 
     queue.trouble = None

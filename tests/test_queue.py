@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from common.queue import PUBLISH_SECONDS, PublishRefused, PublishUnclear, Queue
+from common.queue import ANSWER_SECONDS, QStashRefused, QStashUnclear, Queue
 from common.settings import ServiceSettings
 from tests.conftest import make_settings
 from tests.fakes import DELAY, ID, NOW, pending
@@ -70,14 +70,14 @@ def test_parallelism_is_asked_for_when_set() -> None:
     ],
 )
 def test_an_answered_error_is_a_refusal(behaviour: Behaviour) -> None:
-    with serve(behaviour) as server, pytest.raises(PublishRefused):
+    with serve(behaviour) as server, pytest.raises(QStashRefused):
         Queue(settings_for(server.url)).publish(pending(), now=NOW)
 
     assert len(server.requests) == 1
 
 
 def test_no_server_is_a_refusal() -> None:
-    with pytest.raises(PublishRefused):
+    with pytest.raises(QStashRefused):
         Queue(settings_for("http://127.0.0.1:1")).publish(pending(), now=NOW)
 
 
@@ -94,7 +94,7 @@ def test_no_server_is_a_refusal() -> None:
     ],
 )
 def test_what_is_neither_taken_nor_refused_is_unclear(behaviour: Behaviour) -> None:
-    with serve(behaviour) as server, pytest.raises(PublishUnclear):
+    with serve(behaviour) as server, pytest.raises(QStashUnclear):
         Queue(settings_for(server.url)).publish(pending(), now=NOW)
 
 
@@ -108,16 +108,16 @@ def test_what_is_neither_taken_nor_refused_is_unclear(behaviour: Behaviour) -> N
 def test_a_person_is_not_kept_waiting(behaviour: Behaviour) -> None:
     began = time.monotonic()
 
-    with serve(behaviour) as server, pytest.raises(PublishUnclear):
+    with serve(behaviour) as server, pytest.raises(QStashUnclear):
         Queue(settings_for(server.url)).publish(pending(), now=NOW)
 
-    assert time.monotonic() - began < PUBLISH_SECONDS + 2
+    assert time.monotonic() - began < ANSWER_SECONDS + 2
 
 
 def test_no_error_repeats_the_token() -> None:
     settings = settings_for("http://name.invalid", qstash_token="eyJsecret")
 
-    with pytest.raises(PublishRefused) as caught:
+    with pytest.raises(QStashRefused) as caught:
         Queue(settings).publish(pending(), now=NOW)
 
     assert "eyJsecret" not in str(caught.value)

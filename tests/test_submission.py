@@ -6,7 +6,7 @@ import pytest
 
 from common.failures import Failure
 from common.models import MAX_ROUNDS, AnalysisRecord, Refused, Status
-from common.queue import PublishRefused, PublishUnclear
+from common.queue import QStashRefused, QStashUnclear
 from common.settings import ServiceSettings
 from common.store import NotFound, Store, StoreUnavailable, connect
 from common.submission import (
@@ -99,7 +99,7 @@ def test_an_id_stands_for_one_input_and_one_owner(
 def test_a_refused_publish_fails_the_record_and_a_further_call_publishes_again(
     submissions: Submissions, queue: FakeQueue
 ) -> None:
-    queue.trouble = PublishRefused("429")
+    queue.trouble = QStashRefused("429")
     refused = submit(submissions)
 
     queue.trouble = None
@@ -113,7 +113,7 @@ def test_a_refused_publish_fails_the_record_and_a_further_call_publishes_again(
 def test_a_refused_publish_can_be_repeated_for_as_long_as_it_takes(
     submissions: Submissions, queue: FakeQueue
 ) -> None:
-    queue.trouble = PublishRefused("429")
+    queue.trouble = QStashRefused("429")
     for _ in range(2 * MAX_ROUNDS):
         assert submit(submissions).failure is Failure.NOT_QUEUED
 
@@ -125,7 +125,7 @@ def test_a_refused_publish_can_be_repeated_for_as_long_as_it_takes(
 def test_two_calls_that_publish_again_at_once_make_one_message(
     submissions: Submissions, store: Store, queue: FakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue.trouble = PublishRefused("429")
+    queue.trouble = QStashRefused("429")
     submit(submissions)
     queue.trouble = None
     read = store.read
@@ -145,7 +145,7 @@ def test_two_calls_that_publish_again_at_once_make_one_message(
 def test_an_unclear_publish_stays_pending_and_a_further_call_publishes_again(
     submissions: Submissions, queue: FakeQueue
 ) -> None:
-    queue.trouble = PublishUnclear("timeout")
+    queue.trouble = QStashUnclear("timeout")
     unclear = submit(submissions)
 
     queue.trouble = None
@@ -158,7 +158,7 @@ def test_an_unclear_publish_stays_pending_and_a_further_call_publishes_again(
 def test_a_message_that_was_never_published_is_published_by_whoever_looks(
     submissions: Submissions, store: Store, queue: FakeQueue
 ) -> None:
-    queue.trouble = PublishUnclear("crash")
+    queue.trouble = QStashUnclear("crash")
     submit(submissions)
     queue.trouble = None
 
@@ -174,7 +174,7 @@ def test_a_message_that_was_never_published_is_published_by_whoever_looks(
 def test_while_publishing_fails_it_is_tried_every_15_seconds_and_not_at_every_look(
     submissions: Submissions, store: Store, queue: FakeQueue
 ) -> None:
-    queue.trouble = PublishUnclear("away")
+    queue.trouble = QStashUnclear("away")
     submit(submissions)
     age(store, 16)
 
@@ -187,7 +187,7 @@ def test_while_publishing_fails_it_is_tried_every_15_seconds_and_not_at_every_lo
 def test_a_looker_whose_clock_is_ahead_publishes_nothing(
     store: Store, queue: FakeQueue, submissions: Submissions
 ) -> None:
-    queue.trouble = PublishUnclear("away")
+    queue.trouble = QStashUnclear("away")
     submit(submissions)
     queue.trouble = None
 

@@ -3,6 +3,8 @@
 Source: https://platform.openai.com/docs/guides/structured-outputs?api-mode=responses
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -75,18 +77,13 @@ class Analyst:
 
     def analyse(self, input: AnalysisInput) -> Answer:
         """Ask the model once, for at most `OPENAI_TIMEOUT_SECONDS`. Raises: AnalysisFailed."""
-        try:
+        with _failures(self._seconds):
             return _read(run_within(self._seconds, self._ask(input)))
-        except (TimeoutError, openai.APITimeoutError):
-            raise AnalysisFailed(Failure.MODEL_TIMEOUT, f"over {self._seconds} s") from None
-        except openai.APIStatusError as error:
-            raise _refused(error) from error
-        except openai.APIConnectionError as error:
-            cause = type(error.__cause__ or error).__name__
-            raise AnalysisFailed(Failure.MODEL_UNAVAILABLE, cause) from error
-        except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
-            # Not "from error": a validation error's text holds what the model wrote.
-            raise AnalysisFailed(Failure.UNREADABLE_ANSWER, type(error).__name__) from None
+
+    def check_model(self) -> None:
+        """Ask whether there is such a model for this key; costs nothing. Raises: AnalysisFailed."""
+        with _failures(self._seconds):
+            run_within(self._seconds, self._client.models.retrieve(self._model))
 
     async def _ask(self, input: AnalysisInput) -> Response:
         return await self._client.responses.create(
@@ -104,6 +101,23 @@ class Analyst:
             max_output_tokens=MOST_OUTPUT_TOKENS,
             store=False,
         )
+
+
+@contextmanager
+def _failures(seconds: float) -> Iterator[None]:
+    """Turn every error of the SDK, and every surprise in an answer, into AnalysisFailed."""
+    try:
+        yield
+    except (TimeoutError, openai.APITimeoutError):
+        raise AnalysisFailed(Failure.MODEL_TIMEOUT, f"over {seconds} s") from None
+    except openai.APIStatusError as error:
+        raise _refused(error) from error
+    except openai.APIConnectionError as error:
+        cause = type(error.__cause__ or error).__name__
+        raise AnalysisFailed(Failure.MODEL_UNAVAILABLE, cause) from error
+    except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
+        # Not "from error": a validation error's text holds what the model wrote.
+        raise AnalysisFailed(Failure.UNREADABLE_ANSWER, type(error).__name__) from None
 
 
 def _refused(error: openai.APIStatusError) -> AnalysisFailed:

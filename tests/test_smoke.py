@@ -1,0 +1,88 @@
+"""`make smoke`: right when all is right, and a sentence for each thing that is not."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes import ROOT, Stack, bare_environment
+
+
+def smoke(stack: Stack, directory: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run it with the settings of a running stack, some of them changed."""
+    prefixes = ("REDIS_", "QSTASH_", "OPENAI_")
+    environ = stack.process_of("gunicorn").environ()
+    settings = {name: text for name, text in environ.items() if name.startswith(prefixes)}
+    return subprocess.run(
+        [sys.executable, "-m", "webhook_service.smoke"],
+        cwd=ROOT,
+        env=bare_environment(directory, **settings | changes),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_it_tells_each_state_and_the_result(stack: Stack, tmp_path: Path) -> None:
+    ended = smoke(stack, tmp_path)
+
+    assert ended.returncode == 0, ended.stderr
+    for part in ("Redis answers", "QStash takes", "service answers", "knows the model"):
+        assert part in ended.stdout
+    assert "pending, attempt 0" in ended.stdout
+    assert "completed, attempt 1" in ended.stdout
+    assert "local-stand-in wrote: " in ended.stdout
+
+
+def test_make_smoke_finds_the_running_stack(stack: Stack, tmp_path: Path) -> None:
+    settings_path = stack.output_path.parent / "data" / "settings.env"
+
+    ended = subprocess.run(
+        ["sh", "-c", f"set -a; . {settings_path}; exec {sys.executable} -m webhook_service.smoke"],
+        cwd=ROOT,
+        env=bare_environment(tmp_path, QSTASH_DELAY="1s"),
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.returncode == 0
+
+
+KEYS = "QSTASH_CURRENT_SIGNING_KEY", "QSTASH_NEXT_SIGNING_KEY"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"QSTASH_TOKEN": ""}, "QSTASH_TOKEN: missing"),
+        ({"REDIS_URL": "redis://127.0.0.1:1"}, "Redis does not answer"),
+        ({"QSTASH_URL": "http://127.0.0.1:1"}, "QStash refuses (ConnectError)"),
+        ({KEYS[0]: "sig_other", KEYS[1]: "sig_another"}, "The signing keys are not QStash's"),
+        ({"QSTASH_WEBHOOK_URL": "http://127.0.0.1:1/webhook"}, "Is the service running there?"),
+        ({"OPENAI_MODEL": "no-such-model"}, "Check OPENAI_MODEL"),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}, "could not be reached"),
+    ],
+    ids=str,
+)
+def test_what_is_not_right_is_told_before_anything_is_paid(
+    stack: Stack, tmp_path: Path, changes: dict[str, str], told: str
+) -> None:
+    before = stack.output.count("claimed")
+
+    ended = smoke(stack, tmp_path, **changes)
+
+    assert ended.returncode != 0
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert stack.output.count("claimed") == before
+
+
+def test_swapped_signing_keys_are_told(stack: Stack, tmp_path: Path) -> None:
+    environ = stack.process_of("gunicorn").environ()
+
+    ended = smoke(stack, tmp_path, **{KEYS[0]: environ[KEYS[1]], KEYS[1]: environ[KEYS[0]]})
+
+    assert ended.returncode != 0
+    assert "keys are swapped" in ended.stderr
