@@ -1,6 +1,8 @@
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import fakeredis
 import pytest
@@ -13,7 +15,7 @@ from local_stack import qstash_courier
 from tests.fakes import FakeQueue
 from tests.processes import Stack, start_stack
 
-LEFT_OUT = "the browser journey was left out"
+LEFT_OUT = "Left out:"
 WEBHOOK_URL = "https://service.example/webhook"
 
 
@@ -88,11 +90,15 @@ def queue() -> FakeQueue:
     return FakeQueue()
 
 
+def leave_out(what: str, *, because: str, remedy: str) -> NoReturn:
+    """Leave tests out that need a program this machine lacks; in CI that is a failure."""
+    if os.environ.get("CI"):
+        pytest.fail(f"CI must run {what}: {because}")
+    pytest.skip(f"{LEFT_OUT} {what}: {because}. {remedy}")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in the last lines when the browser journey was left out, and how to have it."""
+    """Say in the last lines what was left out, and how to have it."""
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
-    reasons = {text.partition(LEFT_OUT)[2].strip("():' ") for text in skipped if LEFT_OUT in text}
-    for reason in reasons:
-        terminalreporter.section(f"{LEFT_OUT}: {reason}")
-        terminalreporter.line("Install Chromium with your system's packages, or with")
-        terminalreporter.line("`.venv/bin/playwright install chromium`; then `make test` again.")
+    for reason in sorted({text.partition(LEFT_OUT)[2].rstrip("')") for text in skipped}):
+        terminalreporter.line(f"{LEFT_OUT}{reason}")

@@ -1,16 +1,14 @@
 """The journey of a person, in a real headless Chromium, through all real processes."""
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
-from tests.conftest import LEFT_OUT
+from tests.conftest import leave_out
 from tests.fakes import ADA, ANALYSIS
 from tests.http_server import answer, serve
 from tests.processes import Stack, start_stack
@@ -43,11 +41,7 @@ def find_chromium(playwright: Playwright) -> str | None:
     return bundled if Path(bundled).exists() else None
 
 
-def leave_out(reason: str) -> NoReturn:
-    """Leave the journey out on a user's machine; in CI that is a failure."""
-    if os.environ.get("CI"):
-        pytest.fail(f"CI must run the browser journey: {reason}")
-    pytest.skip(f"{LEFT_OUT}: {reason}")
+JOURNEY = "the browser journey"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +49,8 @@ def playwright() -> Iterator[Playwright]:
     try:
         context = sync_playwright().start()
     except Exception as error:  # its driver, a program of its own, did not start
-        leave_out(f"Playwright does not start ({error}); a bare Debian lacks libatomic1")
+        remedy = "A bare Debian needs: apt install libatomic1"
+        leave_out(JOURNEY, because=f"Playwright does not start ({error})", remedy=remedy)
     yield context
     context.stop()
 
@@ -64,7 +59,8 @@ def playwright() -> Iterator[Playwright]:
 def browser(playwright: Playwright) -> Iterator[Browser]:
     path = find_chromium(playwright)
     if path is None:
-        leave_out("there is no Chromium")
+        remedy = "apt install chromium, or .venv/bin/playwright install chromium"
+        leave_out(JOURNEY, because="there is no Chromium", remedy=remedy)
     browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
     yield browser
     browser.close()

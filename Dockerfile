@@ -1,0 +1,25 @@
+# Two images from one file: `docker build --target service .` and `docker build --target page .`
+FROM python:3.13-slim AS base
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /app
+COPY requirements.txt .
+RUN pip install --no-cache-dir -r requirements.txt && useradd --uid 10001 --no-create-home app
+COPY common common
+USER 10001
+
+FROM base AS service
+COPY webhook_service webhook_service
+ENV PORT=3001
+EXPOSE 3001
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
+  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/health', timeout=4)"]
+CMD ["gunicorn", "-c", "webhook_service/gunicorn.conf.py", "webhook_service:create_app()"]
+
+FROM base AS page
+COPY .streamlit .streamlit
+COPY streamlit_app.py .
+ENV PORT=8501
+EXPOSE 8501
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
+  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/_stcore/health', timeout=4)"]
+CMD ["sh", "-c", "python -m common.settings page && exec streamlit run streamlit_app.py --server.address 0.0.0.0 --server.port $PORT"]

@@ -1,0 +1,181 @@
+"""What a deployment is made of: images, compose file, proxy, and a stop in the middle of a call."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from local_stack import qstash_courier
+from tests.conftest import leave_out
+from tests.fakes import ADA, ANALYSIS, ID
+from tests.http_server import answer, serve
+from tests.processes import ROOT, Stack, bare_environment, free_port, start_stack, wait_for
+from tests.test_analyst import response
+
+BIN = Path(sys.executable).parent
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+NGINX_CONF = (ROOT / "deploy" / "nginx.conf").read_text()
+HALF_OPEN = 200  # more than the service has threads
+
+
+def test_the_dockerfile_is_clean() -> None:
+    linted = subprocess.run(
+        [BIN / "hadolint", "Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert (linted.returncode, linted.stdout) == (0, "")
+
+
+def target(name: str) -> str:
+    """One stage of the Dockerfile, and the base it builds on."""
+    stages = re.split(r"(?m)^(?=FROM )", DOCKERFILE)
+    return next(stage for stage in stages if f" AS {name}\n" in stage)
+
+
+@pytest.mark.parametrize("name", ["service", "page"])
+def test_each_image_holds_what_its_command_needs(name: str, stack: Stack, tmp_path: Path) -> None:
+    """No container engine: the files it would copy, its command and its health check, by hand."""
+    app = tmp_path / "app"
+    app.mkdir()
+    for source, copy in re.findall(r"(?m)^COPY (\S+) (\S+)$", target("base") + target(name)):
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, app / copy)
+        else:
+            shutil.copy(ROOT / source, app / copy)
+    command = json.loads(re.findall(r"(?m)^CMD (\[.*\])$", target(name))[-1])
+    health = json.loads(re.findall(r"(?m)^ +CMD (\[.*\])$", target(name))[0])
+    settings = {
+        key: value
+        for key, value in stack.process_of("gunicorn").environ().items()
+        if key.startswith(("REDIS_", "QSTASH_", "OPENAI_"))
+    }
+    environment = bare_environment(
+        tmp_path, **settings, PATH=f"{BIN}:/usr/bin:/bin", PORT=str(free_port())
+    )
+
+    process = subprocess.Popen(command, cwd=app, env=environment)
+    try:
+        wait_for(lambda: subprocess.run(health, env=environment, check=False).returncode == 0, 30)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=40)
+
+
+def test_the_compose_file_fits_the_images_and_the_proxy() -> None:
+    services = COMPOSE["services"]
+    upstreams = dict(re.findall(r"proxy_pass http://(\w+):(\d+);", NGINX_CONF))
+
+    assert set(services) == {"proxy", "page", "service", "redis"}
+    assert {services[name]["build"]["target"] for name in ("page", "service")} == {
+        "page",
+        "service",
+    }
+    assert upstreams == {
+        name: services[name]["environment"]["PORT"] for name in ("page", "service")
+    }
+    assert services["proxy"]["ports"] == ["80:8080"]
+    assert "--appendonly" in services["redis"]["command"]
+    assert services["redis"]["volumes"] == ["redis:/data"]
+    assert set(COMPOSE["volumes"]) == {"redis"}
+
+
+@contextmanager
+def nginx(directory: Path, service_url: str, page_url: str) -> Iterator[str]:
+    """The proxy as configured, before these two."""
+    path = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    if path is None:
+        leave_out("the proxy", because="there is no nginx", remedy="apt install nginx-light")
+    port = free_port()
+    conf = (
+        NGINX_CONF.replace("http://service:3001", service_url)
+        .replace("http://page:8501", page_url)
+        .replace("listen 8080", f"listen 127.0.0.1:{port}")
+        .replace("/tmp/", f"{directory}/")
+    )
+    (directory / "nginx.conf").write_text(conf)
+    process = subprocess.Popen(
+        [path, "-p", str(directory), "-c", str(directory / "nginx.conf"), "-g", "daemon off;"]
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: httpx.get(f"{url}/health").status_code == 200)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def open_halfway(url: str, stack: ExitStack) -> None:
+    """Open connections that promise a body and never send it."""
+    address = ("127.0.0.1", int(url.rpartition(":")[2]))
+    for _ in range(HALF_OPEN):
+        connection = stack.enter_context(socket.create_connection(address))
+        connection.sendall(b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+
+
+def deliver(url: str, signed_url: str) -> float:
+    """Deliver a message for an unknown id, and tell how long its answer took."""
+    body = json.dumps({"requestId": ID, "round": 1}).encode()
+    token = qstash_courier.sign(signed_url, body, qstash_courier.CURRENT_SIGNING_KEY)
+    began = time.monotonic()
+    answered = httpx.post(
+        f"{url}/webhook", content=body, headers={"Upstash-Signature": token}, timeout=30
+    )
+    assert answered.status_code == 200
+    return time.monotonic() - began
+
+
+def test_half_open_connections_do_not_stop_a_delivery(stack: Stack, tmp_path: Path) -> None:
+    signed_url = f"{stack.service_url}/webhook"
+    with nginx(tmp_path, stack.service_url, stack.page_url) as proxy_url, ExitStack() as held:
+        open_halfway(proxy_url, held)
+
+        assert deliver(proxy_url, signed_url) < 5
+
+
+def test_without_the_proxy_they_do(tmp_path: Path) -> None:
+    """The proof that the test before can fail."""
+    with start_stack(tmp_path) as stack, ExitStack() as held:
+        open_halfway(stack.service_url, held)
+
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{stack.service_url}/webhook", content=b"{}", timeout=3)
+
+
+def test_the_page_is_served_behind_the_proxy(stack: Stack, tmp_path: Path) -> None:
+    with nginx(tmp_path, stack.service_url, stack.page_url) as proxy_url:
+        assert "Streamlit" in httpx.get(proxy_url).text
+        assert httpx.get(f"{proxy_url}/_stcore/health").text == "ok"
+
+
+def test_a_stop_answers_the_call_in_flight(tmp_path: Path) -> None:
+    """SIGTERM to gunicorn while the model is thinking: the analysis is completed all the same."""
+
+    def slow(connection: socket.socket) -> None:
+        time.sleep(2)
+        answer(200, response(ANALYSIS.model_dump_json()))(connection)
+
+    with serve(slow) as openai:
+        settings = {"OPENAI_BASE_URL": f"{openai.url}/v1", "OPENAI_API_KEY": "test"}
+        with start_stack(tmp_path, QSTASH_DELAY="1s", **settings) as stack:
+            httpx.post(f"{stack.service_url}/analyze", json=ADA.model_dump())
+            wait_for(lambda: openai.requests)
+
+            stack.process_of("gunicorn").terminate()
+            stack.process.wait(timeout=40)
+
+            assert "status=completed" in stack.output
+            assert "/webhook: 200" in stack.output
