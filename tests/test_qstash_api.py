@@ -54,6 +54,12 @@ def give_up(sdk: QStash, server: HttpServer, **options: object) -> str:
     return sdk.dlq.list(filter={"message_id": message_id}).messages[0].dlq_id
 
 
+def test_a_delay_may_have_several_units(sdk: QStash) -> None:
+    message = sdk.message.get(publish(sdk, NOWHERE, delay="1h30m3s"))
+
+    assert message.not_before - message.created_at == 5403 * 1000
+
+
 def test_not_before_is_waited_for(sdk: QStash) -> None:
     with serve(OK) as server:
         due = int(time.time()) + 2
@@ -256,6 +262,24 @@ def test_a_dead_letter_retried_is_a_new_message(sdk: QStash, server_url: str) ->
     assert post(server_url, f"/v2/dlq/retry/{dlq_id}").status_code == 404
 
 
+def test_headers_sent_with_a_retry_replace_those_of_the_dead_letter(
+    sdk: QStash, server_url: str
+) -> None:
+    with serve(FAILED, OK) as server:
+        dlq_id = give_up(sdk, server, label="first")
+        headers = {
+            "Authorization": f"Bearer {DEVELOPMENT_TOKEN}",
+            "Upstash-Label": "second",
+            "Upstash-Retries": "5",
+        }
+
+        answered = httpx.post(f"{server_url}/v2/dlq/retry/{dlq_id}", headers=headers)
+        deliveries(server, 2)
+
+    message = sdk.message.get(answered.json()["messageId"])
+    assert (message.label, message.max_retries) == ("second", 5)
+
+
 def test_many_dead_letters_are_retried_at_once(sdk: QStash, server_url: str) -> None:
     with serve(FAILED, FAILED, OK) as server:
         ids = [give_up(sdk, server) for _ in range(2)]
@@ -286,7 +310,9 @@ def test_events_tell_the_course_of_a_message(sdk: QStash) -> None:
     ]
     assert logs[0].retry_delay_expression == "50"
     assert logs == sdk.log.list(filter={"label": "mine"}).logs
-    assert sdk.log.list(filter={"label": "other"}).logs == []
+    assert logs == sdk.log.list(filter={"url": logs[0].url, "from_time": 1}).logs
+    for other in ({"label": "other"}, {"url": "http://other"}, {"to_time": 1}):
+        assert sdk.log.list(filter=other).logs == []  # type: ignore[arg-type]
 
 
 def test_the_end_of_a_message_is_told(sdk: QStash) -> None:
