@@ -2,13 +2,14 @@
 FROM python:3.13-slim AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app
-COPY requirements.txt .
-RUN pip install --no-cache-dir -r requirements.txt && useradd --uid 10001 --no-create-home app
-COPY common common
-USER 10001
+RUN useradd --uid 10001 --no-create-home app
 
 FROM base AS service
+COPY requirements-service.txt .
+RUN pip install --no-cache-dir -r requirements-service.txt
+COPY common common
 COPY webhook_service webhook_service
+USER 10001
 ENV PORT=3001
 EXPOSE 3001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
@@ -16,8 +17,12 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
 CMD ["gunicorn", "-c", "webhook_service/gunicorn.conf.py", "webhook_service:create_app()"]
 
 FROM base AS page
+COPY requirements.txt .
+RUN pip install --no-cache-dir -r requirements.txt
+COPY common common
 COPY .streamlit .streamlit
 COPY streamlit_app.py .
+USER 10001
 ENV PORT=8501
 EXPOSE 8501
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \

@@ -26,6 +26,7 @@ check: .venv/installed
 lock: .venv/installed  ## Pin the newest versions into requirements*.txt
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --upgrade pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal -c requirements.txt --group service -o requirements-service.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
 
 clean:

@@ -102,9 +102,19 @@ def test_only_packages_of_the_requirements_are_imported(path: Path) -> None:
         "pydantic_settings": "pydantic-settings",
         "pydantic_core": "pydantic-core",
     }
-    is_tool = name_of(path).startswith("local_stack")
-    requirements = (ROOT / f"requirements{'-dev' if is_tool else ''}.txt").read_text()
+    part = name_of(path).partition("/")[0]
+    kind = {"local_stack": "-dev", "streamlit_app.py": ""}.get(part, "-service")
+    requirements = (ROOT / f"requirements{kind}.txt").read_text()
 
     others = roots(path) - set(sys.stdlib_module_names) - set(PRODUCT)
     for name in others:
         assert f"\n{names.get(name, name)}==" in requirements
+
+
+def test_the_service_has_the_versions_of_the_page() -> None:
+    pins = [
+        {line for line in (ROOT / name).read_text().splitlines() if "==" in line}
+        for name in ("requirements-service.txt", "requirements.txt", "requirements-dev.txt")
+    ]
+
+    assert pins[0] < pins[1] < pins[2]
