@@ -146,7 +146,7 @@ def _draw_panel(request_id: str, is_live: bool) -> None:
     except StoreUnavailable as error:
         log.error("not read request_id=%s: %s", request_id, error)
         last = st.session_state.get("last_record")
-        st.caption("We can't reach our store just now and keep trying. Nothing is lost.")
+        st.caption("We can't reach our store just now, and keep trying.")
         if last is None or last.request_id != request_id:
             return
         record = last
