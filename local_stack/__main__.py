@@ -11,6 +11,7 @@ import socket
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
+from typing import TextIO
 
 from honcho.manager import Manager
 
@@ -97,7 +98,7 @@ def commands(needed: list[str], ports: dict[str, int], data: Path) -> dict[str, 
 
 
 def main() -> int:
-    """Start and supervise all processes until one of them ends or a signal comes."""
+    """Choose what stands in and where, check the settings, and run it all."""
     parser = ArgumentParser(description="Run the whole product on this machine.")
     parser.add_argument("--data", type=Path, default=Path(".local"), help="where Redis's data is")
     parser.add_argument("--page-port", type=int, default=8501)
@@ -105,13 +106,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     data = arguments.data.resolve()
-    data.mkdir(parents=True, exist_ok=True)
-    lock = (data / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        sys.exit(f"The local stack is running already, on the data in {data}.")
-
+    lock = hold(data)
     given = given_names()
     needed = stand_ins(given)
     wanted = {
@@ -134,16 +129,34 @@ def main() -> int:
     except SettingsError as error:
         sys.exit(str(error))
 
-    manager = Manager()
-    for name, command in commands(needed, ports, data).items():
-        manager.add_process(name, f"exec {shlex.join(command)}")
-    # A closed terminal must not leave the processes behind.
-    signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     settings_path = data / "settings.env"  # for `make smoke`, while the stack runs
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in settings.items()]
     settings_path.write_text("".join(lines))
-    manager.loop()
+    status = supervise(commands(needed, ports, data))
     settings_path.unlink()
+    lock.close()
+    return status
+
+
+def hold(data: Path) -> TextIO:
+    """Keep the data to this stack for as long as the file returned is open."""
+    data.mkdir(parents=True, exist_ok=True)
+    lock = (data / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit(f"The local stack is running already, on the data in {data}.")
+    return lock
+
+
+def supervise(processes: dict[str, list[str]]) -> int:
+    """Run the commands until one ends or a signal comes, end all, and return the exit status."""
+    manager = Manager()
+    for name, command in processes.items():
+        manager.add_process(name, f"exec {shlex.join(command)}")
+    # A closed terminal must not leave the processes behind.
+    signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    manager.loop()
     return 0 if manager.returncode == 128 + signal.SIGINT else manager.returncode or 0
 
 
