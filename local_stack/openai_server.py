@@ -30,7 +30,8 @@ MOST_THEMES = 4
 
 def analyse(input: dict[str, object], schema: dict[str, Any]) -> dict[str, object]:
     """Fill the schema with what is counted in the input: two texts, two answers."""
-    counted = count(str(input.get("name", "You")), " ".join(map(str, input.values())))
+    text = " ".join(str(value) for name, value in input.items() if name != "name")
+    counted = count(str(input.get("name", "You")), text)
     return {
         name: counted[name] if name in counted else _filler(name, counted, of)
         for name, of in schema["properties"].items()

@@ -47,3 +47,12 @@ def test_any_text_gets_a_whole_analysis(description: str) -> None:
     found = openai_server.analyse(input, Analysis.model_json_schema())
 
     assert Analysis.model_validate(found)
+
+
+def test_the_name_is_not_counted_as_text() -> None:
+    input: dict[str, object] = {"name": "Bartholomew", "age": 36, "description": "I like machines."}
+
+    summary = str(openai_server.analyse(input, Analysis.model_json_schema())["summary"])
+
+    assert "you wrote 3 words" in summary
+    assert "“machines”" in summary
