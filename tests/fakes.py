@@ -53,10 +53,12 @@ class FakeAnalyst:
     def __init__(self, *answers: Answer | Exception) -> None:
         self.answers = list(answers) or [Answer(ANALYSIS, model="fake")]
         self.calls: list[AnalysisInput] = []
+        self.call_ids: list[str] = []
         self.during_call: Callable[[], object] = lambda: None
 
-    def analyse(self, input: AnalysisInput) -> Answer:
+    def analyse(self, input: AnalysisInput, call_id: str) -> Answer:
         self.calls.append(input)
+        self.call_ids.append(call_id)
         self.during_call()
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):

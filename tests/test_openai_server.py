@@ -23,7 +23,7 @@ def server_url() -> Iterator[str]:
 def test_two_texts_get_two_answers_and_it_says_who_answered(server_url: str) -> None:
     analyst = Analyst(make_settings(openai_base_url=f"{server_url}/v1"))
 
-    ada, bob = analyst.analyse(ADA), analyst.analyse(BOB)
+    ada, bob = analyst.analyse(ADA, "1"), analyst.analyse(BOB, "2")
     run_within(5, analyst._client.close())
 
     assert ada.analysis != bob.analysis

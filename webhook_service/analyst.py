@@ -75,17 +75,20 @@ class Analyst:
             timeout=self._seconds,
         )
 
-    def analyse(self, input: AnalysisInput) -> Answer:
-        """Ask the model once, for at most `OPENAI_TIMEOUT_SECONDS`. Raises: AnalysisFailed."""
+    def analyse(self, input: AnalysisInput, call_id: str) -> Answer:
+        """Ask the model once, for at most `OPENAI_TIMEOUT_SECONDS`. Raises: AnalysisFailed.
+
+        `call_id` names this one call to OpenAI's support (ASCII, at most 512 characters).
+        """
         with _failures(self._seconds):
-            return _read(run_within(self._seconds, self._ask(input)))
+            return _read(run_within(self._seconds, self._ask(input, call_id)))
 
     def check_model(self) -> None:
         """Ask whether there is such a model for this key; costs nothing. Raises: AnalysisFailed."""
         with _failures(self._seconds):
             run_within(self._seconds, self._client.models.retrieve(self._model))
 
-    async def _ask(self, input: AnalysisInput) -> Response:
+    async def _ask(self, input: AnalysisInput, call_id: str) -> Response:
         return await self._client.responses.create(
             model=self._model,
             instructions=INSTRUCTIONS,
@@ -100,6 +103,8 @@ class Analyst:
             },
             max_output_tokens=MOST_OUTPUT_TOKENS,
             store=False,
+            # https://platform.openai.com/docs/api-reference/debugging-requests
+            extra_headers={"X-Client-Request-Id": call_id},
         )
 
 

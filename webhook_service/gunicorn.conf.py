@@ -19,6 +19,7 @@ bind = f"0.0.0.0:{_settings.port}"
 worker_class = "gthread"  # a delivery waits for the model and needs no CPU meanwhile
 workers = 2
 threads = 32
+preload_app = True  # importing takes a second or two: a worker that died is replaced at once
 graceful_timeout = round(_settings.times.graceful_stop.total_seconds())
 timeout = 2 * graceful_timeout  # for a worker that hangs as a whole; bounds no single call
 control_socket_disable = True

@@ -50,7 +50,7 @@ class Outcome:
 class Asks(Protocol):
     """What the worker needs of an analyst."""
 
-    def analyse(self, input: AnalysisInput) -> Answer:
+    def analyse(self, input: AnalysisInput, call_id: str) -> Answer:
         """Raises: AnalysisFailed."""
 
 
@@ -119,7 +119,7 @@ class Worker:
             log.error("settled %s status=%s code=%s", _where(record), record.status, record.failure)
             return Outcome(OutcomeKind.SETTLED)
         started = self._monotonic()
-        log.info("claimed %s", _where(record))
+        log.info("claimed %s call_id=%s", _where(record), token)
         settle = self._ask(record, token)
         return self._settle(record, token, settle, started)
 
@@ -127,7 +127,7 @@ class Worker:
         """Ask the model; what came of it is returned as the transition that settles it."""
         assert record.input is not None, "only terminal records have no input"
         try:
-            answer = self._analyst.analyse(record.input)
+            answer = self._analyst.analyse(record.input, call_id=token)
         except AnalysisFailed as failed:
             log.warning("attempt failed %s: %s", _where(record), failed)
             failure, retry_after = failed.failure, failed.retry_after
