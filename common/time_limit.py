@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_starting = threading.Lock()
 
 
 def run_within(seconds: float, call: Coroutine[Any, Any, T]) -> T:
@@ -24,8 +25,13 @@ async def _limited(seconds: float, call: Coroutine[Any, Any, T]) -> T:
         return await call
 
 
-@cache
 def _loop() -> asyncio.AbstractEventLoop:
+    with _starting:  # two at once would start two loops, and a client works on one alone
+        return _started_loop()
+
+
+@cache
+def _started_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="outside-calls", daemon=True).start()
     return loop
