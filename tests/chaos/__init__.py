@@ -1,0 +1,1 @@
+"""`make chaos`: the proof of what the README promises, by trying to break it."""

