@@ -1,7 +1,6 @@
 """A TCP proxy in front of a Redis server that breaks the commands it is told to break."""
 
 import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +10,7 @@ CONNECTING = (b"HELLO", b"CLIENT", b"SELECT", b"AUTH")
 
 
 class Exchange(NamedTuple):
-    """One command on its way, and its reply."""
+    """One command on its way."""
 
     proxy: "RedisProxy"
     client: socket.socket
@@ -28,19 +27,8 @@ class Exchange(NamedTuple):
         self.server.sendall(request or self.request)
         return read_value(self.replies)
 
-    def hang(self) -> None:
-        """Say nothing more until the client has gone."""
-        while self.client.recv(65536):
-            pass
-        raise EOFError
 
-    def reset(self) -> None:
-        """Break the connection off."""
-        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        raise EOFError
-
-
-Fault = Callable[[Exchange], None]
+Fault = Callable[[Exchange], None]  # an EOFError ends the connection
 
 
 def pass_on(exchange: Exchange) -> None:
@@ -112,12 +100,11 @@ def read_value(stream: BinaryIO) -> bytes:
     line = stream.readline()
     if not line.endswith(b"\r\n"):
         raise EOFError
-    kind, size = line[:1], line[1:-2]
-    if kind in b"$=!" and int(size) >= 0:
-        return line + stream.read(int(size) + 2)
-    if kind in b"*~>%" and int(size) >= 0:
-        values = int(size) * (2 if kind == b"%" else 1)
-        return line + b"".join(read_value(stream) for _ in range(values))
+    if line[:1] in b"$=!" and line[1:2] != b"-":
+        return line + stream.read(int(line[1:]) + 2)
+    if line[:1] in b"*~>%":  # a map's size counts pairs
+        size = max(0, int(line[1:])) * (2 if line[:1] == b"%" else 1)
+        return line + b"".join(read_value(stream) for _ in range(size))
     return line
 
 

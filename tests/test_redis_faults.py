@@ -24,6 +24,7 @@ from common.submission import new_request_id
 from local_stack import qstash_courier
 from tests.conftest import WEBHOOK_URL, make_store
 from tests.fakes import ADA, ANALYSIS, CALL, FakeAnalyst, FakeQueue, pending
+from tests.http_server import hang, reset
 from tests.processes import wait_for
 from tests.redis_proxy import CONNECTING, Exchange, Fault, RedisProxy, pass_on, redis_proxy
 from tests.test_worker import Clock
@@ -39,7 +40,7 @@ MOST_SECONDS = 10  # a person, or QStash, waits no longer
 
 def refused(exchange: Exchange) -> None:
     exchange.proxy.refuse_connections()
-    exchange.hang()
+    hang(exchange.client)
 
 
 def ten_seconds_late(exchange: Exchange) -> None:
@@ -55,24 +56,25 @@ def ten_seconds_late(exchange: Exchange) -> None:
 def half_a_reply(exchange: Exchange) -> None:
     reply = exchange.ask()
     exchange.client.sendall(reply[: len(reply) // 2])
-    exchange.hang()
+    hang(exchange.client)
 
 
 def reset_in_mid_reply(exchange: Exchange) -> None:
     reply = exchange.ask()
     exchange.client.sendall(reply[: len(reply) // 2])
-    exchange.reset()
+    reset(exchange.client)
+    raise EOFError
 
 
 def executed_without_reply(exchange: Exchange) -> None:
     exchange.ask()
-    exchange.hang()
+    hang(exchange.client)
 
 
 def accepted_and_never_answered(exchange: Exchange) -> None:
     if exchange.command not in CONNECTING:
-        exchange.reset()  # what there was is gone; what is made now stays silent
-    exchange.hang()
+        raise EOFError  # what there was is gone; what is made now stays silent
+    hang(exchange.client)
 
 
 def errors(message: bytes, *commands: bytes) -> Fault:
