@@ -67,7 +67,7 @@ class BatchItem(BaseModel):
 class Fault(BaseModel):
     """What goes wrong at the next `times` publishes.
 
-    `status` refuses with that status and `headers`, `seconds` waits before the answer,
+    `status` refuses with that status and `headers`, `seconds` answers late, though it has accepted,
     `is_duplicated` delivers twice, `is_reply_dropped` accepts and breaks the answer off.
     """
 
@@ -108,13 +108,14 @@ class QStashServer:
 
     async def publish(self, request: Request) -> Response:
         fault = self._faults.popleft() if self._faults else Fault()
-        await asyncio.sleep(fault.seconds)
         if fault.status is not None:
+            await asyncio.sleep(fault.seconds)
             return JSONResponse({"error": "as planned"}, fault.status, fault.headers)
         message = read_message(_destination(request), request.headers, await request.body())
         taken = self._courier.take(message)
-        if fault.is_duplicated:
+        if fault.is_duplicated and "deduplicated" not in taken:
             self._courier.deliver_twice(message.message_id)
+        await asyncio.sleep(fault.seconds)
         if fault.is_reply_dropped:
             return StreamingResponse(_break_off(), 201, {"Content-Length": "100"})
         return JSONResponse(taken, 202 if "deduplicated" in taken else 201)

@@ -1,16 +1,15 @@
-"""Publishing with the real SDK, against a server with every fault there is."""
+"""What is published, with the real SDK; the faults are in test_qstash_faults.py."""
 
 import json
-import time
 from datetime import timedelta
 
 import pytest
 
-from common.queue import ANSWER_SECONDS, QStashRefused, QStashUnclear, Queue
+from common.queue import QStashRefused, Queue
 from common.settings import ServiceSettings
 from tests.conftest import make_settings
 from tests.fakes import DELAY, ID, NOW, pending
-from tests.http_server import Behaviour, answer, hang, reset, serve, trickle
+from tests.http_server import Behaviour, answer, reset, serve
 
 ACCEPTED = answer(201, {"messageId": "msg_1"})
 
@@ -57,61 +56,6 @@ def test_parallelism_is_asked_for_when_set() -> None:
         Queue(settings_for(server.url, qstash_parallelism=7)).publish(pending(), now=NOW)
 
     assert headers_of(server.requests[0])["upstash-flow-control-value"] == "parallelism=7"
-
-
-@pytest.mark.parametrize(
-    "behaviour",
-    [
-        pytest.param(answer(400, {"error": "invalid destination"}), id="400"),
-        pytest.param(answer(401, {"error": "unauthorized"}), id="401"),
-        pytest.param(answer(429, {"error": "burst"}, Burst_RateLimit_Limit="100"), id="burst 429"),
-        pytest.param(answer(429, {"error": "daily"}, RateLimit_Limit="1000"), id="daily 429"),
-        pytest.param(answer(500, b"oops"), id="500"),
-    ],
-)
-def test_an_answered_error_is_a_refusal(behaviour: Behaviour) -> None:
-    with serve(behaviour) as server, pytest.raises(QStashRefused):
-        Queue(settings_for(server.url)).publish(pending(), now=NOW)
-
-    assert len(server.requests) == 1
-
-
-def test_no_server_is_a_refusal() -> None:
-    with pytest.raises(QStashRefused):
-        Queue(settings_for("http://127.0.0.1:1")).publish(pending(), now=NOW)
-
-
-@pytest.mark.parametrize(
-    "behaviour",
-    [
-        pytest.param(reset, id="reset"),
-        pytest.param(answer(201, b""), id="empty"),
-        pytest.param(answer(201, b"<html>"), id="HTML"),
-        pytest.param(answer(201, {}), id="no id"),
-        pytest.param(answer(201, {"messageId": None}), id="id null"),
-        pytest.param(answer(201, []), id="a list"),
-        pytest.param(answer(201, "text"), id="text"),
-    ],
-)
-def test_what_is_neither_taken_nor_refused_is_unclear(behaviour: Behaviour) -> None:
-    with serve(behaviour) as server, pytest.raises(QStashUnclear):
-        Queue(settings_for(server.url)).publish(pending(), now=NOW)
-
-
-@pytest.mark.parametrize(
-    "behaviour",
-    [
-        pytest.param(hang, id="no answer"),
-        pytest.param(trickle(b"HTTP/1.1 201 Created\r\nX: "), id="a header without end"),
-    ],
-)
-def test_a_person_is_not_kept_waiting(behaviour: Behaviour) -> None:
-    began = time.monotonic()
-
-    with serve(behaviour) as server, pytest.raises(QStashUnclear):
-        Queue(settings_for(server.url)).publish(pending(), now=NOW)
-
-    assert time.monotonic() - began < ANSWER_SECONDS + 2
 
 
 def test_no_error_repeats_the_token() -> None:
