@@ -41,12 +41,14 @@ class Delivery:
         return Request("POST", self.path, self.body, {header: self.token})
 
 
-def genuine(random: Random) -> Delivery:
-    """A good delivery of either kind."""
-    path, url = random.choice([("/webhook", WEBHOOK_URL), ("/webhook/failure", FAILURE_URL)])
-    body = MESSAGE if path == "/webhook" else CALLBACK
-    key = random.choice([CURRENT, NEXT])
-    return Delivery(path, token(url, body, key, **LASTING), body)
+GENUINE = [
+    Delivery(path, token(url, body, key, **LASTING), body)
+    for path, url, body in [
+        ("/webhook", WEBHOOK_URL, MESSAGE),
+        ("/webhook/failure", FAILURE_URL, CALLBACK),
+    ]
+    for key in (CURRENT, NEXT)
+]
 
 
 def parts(signed: str) -> list[bytes] | None:
@@ -215,13 +217,13 @@ def forged_deliveries(tries: int, seed: int) -> Row:
     wrong = 0
     first = ""
     with recorded_log() as log:
-        for path in ("/webhook", "/webhook/failure"):  # this door does open
-            good = next(g for g in iter(lambda: genuine(random), None) if g.path == path)
-            assert send(target.app, good.request()).status == 503, "Redis is away"
+        for good in GENUINE:
+            touches = target.touches
+            assert send(target.app, good.request()).status == 503, "this door does open"
+            assert target.touches > touches, "and behind it is Redis"
         touches = target.touches
-        assert touches >= 2, "a good delivery gets as far as Redis"
         for number in range(tries):
-            good, header = genuine(random), "Upstash-Signature"
+            good, header = random.choice(GENUINE), "Upstash-Signature"
             if random.random() < 0.02:
                 forged, header = good, random.choice(OTHER_HEADERS)
             else:
