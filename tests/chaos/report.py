@@ -1,5 +1,3 @@
-"""What a drill says at its end."""
-
 from typing import NamedTuple
 
 
