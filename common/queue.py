@@ -72,9 +72,19 @@ class Queue:
         try:
             return run_within(ANSWER_SECONDS, call)
         except (QStashError, httpx.ConnectError, httpx.ConnectTimeout, UnicodeEncodeError) as error:
-            raise QStashRefused(_cause(error)) from error
+            raise QStashRefused(self._cause(error)) from error
         except (TimeoutError, httpx.HTTPError, ValueError, LookupError, TypeError) as error:
-            raise QStashUnclear(_cause(error)) from error
+            raise QStashUnclear(self._cause(error)) from error
+
+    def _cause(self, error: Exception) -> str:
+        """Name an error on one line, for the log.
+
+        Only QStash's own words are quoted, without the token: any other text may hold a header.
+        """
+        if not isinstance(error, QStashError):
+            return type(error).__name__
+        words = str(error).replace(self._settings.qstash_token.get_secret_value(), "(token)")
+        return f"{type(error).__name__}: {' '.join(words.split()):.300}"
 
     def _message(self, record: AnalysisRecord, now: datetime) -> dict[str, Any]:
         times = self._settings.times
@@ -94,9 +104,3 @@ class Queue:
                 key=FLOW_CONTROL_KEY, parallelism=self._settings.qstash_parallelism
             )
         return message
-
-
-def _cause(error: Exception) -> str:
-    """Name an error; quote only QStash's own words, as a header's value may be the token."""
-    name = type(error).__name__
-    return f"{name}: {error}" if isinstance(error, QStashError) else name

@@ -114,7 +114,7 @@ class Submissions:
 
     def retry(self, request_id: str, owner_token: str) -> AnalysisRecord:
         """Run a failed analysis again, as a new round. Raises: NotFound, NotOwner, Refused."""
-        return self._reopen(request_id, owner_token)
+        return self._reopen(request_id, owner_token or "")  # None is for submit() alone
 
     def delete(self, request_id: str, owner_token: str) -> None:
         """Remove record, result and waiting message. Raises: NotFound, NotOwner."""

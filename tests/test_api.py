@@ -129,14 +129,6 @@ def test_a_failure_is_shown_in_words(client: FlaskClient, store: Store) -> None:
     assert failure["nextStep"].endswith(".")
 
 
-@pytest.mark.parametrize("id", [ID, "x", "0" * 31, "A" * 32, "%00", "..%2Fhealth"])
-def test_unknown_and_malformed_ids_are_answered_alike(client: FlaskClient, id: str) -> None:
-    response = client.get(f"/analyze/{id}")
-
-    assert response.status_code == 404
-    assert response.mimetype == "application/problem+json"
-
-
 def test_the_same_idempotency_key_is_the_same_analysis(
     client: FlaskClient, queue: FakeQueue
 ) -> None:

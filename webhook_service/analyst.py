@@ -3,6 +3,7 @@
 Source: https://platform.openai.com/docs/guides/structured-outputs?api-mode=responses
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -134,7 +135,12 @@ def _refused(error: openai.APIStatusError) -> AnalysisFailed:
         failure = Failure.MODEL_UNAVAILABLE
     else:
         failure = FAILURE_BY_STATUS.get(status, Failure.REQUEST_REFUSED)
-    return AnalysisFailed(failure, f"HTTP {status} {named[0]:.50}", _retry_after(error))
+    return AnalysisFailed(failure, f"HTTP {status} {_code(named[0])}", _retry_after(error))
+
+
+def _code(word: str) -> str:
+    """Quote a code for the log; what stands in its place otherwise may repeat what was sent."""
+    return word if re.fullmatch(r"[a-z]+(_[a-z]+){1,7}|\d{1,5}", word) else "(no known code)"
 
 
 def _retry_after(error: openai.APIStatusError) -> timedelta:
@@ -153,11 +159,11 @@ def _read(response: Any) -> Answer:
     if response.status == "incomplete":
         reason = str(response.incomplete_details.reason)
         failure = FAILURE_BY_REASON.get(reason, Failure.UNREADABLE_ANSWER)
-        raise AnalysisFailed(failure, f"incomplete: {reason:.50}")
+        raise AnalysisFailed(failure, f"incomplete: {_code(reason)}")
     if response.status == "failed":
         code = str(response.error.code)
         failure = FAILURE_BY_CODE.get(code, Failure.MODEL_UNAVAILABLE)
-        raise AnalysisFailed(failure, f"failed: {code:.50}")
+        raise AnalysisFailed(failure, f"failed: {_code(code)}")
     parts = [part for item in response.output if item.type == "message" for part in item.content]
     if any(part.type == "refusal" for part in parts):
         raise AnalysisFailed(Failure.REFUSED_BY_MODEL, "refusal")

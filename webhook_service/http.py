@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from flask import Flask, Response, current_app, jsonify, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from common.store import NotFound, StoreUnavailable
 from common.submission import OtherInput
@@ -18,14 +18,22 @@ log = logging.getLogger(__name__)
 
 
 def read_body() -> bytes:
-    """Read the raw body. Raises: RequestEntityTooLarge.
+    """Read the raw body. Raises: RequestEntityTooLarge, BadRequest.
 
     Werkzeug refuses a Content-Length over the limit, but cuts a chunked body off there silently.
+    gunicorn hands on a body that ended too soon, and raises errors of its own for broken chunks.
     """
-    body = request.get_data()
-    limit = current_app.config["MAX_CONTENT_LENGTH"]
-    if request.content_length is None and len(body) >= limit:
+    try:
+        body = request.get_data()
+    except HTTPException:
+        raise
+    except Exception:
+        raise BadRequest from None
+    length, limit = request.content_length, current_app.config["MAX_CONTENT_LENGTH"]
+    if length is None and len(body) >= limit:
         raise RequestEntityTooLarge
+    if length is not None and len(body) < length:
+        raise BadRequest
     return body
 
 

@@ -8,7 +8,7 @@ another attempt is running, not due yet, Redis is away,        503 with Retry-Af
 the operator must act (key, model, quota, our request),        489 with Upstash-NonRetryable-Error:
   or a signed body that is not ours                              the message rests in the DLQ
 bad signature                                                  401, empty body; never 489
-body too large                                                 413
+body too large; cut off, or its chunks unreadable              413; 400
 """
 
 import logging
