@@ -1,13 +1,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test smoke check lock clean
+.PHONY: run test chaos smoke check audit lock clean
 
 run: .venv/installed  ## Run the whole product on this machine, without any account
 	@$(BIN)/python -m local_stack
 
 test: check  ## Everything that proves the product
 	$(BIN)/python -m pytest
+
+chaos: .venv/installed  ## The same proof with thousands of everything: some minutes, one table
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
 
 smoke: .venv/installed  ## One analysis through whatever is configured, or through `make run`
 	@set -a; [ ! -f .local/settings.env ] || . ./.local/settings.env; exec $(BIN)/python -m webhook_service.smoke
@@ -22,6 +25,10 @@ check: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
+
+audit: .venv/installed  ## Known vulnerabilities of what is pinned; asks pypi.org
+	$(BIN)/python -m pip install --quiet pip-audit
+	for pinned in requirements.txt requirements-service.txt requirements-dev.txt; do $(BIN)/pip-audit --strict --no-deps --disable-pip -r $$pinned || exit 1; done
 
 lock: .venv/installed  ## Pin the newest versions into requirements*.txt
 	$(BIN)/python -m pip install --quiet uv

@@ -92,8 +92,10 @@ class Courier:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._lanes: dict[str, Lane] = {}
         self._deduplicated: dict[str, tuple[str, float]] = {}
-        unlimited = httpx.Limits(max_connections=None)
-        self._client = httpx.AsyncClient(timeout=None, limits=unlimited)  # noqa: S113 (_post limits)
+        self._forget_at = 0.0
+        # Idle connections are not kept: the pool would look at each of them for each request.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        self._client = httpx.AsyncClient(timeout=None, limits=limits)  # noqa: S113 (_post limits)
 
     def take(self, message: Message) -> dict[str, object]:
         """Accept a message, unless one with its deduplication id was accepted lately."""
@@ -241,7 +243,11 @@ class Courier:
         self.events.appendleft({name: value for name, value in event.items() if value is not None})
 
     def _forget_old(self) -> None:
+        """At most once a second: with thousands of messages, looking at each takes a while."""
         now = time.time()
+        if now < self._forget_at:
+            return
+        self._forget_at = now + 1
         self._messages = {
             id: message
             for id, message in self._messages.items()

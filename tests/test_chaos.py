@@ -1,5 +1,7 @@
-"""The chaos drills, smaller: what `make chaos` does in minutes with thousands."""
+"""The chaos drills, smaller: what `make chaos` does in many minutes with thousands."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -9,18 +11,21 @@ import pytest
 from tests.chaos import crowds, kills
 from tests.chaos.report import Row
 from tests.chaos.site import PLAIN
+from tests.processes import ROOT
 
 SEED = 7
-PLAN = kills.Plan(analyses=200, seed=SEED, kills=8, redis_kills=1)
+PLAN = kills.Plan(analyses=120, seed=SEED, kills=5, redis_kills=1)
+
+Drills = dict[str, Future[list[Row]]]
 
 
-@pytest.fixture(scope="module")
-def drills(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[list[Row]]]]:
-    """All at once, as most of their time is waiting for leases to end."""
+@pytest.fixture(scope="module", autouse=True)
+def drills(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drills]:
+    """All at once, beside the first tests: most of their time is waiting for leases to end."""
     base: Path = tmp_path_factory.mktemp("chaos")
     with ThreadPoolExecutor() as pool:
         yield {
-            "product": pool.submit(kills.run, PLAN, base / "product"),
+            "kills": pool.submit(kills.run, PLAN, base / "kills"),
             "plain": pool.submit(kills.run, PLAN, base / "plain", PLAIN, 20),
             "poison": pool.submit(crowds.poison, 20, base / "poison", SEED, is_hurried=True),
             "sleepers": pool.submit(lambda: [crowds.sleepers(20, base / "sleepers", SEED)]),
@@ -28,17 +33,31 @@ def drills(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Futur
         }
 
 
-@pytest.mark.parametrize("name", ["product", "poison", "sleepers", "crowds"])
-def test_nothing_goes_wrong(drills: dict[str, Future[list[Row]]], name: str) -> None:
+@pytest.mark.parametrize(
+    "search",
+    [
+        pytest.param(["mutants"], id="every seeded fault is caught"),
+        pytest.param(["state_machine", "--examples", "100"], id="none is found in the product"),
+    ],
+)
+def test_the_search_for_a_broken_promise(search: list[str]) -> None:
+    module, *options = search
+    command = [sys.executable, "-m", f"tests.chaos.{module}", *options]
+
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("name", ["kills", "poison", "sleepers", "crowds"])
+def test_nothing_goes_wrong(drills: Drills, name: str) -> None:
     rows = drills[name].result()
 
     assert all(row.tried for row in rows)
     assert [row for row in rows if row.wrong] == []
 
 
-def test_the_same_run_shows_the_faults_of_a_plain_service(
-    drills: dict[str, Future[list[Row]]],
-) -> None:
+def test_the_same_run_shows_the_faults_of_a_plain_service(drills: Drills) -> None:
     wrong = {row.what for row in drills["plain"].result() if row.wrong}
 
     assert set(kills.PLAIN_FAILS) <= wrong

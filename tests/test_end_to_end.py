@@ -102,7 +102,9 @@ def faulty_stack(openai: HttpServer, tmp_path: Path) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.mark.parametrize("openai", [[answer(500), GOOD], [hang, GOOD]], indirect=True, ids=str)
+@pytest.mark.parametrize(
+    "openai", [[answer(500), GOOD], [hang, GOOD]], indirect=True, ids=["500", "no answer"]
+)
 def test_a_transient_failure_is_retried_by_qstash(faulty_stack: Stack, openai: HttpServer) -> None:
     found = finish(faulty_stack, submit(faulty_stack, ADA.model_dump()))
 

@@ -29,7 +29,7 @@ PORTS = {"page": 1, "service": 2, "redis": 3, "qstash": 4, "openai": 5}
         ({"REDIS_URL", "QSTASH_TOKEN", "OPENAI_API_KEY"}, []),
         ({"OPENAI_MODEL", "PORT", "QSTASH_DELAY"}, ["redis", "qstash", "openai"]),
     ],
-    ids=str,
+    ids=lambda names: ",".join(sorted(names)) or "none",
 )
 def test_each_stand_in_steps_aside_by_itself(given: set[str], needed: list[str]) -> None:
     assert stand_ins(given) == needed

@@ -118,7 +118,7 @@ def check_write(actor: Actor, before: Seen, after: Seen, ledger: Ledger, call: t
         check_settling(actor, before, after)
     elif before.status != after.status and not times_out(before, after):
         allowed = {
-            "failed": ("deliver", "give_up", "submit", "look_up"),
+            "failed": ("deliver", "give_up", "submit", "look_up", "retry"),
             "cancelled": ("cancel",),
         }
         must(actor.kind in allowed.get(after.status, ()), f"{actor.kind} made it {after.status}")

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import groupby
 from pathlib import Path
 from random import Random
 from typing import IO, Any
@@ -21,6 +22,7 @@ from common.queue import Queue
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.store import Store, connect
 from common.submission import Submissions
+from common.time_limit import run_within
 from local_stack import qstash_courier
 from tests.conftest import make_settings
 from tests.processes import ROOT, free_port, wait_for
@@ -72,6 +74,7 @@ class Site:
             appendfsync="always",
             **{"auto-aof-rewrite-percentage": "0"},  # the file is the history
         )
+        self._queues: list[Queue] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         self._services: list[subprocess.Popen[bytes]] = []
 
@@ -91,6 +94,8 @@ class Site:
         self.start_service()
 
     def close(self) -> None:
+        for queue in self._queues:
+            run_within(5, queue._client.http._client.aclose())
         for process in (*self._services, *self._processes):
             process.kill() if process.poll() is None else None
         for process in (*self._services, *self._processes):
@@ -150,7 +155,9 @@ class Site:
 
     def submissions(self) -> Submissions:
         """The page's side, as one process has it."""
-        return Submissions(self.store(), Queue(self.settings), self.settings)
+        queue = Queue(self.settings)
+        self._queues.append(queue)
+        return Submissions(self.store(), queue, self.settings)
 
     def store(self) -> Store:
         times = self.settings.times
@@ -181,12 +188,10 @@ class Site:
 
     def duplicate(self, publishes: list[bool]) -> None:
         """Tell QStash's stand-in which of the next publishes to deliver twice."""
-        for is_duplicated in publishes:
-            httpx.post(
-                f"{self.settings.qstash_url}/faults",
-                json={"is_duplicated": is_duplicated},
-                headers={"Authorization": f"Bearer {DEVELOPMENT_TOKEN}"},
-            )
+        with httpx.Client(headers={"Authorization": f"Bearer {DEVELOPMENT_TOKEN}"}) as client:
+            for is_duplicated, same in groupby(publishes):
+                fault = {"is_duplicated": is_duplicated, "times": len(list(same))}
+                client.post(f"{self.settings.qstash_url}/faults", json=fault)
 
     def calls_running(self) -> int:
         """How many calls wait for the model's answer now."""
