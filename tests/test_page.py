@@ -1,6 +1,10 @@
 """The page in each state, through AppTest, on the real server and a scripted QStash."""
 
+import html
+import json
 from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
 
 import pytest
 import redis
@@ -43,11 +47,15 @@ def store(real_redis: redis.Redis) -> Store:
     return make_store(real_redis)
 
 
-def open_page(request_id: str | None = None) -> AppTest:
+def open_page(request_id: str | None = None, **told: object) -> AppTest:
+    """The page, with what the browser tells from its storage."""
     page = AppTest.from_file(PAGE, default_timeout=20)
     if request_id is not None:
         page.query_params["request"] = request_id
     page.run()
+    if told:
+        page.session_state["requests"] = {"told": told}
+        page.run()
     assert not page.exception
     return page
 
@@ -87,14 +95,28 @@ def text(page: AppTest) -> str:
         *page.warning,
         *page.get("html"),
     ]
-    return "\n".join(
-        str(getattr(element, "value", None) or getattr(element, "body", "")) for element in elements
-    )
+    said = [getattr(element, "value", None) or getattr(element, "body", "") for element in elements]
+    return html.unescape("\n".join(map(str, [*said, json.dumps(data(page, "progress"))])))
 
 
-def show(store: Store, record: AnalysisRecord) -> AppTest:
+def data(page: AppTest, component: str) -> dict[str, Any]:
+    """What the browser is given to draw; nothing when this component is not on the page."""
+    protos = [element.proto for element in page.get("bidi_component")]
+    given = [proto.json for proto in protos if proto.component_name == f"ask_later_{component}"]
+    found: dict[str, Any] = json.loads(given[0]) if given else {}
+    return found
+
+
+def show(store: Store, record: AnalysisRecord, **told: object) -> AppTest:
     store.create(record)
-    return open_page(record.request_id)
+    return open_page(record.request_id, **told)
+
+
+def show_owner(store: Store, record: AnalysisRecord) -> AppTest:
+    """The page in the submitter's browser, after a reload."""
+    owner_hash = sha256(b"token").hexdigest()
+    record = record._evolve(owner_hash=owner_hash)
+    return show(store, record, requestId=record.request_id, ownerToken="token")
 
 
 def test_a_good_form_stores_publishes_and_puts_the_id_into_the_url(
@@ -107,7 +129,7 @@ def test_a_good_form_stores_publishes_and_puts_the_id_into_the_url(
     assert (record.status, record.input, record.message_id) == (Status.PENDING, ADA, "msg_1")
     assert len(qstash.requests) == 1
     assert page.title[0].value == "Your request is in the queue"
-    assert request_id in page.code[0].value
+    assert data(page, "copy")["text"].endswith(f"?request={request_id}")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +149,7 @@ def test_each_wrong_field_gets_a_message_and_nothing_happens(
 ) -> None:
     page = fill(open_page(), **changes)  # type: ignore[arg-type]
 
-    assert sum(":red[" in caption.value for caption in page.caption) == number
+    assert sum(":red[" in markdown.value for markdown in page.markdown) == number
     assert "Nothing was sent yet" in page.error[0].value
     assert real_redis.keys("*") == []
     assert qstash.requests == []
@@ -238,7 +260,7 @@ def test_a_retry_tells_the_reason_and_the_next_attempt(store: Store) -> None:
     page = show(store, record)
 
     assert Failure.RATE_LIMITED.sentence in text(page)
-    assert "Attempt 2 of 3" in text(page)
+    assert "Trying again in {time}, attempt 2 of 3" in text(page)
 
 
 def test_a_result_is_drawn_as_text_whatever_the_model_wrote(store: Store) -> None:
@@ -273,10 +295,12 @@ def test_a_failure_is_told_with_what_to_do(store: Store, code: Failure) -> None:
         status=Status.FAILED, failure=code, finished_at=store.now()
     )
 
-    page = show(store, record)
+    page = show_owner(store, record)
 
     assert code.sentence in page.error[0].value
     assert code.next_step in page.error[0].value
+    assert f"Reference: {ID}" in text(page)
+    assert "Try again" in labels(page)
 
 
 @pytest.mark.parametrize("request_id", [ID, "nonsense", "", "../../etc/passwd", "<b>x</b>"])
@@ -298,12 +322,14 @@ def test_the_submitter_can_cancel_and_delete(store: Store, real_redis: redis.Red
     page = fill(open_page())
     request_id = request_id_of(page)
 
-    button(page, "Cancel").click().run()
+    button(page, "Yes, cancel it").click().run()
     assert page.title[0].value == "Cancelled"
     assert store.read(request_id).status is Status.CANCELLED
 
-    button(page, "Delete now").click().run()
-    assert page.title[0].value == "Nothing here"
+    button(page, "Yes, delete it").click().run()
+    assert page.title[0].value == "Ask now, read in a minute"
+    assert page.toast[0].value == "Deleted."
+    assert data(page, "requests")["forget"] == request_id
     assert real_redis.keys("*") == []
 
 
