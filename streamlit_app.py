@@ -287,7 +287,9 @@ def _draw_downloads(record: AnalysisRecord) -> None:
     markdown = words.as_markdown(record.result, words.ending(record))
     with st.container(horizontal=True):
         browser.draw_copy("Copy text", markdown)
-        st.download_button("Download Markdown", markdown, "analysis.md", "text/markdown", on_click="ignore")
+        st.download_button(
+            "Download Markdown", markdown, "analysis.md", "text/markdown", on_click="ignore"
+        )
         st.download_button(
             "Download JSON",
             record.result.model_dump_json(by_alias=True, indent=2),
@@ -386,11 +388,11 @@ except SettingsError as error:
     st.markdown("This page is not set up. Its operator finds the reason in the log.")
     st.stop()
 
-if notice := st.session_state.pop("notice", ""):
-    st.toast(notice, duration="long")
 if "request" in st.query_params:
     _draw_analysis(st.query_params["request"])
 else:
     _name_tab()
     _draw_form()
     _draw_requests()
+if notice := st.session_state.pop("notice", ""):
+    st.toast(notice, duration="long")
