@@ -148,7 +148,11 @@ def _submit(input: AnalysisInput) -> str:
 
 def _draw_requests() -> None:
     """List the requests of this browser; look up those that may have changed."""
-    sights = [_look(request_id) for request_id in browser.told().unfinished]
+    sights = []
+    for request_id in browser.told().unfinished:
+        sights.append(_look(request_id))
+        if sights[-1].misses:
+            break  # each further one would only wait for the store, too
     entries = [words.entry(sight, submissions.ttl) for sight in sights]
     browser.draw_requests(
         [entry for entry in entries if entry],
@@ -283,9 +287,11 @@ def _draw_downloads(record: AnalysisRecord) -> None:
     markdown = words.as_markdown(record.result, words.ending(record))
     with st.container(horizontal=True):
         browser.draw_copy("Copy text", markdown)
-        st.download_button("Markdown", markdown, "analysis.md", "text/markdown", on_click="ignore")
         st.download_button(
-            "JSON",
+            "Download Markdown", markdown, "analysis.md", "text/markdown", on_click="ignore"
+        )
+        st.download_button(
+            "Download JSON",
             record.result.model_dump_json(by_alias=True, indent=2),
             "analysis.json",
             "application/json",
@@ -327,14 +333,14 @@ def _change_text(request_id: str, owner_token: str) -> None:
 
 def _draw_cancel(record: AnalysisRecord, owner_token: str) -> None:
     request_id = record.request_id
-    with st.popover("Cancel"):
+    with st.popover("Cancel", key="cancel"):
         st.markdown(f"**Cancel this request?** {words.cancel_warning(record)}")
         if st.button("Yes, cancel it"):
             _act(request_id, lambda: submissions.cancel(request_id, owner_token))
 
 
 def _draw_delete(record: AnalysisRecord, owner_token: str) -> None:
-    with st.popover("Delete now"):
+    with st.popover("Delete now", key="delete"):
         st.markdown(
             "**Delete for good?** The request, its result and its place in the queue are removed "
             "at once, for everybody who has the link."
@@ -382,11 +388,11 @@ except SettingsError as error:
     st.markdown("This page is not set up. Its operator finds the reason in the log.")
     st.stop()
 
-if notice := st.session_state.pop("notice", ""):
-    st.toast(notice)
 if "request" in st.query_params:
     _draw_analysis(st.query_params["request"])
 else:
     _name_tab()
     _draw_form()
     _draw_requests()
+if notice := st.session_state.pop("notice", ""):
+    st.toast(notice, duration="long")

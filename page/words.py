@@ -105,24 +105,22 @@ def promise(
     """What happens, how long it takes, and who gets to see the text."""
     writing = f"about {short(usual)}" if usual else "some seconds"
     return {
-        "What happens": "You write a few lines about yourself; an AI model reads them and writes "
-        "you an analysis.",
+        "What happens": "You tell a little about yourself and get an analysis of it to read.",
         "How long": f"{spoken(delay).capitalize()} in the queue, then {writing} of writing. "
-        "You get a link, so you can close the page and come back.",
-        "Your text": f"{_reader(settings)} It is removed here as soon as the analysis is ready; "
-        f"everything is gone {spoken(ttl)} later. Until then, anyone who has the link can read "
-        "the analysis, but not what you wrote.",
+        "You may close the page meanwhile.",
+        "Your text": f"{_reader(settings)} It is removed here once the analysis is ready. "
+        f"Whoever has the link can read the analysis; {spoken(ttl)} later all is gone.",
     }
 
 
 def _reader(settings: Settings) -> str:
     """Say who reads the text."""
     if settings.openai_model == STAND_IN_MODEL:
-        return "It goes to no AI model: on this machine a stand-in counts its words."
+        return "No AI model reads it: on this machine a stand-in counts its words."
     if settings.openai_base_url is None:
-        return "It is sent to OpenAI, which is asked not to store it."
+        return "An AI model at OpenAI reads it, which is asked not to store it."
     host = urlsplit(settings.openai_base_url).hostname
-    return f"It is sent to the AI service at {host}, which is asked not to store it."
+    return f"An AI model at {host} reads it, which is asked not to store it."
 
 
 # ── Time left, and the way so far ───────────────────────────────────────────────────────────
@@ -321,7 +319,7 @@ def needs_other_text(record: AnalysisRecord) -> bool:
 def gone_text(was_here: bool) -> str:
     """Why there is nothing under a link; only the browser that sent it knows that it existed."""
     if was_here:
-        return "This request was yours. Its time is over, and it was removed with all it held."
+        return "This request was sent from this browser. Its time is over: all it held was removed."
     return "There is nothing under this link: it was not found, or is no longer kept."
 
 

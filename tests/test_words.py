@@ -85,16 +85,16 @@ def test_the_tab_tells_the_state() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({}, "sent to OpenAI, which is asked not to store it"),
-        ({"openai_base_url": "https://llm.example/v1"}, "sent to the AI service at llm.example"),
-        ({"openai_model": "local-stand-in"}, "goes to no AI model"),
+        ({}, "at OpenAI reads it, which is asked not to store it"),
+        ({"openai_base_url": "https://llm.example/v1"}, "An AI model at llm.example reads it"),
+        ({"openai_model": "local-stand-in"}, "No AI model reads it"),
     ],
 )
 def test_the_form_says_who_reads_the_text(settings: dict[str, str], said: str) -> None:
     promise = words.promise(make_settings(**settings), USUAL, timedelta(minutes=1), TTL)
 
     assert said in promise["Your text"]
-    assert "gone one hour later" in promise["Your text"]
+    assert "one hour later all is gone" in promise["Your text"]
     assert "One minute in the queue, then about 8 s of writing" in promise["How long"]
 
 
@@ -249,7 +249,7 @@ def test_cancelling_says_whether_the_model_was_asked() -> None:
 
 
 def test_only_the_browser_that_sent_it_learns_that_a_request_existed() -> None:
-    assert "was yours" in words.gone_text(was_here=True)
+    assert "sent from this browser" in words.gone_text(was_here=True)
     assert "not found, or is no longer kept" in words.gone_text(was_here=False)
 
 
