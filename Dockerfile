@@ -21,6 +21,7 @@ COPY requirements.txt .
 RUN pip install --no-cache-dir -r requirements.txt
 COPY common common
 COPY .streamlit .streamlit
+COPY page page
 COPY streamlit_app.py .
 USER 10001
 ENV PORT=8501

@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test chaos smoke check audit lock clean
+.PHONY: run test chaos bench-page smoke check audit lock clean
 
 run: .venv/installed  ## Run the whole product on this machine, without any account
 	@$(BIN)/python -m local_stack
@@ -35,6 +35,9 @@ lock: .venv/installed  ## Pin the newest versions into requirements*.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal -c requirements.txt --group service -o requirements-service.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+
+bench-page: .venv/installed  ## What waiting people cost the page's process (about 15 minutes)
+	$(BIN)/python -m benchmarks.page_polls
 
 clean:
 	rm -rf .venv .local

@@ -1,13 +1,15 @@
 """The page, in the order the person sees it: the form, or one analysis from waiting to result.
 
-The request id in the URL is all that is needed to come back. Text from people and from the model
-is drawn with `_html` alone: Streamlit's Markdown would let it load images from anywhere.
+The request id in the URL is all that is needed to come back; what to say about an analysis is
+computed in `page/words.py`. Text from people and from the model is drawn with `_html` alone:
+Streamlit's Markdown would let it load images from anywhere.
 """
 
 import html
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
@@ -15,52 +17,65 @@ from pydantic import ValidationError
 
 from common.failures import Failure
 from common.logs import start_logging
-from common.models import (
-    MAX_ATTEMPTS,
-    AnalysisInput,
-    AnalysisRecord,
-    Refused,
-    Status,
-    input_problems,
-)
+from common.models import AnalysisInput, AnalysisRecord, Refused, Status, input_problems
 from common.queue import Queue
 from common.settings import Settings, SettingsError, load
 from common.store import NotFound, Store, StoreUnavailable, connect
 from common.submission import (
     NotOwner,
+    OtherInput,
+    Pace,
     Submissions,
     new_owner_token,
     new_request_id,
 )
+from page import browser, words
+from page.words import Sight
 
-POLL_SECONDS = 2
-STAND_IN_MODEL = "local-stand-in"
+NOT_NOW = "We can't reach our store just now. Please try again."
 
 log = logging.getLogger("page")
 
 
 @st.cache_resource
-def _submissions() -> Submissions:
+def _connect() -> tuple[Settings, Submissions]:
     """Connect once per process."""
     start_logging()
     settings = load(Settings)
     store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
-    return Submissions(store, Queue(settings), settings)
+    return settings, Submissions(store, Queue(settings), settings)
 
 
-def _html(text: str, tag: str = "p") -> None:
+@st.cache_resource(ttl=30, show_spinner=False)
+def _pace() -> Pace:
+    """Ask how Redis's clock goes and how long an analysis takes, once for all who wait."""
+    try:
+        return submissions.pace()
+    except StoreUnavailable:
+        return Pace()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC) + _pace().ahead
+
+
+def _html(text: str, tag: str = "p", style: str = "") -> None:
     """Draw untrusted text as text."""
-    st.html(f"<{tag}>{html.escape(text)}</{tag}>")
+    st.html(f'<{tag} class="{style}" dir="auto">{html.escape(text)}</{tag}>')
 
 
-def _open(request_id: str | None) -> None:
+def _name_tab(title: str = "Ask later") -> None:
+    st.set_page_config(page_title=title, page_icon="⏳")
+
+
+def _open(request_id: str | None, notice: str = "") -> None:
     """Go to an analysis, or to an empty form."""
     st.query_params.clear()
     if request_id:
         st.query_params["request"] = request_id
     else:
         st.session_state.pop("draft", None)
-    st.session_state.pop("finished", None)
+    st.session_state["notice"] = notice
     st.rerun()
 
 
@@ -68,28 +83,25 @@ def _open(request_id: str | None) -> None:
 
 
 def _draw_form() -> None:
-    st.title("Ask now, read in a minute")
-    st.markdown(
-        f"Tell us a little about yourself. Your text waits {_duration(submissions.delay)} in the "
-        "queue, then an AI model reads it and writes an analysis. You get a link, so you can "
-        "close this page."
-    )
+    st.title("Ask now, read in a minute", anchor=False)
+    _draw_promise()
     summary = st.empty()
     with st.form("analysis", enter_to_submit=False):
-        left, right = st.columns([3, 1])
+        left, right = st.columns([2, 1])
         below = st.container()
         values = {
-            "name": left.text_input("Name", max_chars=80, autocomplete="name"),
-            "age": right.number_input("Age", value=None, step=1.0, format="%g"),
-            "description": below.text_area("Short description", max_chars=2000, height=140),
+            "name": left.text_input("Name", key="name", max_chars=80, autocomplete="name"),
+            "age": right.number_input("Age", key="age", value=None, step=1.0, format="%g"),
+            "description": below.text_area(
+                "Short description",
+                key="description",
+                max_chars=2000,
+                height=140,
+                placeholder="What you do, what you like, what you would like to know",
+            ),
         }
         slots = {"name": left.empty(), "age": right.empty(), "description": below.empty()}
         is_sent = st.form_submit_button("Send request", type="primary", width="stretch")
-    st.caption(
-        "The text is sent to OpenAI, which is asked not to store it, and is removed here as soon "
-        "as the analysis is ready. Anyone who has the link can read the analysis; it is gone "
-        f"{_duration(submissions.ttl)} after it is ready."
-    )
     if not is_sent:
         return
     try:
@@ -97,12 +109,19 @@ def _draw_form() -> None:
     except ValidationError as error:
         problems = input_problems(error)
         for field, problem in problems.items():
-            slots[field].caption(f":red[{problem}]")
-        summary.error(f"Nothing was sent yet. Please look at {_count(len(problems), 'field')}.")
+            slots[field].markdown(f":red[:small[:material/error: {problem}]]")
+        fields = "1 field" if len(problems) == 1 else f"{len(problems)} fields"
+        summary.error(f"Nothing was sent yet. Please look at {fields} below.")
         return
     with summary, st.spinner("Sending…"):
         trouble = _submit(input)
     summary.error(trouble)
+
+
+def _draw_promise() -> None:
+    said = words.promise(settings, _pace().usual, submissions.delay, submissions.ttl)
+    lines = "".join(f"<dt>{topic}</dt><dd>{html.escape(text)}</dd>" for topic, text in said.items())
+    st.html(f'<dl class="promise">{lines}</dl>')
 
 
 def _submit(input: AnalysisInput) -> str:
@@ -116,7 +135,7 @@ def _submit(input: AnalysisInput) -> str:
     _, request_id, owner_token = draft
     try:
         record = submissions.submit(input, request_id=request_id, owner_token=owner_token)
-    except (StoreUnavailable, NotFound, Refused) as error:
+    except (StoreUnavailable, NotFound, OtherInput, Refused) as error:
         log.error("not submitted request_id=%s: %s", request_id, error)
         return "We can't take your request just now. Your text is still here: please try again."
     if record.failure is Failure.NOT_QUEUED:
@@ -127,165 +146,253 @@ def _submit(input: AnalysisInput) -> str:
     return ""
 
 
+def _draw_requests() -> None:
+    """List the requests of this browser; look up those that may have changed."""
+    sights = []
+    for request_id in browser.told().unfinished:
+        sights.append(_look(request_id))
+        if sights[-1].misses:
+            break  # each further one would only wait for the store, too
+    entries = [words.entry(sight, submissions.ttl) for sight in sights]
+    browser.draw_requests(
+        [entry for entry in entries if entry],
+        forget=st.session_state.get("deleted"),
+        wanted=st.query_params.get("request"),
+        is_shown=True,
+    )
+
+
 # ── One analysis ────────────────────────────────────────────────────────────────────────────
 
 
-def _draw_analysis(request_id: str) -> None:
-    """Draw the analysis, every few seconds anew until it is terminal."""
-    is_live = st.session_state.get("finished") != request_id
-    st.fragment(_draw_panel, run_every=POLL_SECONDS if is_live else None)(request_id, is_live)
-
-
-def _draw_panel(request_id: str, is_live: bool) -> None:
+def _look(request_id: str, last: Sight | None = None) -> Sight:
+    """Look an analysis up; while the store is away, the last record stays in view."""
     try:
-        record = submissions.look_up(request_id)
-        st.session_state["last_record"] = record
+        return Sight(request_id, submissions.look_up(request_id))
     except NotFound:
-        _draw_not_found(request_id, is_live)
-        return
+        return Sight(request_id, is_gone=True)
     except StoreUnavailable as error:
         log.error("not read request_id=%s: %s", request_id, error)
-        last = st.session_state.get("last_record")
-        st.caption("We can't reach our store just now, and keep trying.")
-        if last is None or last.request_id != request_id:
-            return
-        record = last
-    if is_live and record.status.is_terminal:
-        _stop_polling(request_id)
-    _draw_state(record)
-    _draw_actions(record)
+        last = last or Sight(request_id)
+        return replace(last, misses=last.misses + 1)
 
 
-def _stop_polling(request_id: str) -> None:
-    st.session_state["finished"] = request_id
-    st.rerun()
+def _look_again(request_id: str) -> Sight:
+    """Look, and note it when the analysis has become ready since the last time."""
+    last = st.session_state.get("sight")
+    if last is None or last.request_id != request_id:
+        last = Sight(request_id)
+    sight = st.session_state["sight"] = _look(request_id, last)
+    if words.has_become_ready(last, sight):
+        st.session_state["notice"] = "Your analysis is ready."
+    return sight
 
 
-def _draw_not_found(request_id: str, is_live: bool) -> None:
-    if is_live:
-        _stop_polling(request_id)
-    st.title("Nothing here")
-    st.markdown("There is no analysis under this link, or it is no longer kept.")
+def _draw_analysis(request_id: str) -> None:
+    """Draw the analysis, and again every few seconds until it is over."""
+    sight = st.session_state["fresh"] = _look_again(request_id)
+    _name_tab(words.tab_title(sight))
+    pause = words.poll_seconds(sight, _now())
+    st.fragment(_draw_sight, run_every=pause)(request_id, pause, words.tab_title(sight))
+
+
+def _draw_sight(request_id: str, pause: int | None, tab_title: str) -> None:
+    sight = st.session_state.pop("fresh", None) or _look_again(request_id)
+    if (words.poll_seconds(sight, _now()), words.tab_title(sight)) != (pause, tab_title):
+        st.rerun()  # the pause and the tab's title change with a full run alone
+    owner_token = _owner_token(request_id)
+    if sight.is_gone:
+        _draw_gone(request_id)
+        return
+    st.title(words.title(sight.record) if sight.record else "One moment", anchor=False)
+    with st.empty():
+        if sight.misses:
+            _html(words.AWAY, style="quiet")
+    if sight.record:
+        _draw_end(sight.record, is_owner=bool(owner_token))
+        browser.draw_progress(words.progress(sight.record, _now(), _pace().usual))
+        _draw_actions(sight.record, owner_token)
+        _html(f"Reference: {request_id}", style="quiet")
+    _keep(sight, owner_token)
+
+
+def _owner_token(request_id: str) -> str | None:
+    """The submitter's: from this session, or from the browser's storage."""
+    told = browser.told()
+    from_browser = told.owner_token if told.request_id == request_id else None
+    token: str | None = st.session_state.get("owner_tokens", {}).get(request_id) or from_browser
+    return token
+
+
+def _keep(sight: Sight, owner_token: str | None) -> None:
+    """Have the browser remember the analysis; once, so that it can forget it."""
+    kept = st.session_state.setdefault("kept", set())
+    if browser.told().request_id == sight.request_id:
+        kept.add(sight.request_id)
+    token = None if sight.request_id in kept else owner_token
+    entry = words.entry(sight, submissions.ttl, token)
+    browser.draw_requests(
+        [entry] if entry else [], forget=None, wanted=sight.request_id, is_shown=False
+    )
+
+
+def _draw_gone(request_id: str) -> None:
+    told = browser.told()
+    was_here = told.request_id == request_id
+    st.title("No longer kept" if was_here else "Nothing here", anchor=False)
+    st.markdown(words.gone_text(was_here))
     if st.button("New request", type="primary"):
         _open(None)
+    gone = words.entry(Sight(request_id, is_gone=True), submissions.ttl)
+    assert gone
+    browser.draw_requests([gone], forget=None, wanted=request_id, is_shown=True)
 
 
-def _draw_state(record: AnalysisRecord) -> None:
-    """Say where the analysis is, and draw what came of it."""
-    now = datetime.now(UTC)
+def _draw_end(record: AnalysisRecord, is_owner: bool) -> None:
+    """Draw what came of it, if it is over."""
     if record.status is Status.COMPLETED:
         _draw_result(record)
     elif record.status is Status.FAILED:
-        failure = record.failure or Failure.INTERNAL_ERROR
-        st.title("This did not work")
-        st.error(f"{failure.sentence} {failure.next_step}")
+        st.error(words.failure_text(record, is_owner))
     elif record.status is Status.CANCELLED:
-        st.title("Cancelled")
-        st.markdown("This request was cancelled, and its text was removed.")
-    elif record.status is Status.PROCESSING:
-        st.title("Writing your analysis")
-        st.info(f"Attempt {record.attempt} of {MAX_ATTEMPTS}. This takes some seconds.")
-    elif record.last_failure:
-        st.title("Trying again soon")
-        st.warning(
-            f"{record.last_failure.sentence} Attempt {record.attempt + 1} of "
-            f"{MAX_ATTEMPTS} {_in_seconds(record.next_attempt_at, now)}."
-        )
+        st.markdown(words.cancelled_text(record))
     else:
-        st.title("Your request is in the queue")
-        st.info(f"The analysis starts {_in_seconds(record.due_at, now)}.")
-    if not record.status.is_terminal:
-        st.markdown("You can close this page. This link brings you back to exactly this place:")
-        st.code(f"{st.context.url}?request={record.request_id}", language=None, wrap_lines=True)
-    st.caption(f"Request {record.request_id}, sent {_local_time(record.created_at)}")
+        st.markdown("You can close this page. Its link brings you back to exactly this place.")
 
 
 def _draw_result(record: AnalysisRecord) -> None:
     assert record.result, "a completed analysis has a result"
     assert record.finished_at, "and a time"
-    st.title("Your analysis")
     with st.container(border=True):
-        _html(record.result.summary)
-        _html(f"Tone: {record.result.tone}")
+        _html(record.result.summary, style="analysis lead")
+        _html(f"Tone: {record.result.tone}", style="analysis")
         for title, lines in (
             ("Themes", record.result.themes),
             ("Suggestions", record.result.suggestions),
         ):
-            st.markdown(f"**{title}**")
-            st.html("<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>")
-    if record.model == STAND_IN_MODEL:
-        st.warning("No AI model was asked: the local stand-in counted words in your text.")
+            items = "".join(f'<li dir="auto">{html.escape(line)}</li>' for line in lines)
+            st.html(f'<div class="analysis"><h2>{title}</h2><ul>{items}</ul></div>')
+        _draw_downloads(record)
+    if record.model == words.STAND_IN_MODEL:
+        st.warning(words.ending(record))
     else:
-        st.caption("Written by an AI model. It can be wrong; check anything that matters.")
-        _html(f"Model: {record.model}", tag="small")
-    st.caption(f"Ready {_local_time(record.finished_at)}")
+        _html(words.ending(record), style="quiet")
+    ready_at, kept_until = record.finished_at, record.finished_at + submissions.ttl
+    dates = f"Ready {_local_time(ready_at)} · Kept until {_local_time(kept_until)}"
+    _html(f"Model: {record.model} · {dates}", style="quiet")
 
 
-def _draw_actions(record: AnalysisRecord) -> None:
+def _draw_downloads(record: AnalysisRecord) -> None:
+    assert record.result
+    markdown = words.as_markdown(record.result, words.ending(record))
+    with st.container(horizontal=True):
+        browser.draw_copy("Copy text", markdown)
+        st.download_button(
+            "Download Markdown", markdown, "analysis.md", "text/markdown", on_click="ignore"
+        )
+        st.download_button(
+            "Download JSON",
+            record.result.model_dump_json(by_alias=True, indent=2),
+            "analysis.json",
+            "application/json",
+            on_click="ignore",
+        )
+
+
+def _draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
     """Offer what can be done now; changing anything needs the submitter's owner token."""
-    owner_token = st.session_state.get("owner_tokens", {}).get(record.request_id)
-    row = st.container(horizontal=True)
-    if owner_token and not record.status.is_terminal and row.button("Cancel"):
-        _act(lambda: submissions.cancel(record.request_id, owner_token), record.request_id)
-    if owner_token and record.status is Status.FAILED and row.button("Try again", type="primary"):
-        _act(lambda: submissions.retry(record.request_id, owner_token), record.request_id)
-    if owner_token and record.status.is_terminal and row.button("Delete now"):
-        _act(lambda: submissions.delete(record.request_id, owner_token), record.request_id)
-    if row.button("New request"):
-        _open(None)
+    with st.container(horizontal=True):
+        if owner_token and record.status is Status.FAILED:
+            _draw_second_try(record, owner_token)
+        browser.draw_copy("Copy link", f"{st.context.url}?request={record.request_id}")
+        if st.button("New request"):
+            _open(None)
+        if owner_token and not record.status.is_terminal:
+            _draw_cancel(record, owner_token)
+        if owner_token:
+            _draw_delete(record, owner_token)
 
 
-def _act(act: Callable[[], object], request_id: str) -> None:
+def _draw_second_try(record: AnalysisRecord, owner_token: str) -> None:
+    request_id = record.request_id
+    if record.has_rounds_left and st.button(
+        "Try again", type="secondary" if words.needs_other_text(record) else "primary"
+    ):
+        _act(request_id, lambda: submissions.retry(request_id, owner_token))
+    if words.needs_other_text(record) and st.button("Change the text", type="primary"):
+        _act(request_id, lambda: _change_text(request_id, owner_token))
+
+
+def _change_text(request_id: str, owner_token: str) -> None:
+    """Open the form with what was written before."""
+    input = submissions.input_of(request_id, owner_token)
+    for field, value in input.model_dump().items() if input else ():
+        st.session_state[field] = float(value) if isinstance(value, int) else value
+    _open(None)
+
+
+def _draw_cancel(record: AnalysisRecord, owner_token: str) -> None:
+    request_id = record.request_id
+    with st.popover("Cancel", key="cancel"):
+        st.markdown(f"**Cancel this request?** {words.cancel_warning(record)}")
+        if st.button("Yes, cancel it"):
+            _act(request_id, lambda: submissions.cancel(request_id, owner_token))
+
+
+def _draw_delete(record: AnalysisRecord, owner_token: str) -> None:
+    with st.popover("Delete now", key="delete"):
+        st.markdown(
+            "**Delete for good?** The request, its result and its place in the queue are removed "
+            "at once, for everybody who has the link."
+        )
+        if st.button("Yes, delete it"):
+            _act(record.request_id, lambda: _delete(record.request_id, owner_token))
+
+
+def _delete(request_id: str, owner_token: str) -> None:
+    submissions.delete(request_id, owner_token)
+    st.session_state["deleted"] = request_id
+    _open(None, notice="Deleted.")
+
+
+def _act(request_id: str, act: Callable[[], object]) -> None:
     try:
         act()
     except (NotFound, NotOwner, Refused) as error:
         log.info("not done request_id=%s: %s", request_id, error)
-        st.toast("That was not possible any more.")
-        return
+        _open(request_id, notice="That was not possible any more.")
     except StoreUnavailable as error:
         log.error("not done request_id=%s: %s", request_id, error)
-        st.error("We can't reach our store just now. Please try again.")
-        return
+        _open(request_id, notice=NOT_NOW)
     _open(request_id)
-
-
-# ── Words ───────────────────────────────────────────────────────────────────────────────────
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _duration(duration: timedelta) -> str:
-    seconds = round(duration.total_seconds())
-    return _count(seconds, "second") if seconds < 120 else _count(round(seconds / 60), "minute")
-
-
-def _in_seconds(time: datetime, now: datetime) -> str:
-    seconds = round((time - now).total_seconds())
-    return f"in about {_count(seconds, 'second')}" if seconds > 0 else "any moment now"
 
 
 def _local_time(time: datetime) -> str:
     """In the visitor's time zone, as the browser tells it."""
     try:
-        return time.astimezone(ZoneInfo(st.context.timezone or "UTC")).strftime("%d %B, %H:%M")
+        return time.astimezone(ZoneInfo(st.context.timezone or "UTC")).strftime("%-d %B, %H:%M")
     except (ZoneInfoNotFoundError, ValueError):
-        return time.strftime("%d %B, %H:%M UTC")
+        return time.strftime("%-d %B, %H:%M UTC")
 
 
 # ── The page itself ─────────────────────────────────────────────────────────────────────────
 
-st.set_page_config(page_title="Ask later", page_icon="⏳")
+st.html(browser.STYLE)
+st.markdown(":primary[:material/hourglass_top:] **Ask later**")
 try:
-    submissions = _submissions()
+    settings, submissions = _connect()
 except SettingsError as error:
     log.error("%s", error)
-    st.title("Not ready yet")
+    _name_tab()
+    st.title("Not ready yet", anchor=False)
     st.markdown("This page is not set up. Its operator finds the reason in the log.")
     st.stop()
 
 if "request" in st.query_params:
     _draw_analysis(st.query_params["request"])
 else:
+    _name_tab()
     _draw_form()
+    _draw_requests()
+if notice := st.session_state.pop("notice", ""):
+    st.toast(notice, duration="long")

@@ -324,14 +324,16 @@ class AnalysisRecord(Model):
         self._check_open(self.round)
         return self._evolve(status=Status.CANCELLED, input=None, claim_token=None, finished_at=now)
 
-    def reopen(self, *, now: datetime, delay: timedelta, deadline: timedelta) -> Self:
-        """Start a new round of a failed analysis, with all its attempts.
+    @property
+    def has_rounds_left(self) -> bool:
+        """Rounds are capped because they cost calls; one that was never queued costs none."""
+        return self.round < MAX_ROUNDS or self.failure is Failure.NOT_QUEUED
 
-        Rounds are capped because they cost calls; one that was never queued costs none.
-        """
+    def reopen(self, *, now: datetime, delay: timedelta, deadline: timedelta) -> Self:
+        """Start a new round of a failed analysis, with all its attempts."""
         if self.status is not Status.FAILED or self.input is None:
             raise Refused(Refusal.NOT_FAILED)
-        if self.round >= MAX_ROUNDS and self.failure is not Failure.NOT_QUEUED:
+        if not self.has_rounds_left:
             raise Refused(Refusal.ROUNDS_USED_UP)
         fresh = self.new(
             self.request_id,

@@ -127,7 +127,7 @@ ApiKeys = Annotated[dict[str, str], NoDecode, BeforeValidator(_key_hashes)]
 
 
 class Settings(BaseSettings):
-    """What both processes need: Redis, and publishing to QStash."""
+    """What both processes need: Redis, publishing to QStash, and which model is asked."""
 
     model_config = SettingsConfigDict(
         env_file=ENV_FILE,
@@ -147,6 +147,9 @@ class Settings(BaseSettings):
     qstash_delay: Duration = timedelta(seconds=60)
     qstash_parallelism: int | None = Field(default=None, ge=1, le=10_000)
     openai_timeout_seconds: float = Field(default=25, ge=1, le=600, allow_inf_nan=False)
+    # The service asks this model; the page tells the person who reads the text.
+    openai_base_url: WebAddress | None = None
+    openai_model: str = Field(default="gpt-5.4-mini", min_length=1, pattern=r"^\S+$")
 
     @field_validator("redis_url")
     @classmethod
@@ -213,14 +216,12 @@ class Settings(BaseSettings):
 
 
 class ServiceSettings(Settings):
-    """What the webhook service needs besides: QStash's signing keys, OpenAI, its own port."""
+    """What the webhook service needs besides: QStash's signing keys, OpenAI's key, its own port."""
 
     port: int = Field(default=3001, ge=1, le=65535)
     qstash_current_signing_key: Secret
     qstash_next_signing_key: Secret
     openai_api_key: Secret
-    openai_base_url: WebAddress | None = None
-    openai_model: str = Field(default="gpt-5.4-mini", min_length=1, pattern=r"^\S+$")
     api_keys: ApiKeys = {}
 
 

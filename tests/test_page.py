@@ -1,6 +1,11 @@
 """The page in each state, through AppTest, on the real server and a scripted QStash."""
 
+import html
+import json
 from collections.abc import Iterator
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
 
 import pytest
 import redis
@@ -12,7 +17,7 @@ from common.models import AnalysisRecord, Status
 from common.settings import DEVELOPMENT_TOKEN
 from common.store import Store
 from tests.conftest import WEBHOOK_URL, make_store
-from tests.fakes import ADA, ANALYSIS, CALL, ID, pending
+from tests.fakes import ADA, ANALYSIS, CALL, ID, OTHER_ID, pending
 from tests.http_server import HttpServer, answer, serve
 from tests.processes import ROOT
 
@@ -43,11 +48,15 @@ def store(real_redis: redis.Redis) -> Store:
     return make_store(real_redis)
 
 
-def open_page(request_id: str | None = None) -> AppTest:
+def open_page(request_id: str | None = None, **told: object) -> AppTest:
+    """The page, with what the browser tells from its storage."""
     page = AppTest.from_file(PAGE, default_timeout=20)
     if request_id is not None:
         page.query_params["request"] = request_id
     page.run()
+    if told:
+        page.session_state["requests"] = {"told": told}
+        page.run()
     assert not page.exception
     return page
 
@@ -87,14 +96,28 @@ def text(page: AppTest) -> str:
         *page.warning,
         *page.get("html"),
     ]
-    return "\n".join(
-        str(getattr(element, "value", None) or getattr(element, "body", "")) for element in elements
-    )
+    said = [getattr(element, "value", None) or getattr(element, "body", "") for element in elements]
+    return html.unescape("\n".join(map(str, [*said, json.dumps(data(page, "progress"))])))
 
 
-def show(store: Store, record: AnalysisRecord) -> AppTest:
+def data(page: AppTest, component: str) -> dict[str, Any]:
+    """What the browser is given to draw; nothing when this component is not on the page."""
+    protos = [element.proto for element in page.get("bidi_component")]
+    given = [proto.json for proto in protos if proto.component_name == f"ask_later_{component}"]
+    found: dict[str, Any] = json.loads(given[0]) if given else {}
+    return found
+
+
+def show(store: Store, record: AnalysisRecord, **told: object) -> AppTest:
     store.create(record)
-    return open_page(record.request_id)
+    return open_page(record.request_id, **told)
+
+
+def show_owner(store: Store, record: AnalysisRecord) -> AppTest:
+    """The page in the submitter's browser, after a reload."""
+    owner_hash = sha256(b"token").hexdigest()
+    record = record._evolve(owner_hash=owner_hash)
+    return show(store, record, requestId=record.request_id, ownerToken="token")
 
 
 def test_a_good_form_stores_publishes_and_puts_the_id_into_the_url(
@@ -107,7 +130,7 @@ def test_a_good_form_stores_publishes_and_puts_the_id_into_the_url(
     assert (record.status, record.input, record.message_id) == (Status.PENDING, ADA, "msg_1")
     assert len(qstash.requests) == 1
     assert page.title[0].value == "Your request is in the queue"
-    assert request_id in page.code[0].value
+    assert data(page, "copy")["text"].endswith(f"?request={request_id}")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +150,7 @@ def test_each_wrong_field_gets_a_message_and_nothing_happens(
 ) -> None:
     page = fill(open_page(), **changes)  # type: ignore[arg-type]
 
-    assert sum(":red[" in caption.value for caption in page.caption) == number
+    assert sum(":red[" in markdown.value for markdown in page.markdown) == number
     assert "Nothing was sent yet" in page.error[0].value
     assert real_redis.keys("*") == []
     assert qstash.requests == []
@@ -238,7 +261,7 @@ def test_a_retry_tells_the_reason_and_the_next_attempt(store: Store) -> None:
     page = show(store, record)
 
     assert Failure.RATE_LIMITED.sentence in text(page)
-    assert "Attempt 2 of 3" in text(page)
+    assert "Trying again in {time}, attempt 2 of 3" in text(page)
 
 
 def test_a_result_is_drawn_as_text_whatever_the_model_wrote(store: Store) -> None:
@@ -273,10 +296,12 @@ def test_a_failure_is_told_with_what_to_do(store: Store, code: Failure) -> None:
         status=Status.FAILED, failure=code, finished_at=store.now()
     )
 
-    page = show(store, record)
+    page = show_owner(store, record)
 
     assert code.sentence in page.error[0].value
     assert code.next_step in page.error[0].value
+    assert f"Reference: {ID}" in text(page)
+    assert "Try again" in labels(page)
 
 
 @pytest.mark.parametrize("request_id", [ID, "nonsense", "", "../../etc/passwd", "<b>x</b>"])
@@ -298,12 +323,14 @@ def test_the_submitter_can_cancel_and_delete(store: Store, real_redis: redis.Red
     page = fill(open_page())
     request_id = request_id_of(page)
 
-    button(page, "Cancel").click().run()
+    button(page, "Yes, cancel it").click().run()
     assert page.title[0].value == "Cancelled"
     assert store.read(request_id).status is Status.CANCELLED
 
-    button(page, "Delete now").click().run()
-    assert page.title[0].value == "Nothing here"
+    button(page, "Yes, delete it").click().run()
+    assert page.title[0].value == "Ask now, read in a minute"
+    assert page.toast[0].value == "Deleted."
+    assert data(page, "requests")["forget"] == request_id
     assert real_redis.keys("*") == []
 
 
@@ -337,3 +364,166 @@ def test_redis_away_at_the_first_look_says_so(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
 
     assert "can't reach our store" in text(open_page(ID))
+
+
+# ── The browser's storage ───────────────────────────────────────────────────────────────────
+
+
+def test_the_submitter_is_known_again_after_a_reload(store: Store) -> None:
+    page = show_owner(store, pending(store.now()))
+
+    assert {"Yes, cancel it", "Yes, delete it"} <= set(labels(page))
+    button(page, "Yes, cancel it").click().run()
+    assert store.read(ID).status is Status.CANCELLED
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"requestId": ID, "ownerToken": "wrong"},
+        {"requestId": ID, "ownerToken": ""},
+    ],
+)
+def test_a_wrong_owner_token_changes_nothing(store: Store, told: dict[str, object]) -> None:
+    record = pending(store.now())._evolve(owner_hash=sha256(b"token").hexdigest())
+    page = show(store, record, **told)
+
+    for label in ("Yes, cancel it", "Yes, delete it"):
+        if label in labels(page):
+            button(page, label).click().run()
+            assert page.toast[0].value == "That was not possible any more."
+
+    assert store.read(ID) == record
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"requestId": "../etc", "ownerToken": "token"},
+        {"requestId": OTHER_ID, "ownerToken": "token"},
+        {"requestId": ID, "ownerToken": ["token"]},
+        {"requestId": ID, "ownerToken": "x" * 101},
+        {"unfinished": [ID] * 21},
+        {"unfinished": "everything"},
+    ],
+)
+def test_nonsense_from_the_browser_counts_as_nothing_told(
+    store: Store, told: dict[str, object]
+) -> None:
+    assert labels(show(store, pending(store.now()), **told)) == ["New request"]
+
+
+def test_the_owner_token_goes_into_the_browsers_storage_once(store: Store) -> None:
+    page = fill(open_page())
+    request_id = request_id_of(page)
+    (entry,) = data(page, "requests")["entries"]
+    assert len(entry["ownerToken"]) == 32
+
+    page.session_state["requests"] = {
+        "told": {"requestId": request_id, "ownerToken": entry["ownerToken"]}
+    }
+    page.run()
+    page.session_state["requests"] = {"told": None}  # "Forget all" in another tab
+    page.run()
+
+    assert data(page, "requests")["entries"][0]["ownerToken"] is None
+    assert "Yes, cancel it" in labels(page)
+
+
+def test_what_goes_into_the_browsers_storage_holds_no_text(store: Store) -> None:
+    page = fill(open_page())
+
+    assert "Ada" not in json.dumps(data(page, "requests"))
+    assert "machines" not in json.dumps(data(page, "requests"))
+
+
+def test_the_list_is_told_how_its_unfinished_requests_went(store: Store) -> None:
+    record = pending(store.now())
+    store.create(record.cancel(now=record.created_at))
+
+    page = open_page(unfinished=[ID, OTHER_ID])
+
+    entries = data(page, "requests")["entries"]
+    assert [(entry["requestId"], entry["state"]) for entry in entries] == [
+        (ID, "Cancelled"),
+        (OTHER_ID, "No longer kept"),
+    ]
+    assert data(page, "requests")["isShown"]
+
+
+def test_a_dead_link_is_expired_only_for_the_browser_that_sent_it() -> None:
+    assert "not found, or is no longer kept" in text(open_page(ID))
+    assert "Its time is over" in text(open_page(ID, requestId=ID, ownerToken="token"))
+
+
+# ── Ready, or not ───────────────────────────────────────────────────────────────────────────
+
+
+def test_the_person_is_told_once_that_it_is_ready(store: Store) -> None:
+    page = show(store, pending(store.now()))
+    ready = {"status": Status.COMPLETED, "result": ANALYSIS, "model": "m"}
+    store.update(ID, lambda r, now: r._evolve(**ready, finished_at=now))
+
+    page.run()
+    assert page.toast[0].value == "Your analysis is ready."
+
+    page.run()
+    assert not page.toast
+    again = open_page(ID)
+    assert not again.toast
+
+
+def test_a_text_that_cannot_be_analysed_is_given_back_to_its_owner(store: Store) -> None:
+    now = store.now()
+    failed = {"status": Status.FAILED, "failure": Failure.CONTENT_FILTERED, "finished_at": now}
+    page = show_owner(store, pending(now)._evolve(**failed))
+
+    button(page, "Change the text").click().run()
+
+    assert page.title[0].value == "Ask now, read in a minute"
+    assert page.text_input[0].value == ADA.name
+    assert page.number_input[0].value == ADA.age
+    assert page.text_area[0].value == ADA.description
+    fill(page, description="Something milder to read about.")
+    assert request_id_of(page) != ID
+
+
+def test_a_stranger_sees_that_it_failed_and_neither_text_nor_buttons(store: Store) -> None:
+    now = store.now()
+    failed = {"status": Status.FAILED, "failure": Failure.CONTENT_FILTERED, "finished_at": now}
+    page = show(store, pending(now)._evolve(**failed))
+
+    assert labels(page) == ["New request"]
+    assert "Only the browser that sent this request" in page.error[0].value
+    assert "Ada" not in text(page)
+
+
+def test_after_the_last_round_trying_again_is_not_offered(store: Store) -> None:
+    now = store.now()
+    failed = {"status": Status.FAILED, "failure": Failure.TIMED_OUT, "finished_at": now}
+
+    page = show_owner(store, pending(now)._evolve(**failed, round=5))
+
+    assert "Try again" not in labels(page)
+
+
+def test_a_result_can_be_copied_and_downloaded(store: Store) -> None:
+    ready = {"status": Status.COMPLETED, "result": ANALYSIS, "model": "m"}
+    page = show(store, pending(store.now())._evolve(**ready, finished_at=store.now()))
+
+    files = [download.proto.label for download in page.get("download_button")]
+    assert files == ["Download Markdown", "Download JSON"]
+    assert ANALYSIS.summary in data(page, "copy")["text"]
+    assert data(page, "progress")["clock"] is None
+
+
+def test_the_form_says_that_the_stand_in_asks_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_MODEL", "local-stand-in")
+
+    assert "No AI model reads it" in text(open_page())
+
+
+def test_the_usual_duration_is_told(store: Store) -> None:
+    store.note_duration(timedelta(seconds=8))
+
+    assert "then about 8 s of writing" in text(open_page())

@@ -31,7 +31,7 @@ def test_the_settings_table_lists_every_setting() -> None:
     assert sorted(set(listed)) == sorted(name.upper() for name in ServiceSettings.model_fields)
 
 
-@pytest.mark.parametrize("folder", ["common", "webhook_service"])
+@pytest.mark.parametrize("folder", ["page", "common", "webhook_service"])
 def test_the_layout_lists_every_file(folder: str) -> None:
     layout = README.partition("## Layout")[2].partition("\n## ")[0]
 

@@ -315,12 +315,13 @@ def test_a_redis_that_does_not_answer_is_told_within_five_seconds() -> None:
         client.connection_pool.disconnect()
 
 
-def test_one_analysis_costs_seven_commands_and_a_poll_one(
+def test_one_analysis_costs_eight_commands_and_a_poll_one(
     real_redis: redis.Redis,
 ) -> None:
     store = make_store(real_redis)
     store.create(pending(store.now(), NO_DELAY))
     claim(store, "loads the script")
+    store.note_duration(timedelta(seconds=8))  # loads the other one
     store.delete(ID)
 
     with real_redis.monitor() as monitor:  # type: ignore[no-untyped-call]
@@ -335,11 +336,12 @@ def test_one_analysis_costs_seven_commands_and_a_poll_one(
             lease="a",
             known=(claimed, record.created_at),
         )
+        store.note_duration(timedelta(seconds=8))
         submit_to_settled = sent_commands(real_redis, monitor)
         store.read(ID)
         poll = sent_commands(real_redis, monitor)
 
-    assert submit_to_settled == ["TIME", "SET", "EVALSHA", "GET", "TIME", "EVALSHA", "EVALSHA"]
+    assert submit_to_settled == ["TIME", "SET", "EVALSHA", "GET", "TIME", *["EVALSHA"] * 3]
     assert poll == ["GET"]
 
 
@@ -354,3 +356,14 @@ def sent_commands(client: redis.Redis, monitor: redis.client.Monitor) -> list[st
             if name == "ECHO":
                 return commands
             commands.append(name)
+
+
+def test_the_usual_duration_is_the_median_of_the_latest(real_redis: redis.Redis) -> None:
+    store = make_store(real_redis)
+    assert store.usual_duration() is None
+
+    for seconds in [100.0] * 30 + [3.0] * 9 + [8.0] + [9.0] * 10:
+        store.note_duration(timedelta(seconds=seconds))
+
+    assert store.usual_duration() == timedelta(seconds=8.5)
+    assert 0 < real_redis.ttl("durations") <= 7 * 86_400

@@ -277,3 +277,22 @@ def test_ids_and_tokens_are_long_and_never_the_same() -> None:
     assert len({new_request_id() for _ in range(1000)}) == 1000
     assert len({new_owner_token() for _ in range(1000)}) == 1000
     assert len(new_request_id()) == 32
+
+
+def test_what_was_written_is_given_back_to_its_owner_alone(submissions: Submissions) -> None:
+    submit(submissions)
+
+    assert submissions.input_of(ID, OWNER) == ADA
+    with pytest.raises(NotOwner):
+        submissions.input_of(ID, "other")
+    submissions.cancel(ID, OWNER)
+    assert submissions.input_of(ID, OWNER) is None
+
+
+def test_the_pace_tells_rediss_clock_and_the_usual_duration(store: Store, queue: FakeQueue) -> None:
+    store.note_duration(timedelta(seconds=8))
+
+    ahead, usual = later(store, queue, seconds=-100).pace()
+
+    assert abs(ahead - timedelta(seconds=100)) < timedelta(seconds=1)
+    assert usual == timedelta(seconds=8)

@@ -54,6 +54,31 @@ def test_a_due_record_is_analysed_and_completed(
     assert (record.status, record.result, record.model) == (Status.COMPLETED, ANALYSIS, "fake")
 
 
+def test_only_a_completed_attempt_counts_for_the_usual_duration(
+    worker: Worker, store: Store, analyst: FakeAnalyst, due: AnalysisRecord
+) -> None:
+    analyst.answers = [TRANSIENT, Answer(ANALYSIS, model="fake")]
+
+    worker.process(DELIVERY)
+    assert store.usual_duration() is None
+    make_due(store)
+    worker.process(DELIVERY)
+
+    assert store.usual_duration() is not None
+
+
+def test_a_duration_that_cannot_be_noted_does_not_matter(
+    worker: Worker, store: Store, due: AnalysisRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: object) -> None:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(store, "note_duration", away)
+
+    assert worker.process(DELIVERY) == SETTLED
+    assert store.read(ID).status is Status.COMPLETED
+
+
 def test_a_second_delivery_of_a_settled_analysis_makes_no_call(
     worker: Worker, analyst: FakeAnalyst, due: AnalysisRecord
 ) -> None:

@@ -167,7 +167,15 @@ class Worker:
             settled.failure or settled.last_failure,
             seconds,
         )
+        if settled.status is Status.COMPLETED:
+            self._note_duration(seconds)
         return _outcome(settled, now)
+
+    def _note_duration(self, seconds: float) -> None:
+        try:
+            self._store.note_duration(timedelta(seconds=seconds))
+        except StoreUnavailable as error:  # the analysis is settled, and this a courtesy
+            log.warning("duration not noted: %s", error)
 
 
 def _outcome(record: AnalysisRecord, now: datetime) -> Outcome:

@@ -99,7 +99,7 @@ MUTANTS = [
         MODELS,
         {"_evolve(round=self.round + 1,": "_evolve(round=self.round,"},
     ),
-    Mutant("rounds are not limited", MODELS, {"self.round >= MAX_ROUNDS and": "False and"}),
+    Mutant("rounds are not limited", MODELS, {"self.round < MAX_ROUNDS or": "True or"}),
     Mutant(
         "the deadline is ignored by readers",
         MODELS,

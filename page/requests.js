@@ -1,0 +1,103 @@
+// "Your requests in this browser": the one place that keeps ids and owner tokens.
+
+const PLACE = "ask-later-requests";
+const MOST = 20;
+const GONE = "No longer kept";
+const when = new Intl.DateTimeFormat(undefined, {
+  day: "numeric", month: "long", hour: "2-digit", minute: "2-digit", hourCycle: "h23",
+});
+
+export default function ({ parentElement, data, setStateValue }) {
+  write(update(read(), data));
+  tell(data, setStateValue);
+  const section = parentElement.querySelector(".requests");
+  section.hidden = !data.isShown;
+  if (!data.isShown) return;
+  const draw = () => drawList(section);
+  draw();
+  letForget(section.querySelector(".forget"), () => {
+    write([]);
+    draw();
+    tell(data, setStateValue);
+  });
+  window.onstorage = draw; // another tab has sent a request, or forgotten all
+}
+
+function read() {
+  try {
+    const entries = JSON.parse(localStorage.getItem(PLACE));
+    return Array.isArray(entries) ? entries.filter((entry) => entry?.requestId) : [];
+  } catch {
+    return []; // no storage in this browser, or not ours
+  }
+}
+
+function write(entries) {
+  try {
+    if (JSON.stringify(entries) !== JSON.stringify(read())) {
+      localStorage.setItem(PLACE, JSON.stringify(entries));
+    }
+  } catch {
+    // Without storage the list stays empty, and the tab itself knows its owner token.
+  }
+}
+
+// Known requests take over what is new about them; an unknown one is kept only with its token.
+function update(entries, { entries: news, forget }) {
+  const known = new Map(entries.map((entry) => [entry.requestId, entry]));
+  for (const fresh of news) {
+    if (!known.has(fresh.requestId) && !fresh.ownerToken) continue;
+    const given = Object.fromEntries(Object.entries(fresh).filter(([, value]) => value !== null));
+    known.set(fresh.requestId, { ...known.get(fresh.requestId), ...given });
+  }
+  known.delete(forget);
+  return [...known.values()]
+    .sort((one, other) => String(other.createdAt).localeCompare(String(one.createdAt)))
+    .slice(0, MOST);
+}
+
+// The server is told no more than it needs: one owner token, or whose state may have changed.
+function tell(data, setStateValue) {
+  const entries = read();
+  const wanted = entries.find((entry) => entry.requestId === data.wanted);
+  const unfinished = data.isShown ? entries.filter((entry) => !entry.isOver) : [];
+  const told = {
+    requestId: wanted?.requestId ?? null,
+    ownerToken: wanted?.ownerToken ?? null,
+    unfinished: unfinished.map((entry) => entry.requestId),
+  };
+  const before = data.told ?? { requestId: null, ownerToken: null, unfinished: [] };
+  if (JSON.stringify(told) !== JSON.stringify(before)) setStateValue("told", told);
+}
+
+function drawList(section) {
+  const entries = read();
+  section.querySelector(".empty").hidden = entries.length > 0;
+  section.querySelector(".note").hidden = section.querySelector(".forget").hidden = !entries.length;
+  section.querySelector("ul").replaceChildren(...entries.map(drawEntry));
+}
+
+function drawEntry(entry) {
+  const isKept = entry.state !== GONE && !(Date.parse(entry.keptUntil) < Date.now());
+  const link = document.createElement("a");
+  link.href = `?request=${encodeURIComponent(entry.requestId)}`;
+  link.target = "_self";
+  link.textContent = when.format(new Date(entry.createdAt));
+  const state = document.createElement("span");
+  state.textContent = isKept ? entry.state : GONE;
+  const item = document.createElement("li");
+  item.append(link, state);
+  return item;
+}
+
+function letForget(button, forget) {
+  const ask = (isAsked) => {
+    button.dataset.asked = isAsked ? "yes" : "";
+    button.textContent = isAsked ? "Yes, forget all" : "Forget all";
+  };
+  button.onblur = () => ask(false);
+  button.onclick = () => {
+    if (button.dataset.asked) forget();
+    ask(!button.dataset.asked);
+  };
+}

@@ -1,0 +1,395 @@
+"""What the page says about an analysis, and when it looks again: plain functions of a record.
+
+In a sentence, `{time}` and `{at}` are filled in by the browser, which ticks by itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import AwareDatetime
+
+from common.failures import Failure, Kind
+from common.models import MAX_ATTEMPTS, Analysis, AnalysisRecord, Model, Status
+from common.settings import Settings
+
+STAND_IN_MODEL = "local-stand-in"
+NEAR_SECONDS, FAR_SECONDS, LONGEST_PAUSE_SECONDS = 2, 5, 30
+FAR = timedelta(seconds=10)  # from here on the due time counts as near
+LONG_WITHOUT_USUAL = timedelta(seconds=20)
+
+TITLES = {
+    Status.PENDING: "Your request is in the queue",
+    Status.PROCESSING: "Writing your analysis",
+    Status.COMPLETED: "Your analysis",
+    Status.FAILED: "This did not work",
+    Status.CANCELLED: "Cancelled",
+}
+STATES = {
+    Status.PENDING: "Waiting",
+    Status.PROCESSING: "Writing",
+    Status.COMPLETED: "Ready",
+    Status.FAILED: "Did not work",
+    Status.CANCELLED: "Cancelled",
+}
+MARKS = {
+    Status.PENDING: "⏳",
+    Status.PROCESSING: "✎",
+    Status.COMPLETED: "✓",
+    Status.FAILED: "✕",
+    Status.CANCELLED: "✕",
+}
+GONE = "No longer kept"
+AWAY = "We can't reach our store just now, and keep trying. There is nothing for you to do."
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What is known of an analysis after looking: its last record, or that there is none."""
+
+    request_id: str
+    record: AnalysisRecord | None = None
+    is_gone: bool = False
+    misses: int = 0  # how often in a row the store was away
+
+    @property
+    def is_over(self) -> bool:
+        return self.is_gone or (self.record is not None and self.record.status.is_terminal)
+
+
+def poll_seconds(sight: Sight, now: datetime) -> int | None:
+    """When to look again: never once it is over, and more and more rarely while Redis is away."""
+    if sight.is_over:
+        return None
+    if sight.misses:
+        return min(NEAR_SECONDS << min(sight.misses, 8), LONGEST_PAUSE_SECONDS)
+    record = sight.record
+    is_far = record and record.status is Status.PENDING and record.next_attempt_at - now > FAR
+    return FAR_SECONDS if is_far else NEAR_SECONDS
+
+
+def has_become_ready(before: Sight, after: Sight) -> bool:
+    """Whether the analysis was completed before the person's eyes."""
+    return (
+        before.record is not None
+        and not before.is_over
+        and after.record is not None
+        and after.record.status is Status.COMPLETED
+    )
+
+
+def title(record: AnalysisRecord) -> str:
+    """The headline of the page."""
+    is_retry = record.status is Status.PENDING and record.attempt
+    return "Trying again soon" if is_retry else TITLES[record.status]
+
+
+def tab_title(sight: Sight) -> str:
+    """The title of the browser's tab, its state first."""
+    if sight.is_gone:
+        return "Not found · Ask later"
+    if sight.record is None:
+        return "Ask later"
+    return f"{MARKS[sight.record.status]} {STATES[sight.record.status]} · Ask later"
+
+
+# ── The form ────────────────────────────────────────────────────────────────────────────────
+
+
+def promise(
+    settings: Settings, usual: timedelta | None, delay: timedelta, ttl: timedelta
+) -> dict[str, str]:
+    """What happens, how long it takes, and who gets to see the text."""
+    writing = f"about {short(usual)}" if usual else "some seconds"
+    return {
+        "What happens": "You tell a little about yourself and get an analysis of it to read.",
+        "How long": f"{spoken(delay).capitalize()} in the queue, then {writing} of writing. "
+        "You may close the page meanwhile.",
+        "Your text": f"{_reader(settings)} It is removed here once the analysis is ready. "
+        f"Whoever has the link can read the analysis; {spoken(ttl)} later all is gone.",
+    }
+
+
+def _reader(settings: Settings) -> str:
+    """Say who reads the text."""
+    if settings.openai_model == STAND_IN_MODEL:
+        return "No AI model reads it: on this machine a stand-in counts its words."
+    if settings.openai_base_url is None:
+        return "An AI model at OpenAI reads it, which is asked not to store it."
+    host = urlsplit(settings.openai_base_url).hostname
+    return f"An AI model at {host} reads it, which is asked not to store it."
+
+
+# ── Time left, and the way so far ───────────────────────────────────────────────────────────
+
+
+class Shape(StrEnum):
+    """How a step is drawn; shapes differ, not colours alone."""
+
+    DONE = "done"
+    NOW = "now"
+    AHEAD = "ahead"
+    STOPPED = "stopped"
+
+
+class Step(Model):
+    """One line of the timeline."""
+
+    shape: Shape
+    title: str
+    note: str = ""
+    at: AwareDatetime | None = None
+
+
+class Caption(Model):
+    """What stands beside the ring."""
+
+    headline: str
+    note: str = ""
+
+
+class Clock(Model):
+    """A ring that drains to `end`, or counts up from `start`."""
+
+    counts: Literal["down", "up"]
+    start: AwareDatetime
+    end: AwareDatetime
+    before: Caption  # until `end`
+    after: Caption
+
+
+class Progress(Model):
+    """All that the browser draws of the waiting; `now` is Redis's clock."""
+
+    now: AwareDatetime
+    announcement: str  # read aloud when it changes
+    clock: Clock | None
+    steps: list[Step]
+
+
+def progress(record: AnalysisRecord, now: datetime, usual: timedelta | None) -> Progress:
+    """Say how far the analysis is, and how long it still takes."""
+    attempt = f" {_attempt(record.attempt)}." if record.status is Status.PROCESSING else ""
+    return Progress(
+        now=now,
+        announcement=f"{title(record)}.{attempt}",
+        clock=_clock(record, usual),
+        steps=_steps(record),
+    )
+
+
+def _clock(record: AnalysisRecord, usual: timedelta | None) -> Clock | None:
+    if record.status is Status.PROCESSING and record.claimed_at:
+        return _writing_clock(record.claimed_at, record.attempt, usual)
+    if record.status is not Status.PENDING:
+        return None
+    if record.attempt:
+        next_one = _attempt(record.attempt + 1).lower()
+        reason = f"{_last_reason(record)} There is nothing for you to do."
+        before = Caption(headline=f"Trying again in {{time}}, {next_one}", note=reason)
+        after = Caption(headline=f"Trying again any moment now, {next_one}", note=reason)
+        start = record.claimed_at or record.created_at
+    else:
+        before = Caption(headline="Starts in {time}", note="Planned for {at}")
+        after = Caption(headline="Starting any moment now", note="There is nothing for you to do.")
+        start = _round_start(record)
+    end = record.next_attempt_at
+    return Clock(counts="down", start=start, end=end, before=before, after=after)
+
+
+def _writing_clock(start: datetime, attempt: int, usual: timedelta | None) -> Clock:
+    usually = f"Usually about {short(usual)}" if usual else "This takes some seconds"
+    late = max(2 * usual, usual + timedelta(seconds=5)) if usual else LONG_WITHOUT_USUAL
+    next_one = "Should it fail, the next one begins by itself." if attempt < MAX_ATTEMPTS else ""
+    return Clock(
+        counts="up",
+        start=start,
+        end=start + late,
+        before=Caption(headline=usually, note=f"{_attempt(attempt)}."),
+        after=Caption(
+            headline="This takes longer than usual",
+            note=f"{f'{usually}. ' if usual else ''}{_attempt(attempt)}. {next_one}".strip(),
+        ),
+    )
+
+
+def _steps(record: AnalysisRecord) -> list[Step]:
+    received = Step(shape=Shape.DONE, title="Received", at=record.created_at)
+    writing, ready = "Writing the analysis", Step(shape=Shape.AHEAD, title="Ready")
+    match record.status:
+        case Status.PENDING:
+            ahead = Step(shape=Shape.AHEAD, title=writing)
+            return [received, _waiting(record), ahead, ready]
+        case Status.PROCESSING:
+            now = Step(shape=Shape.NOW, title=writing, note=_attempt(record.attempt))
+            return [received, _waited(record), now, ready]
+        case Status.COMPLETED:
+            return [received, _waited(record), *_written(record)]
+    stopped = "Cancelled" if record.status is Status.CANCELLED else "Stopped"
+    if record.attempt:
+        note = f"At {_attempt(record.attempt).lower()}"
+        return [received, _waited(record), _stopped(record, stopped, note)]
+    return [received, _stopped(record, f"{stopped} while waiting")]
+
+
+def _waiting(record: AnalysisRecord) -> Step:
+    if not record.attempt:
+        return Step(shape=Shape.NOW, title="Waiting in the queue")
+    reason = f"{_attempt(record.attempt)} did not work: {_last_reason(record)}"
+    return Step(shape=Shape.NOW, title="Waiting to try again", note=reason)
+
+
+def _waited(record: AnalysisRecord) -> Step:
+    """The record knows when its latest attempt began: if the first, that ended the waiting."""
+    if record.attempt != 1 or record.claimed_at is None:
+        return Step(shape=Shape.DONE, title="Waited in the queue")
+    note = f"for {short(record.claimed_at - _round_start(record))}"
+    return Step(shape=Shape.DONE, title="Waited in the queue", note=note, at=record.claimed_at)
+
+
+def _written(record: AnalysisRecord) -> list[Step]:
+    finished_at = record.finished_at
+    assert finished_at, "a terminal record says when"
+    took = f"in {short(finished_at - record.claimed_at)}" if record.claimed_at else ""
+    which = f", {_attempt(record.attempt).lower()}" if record.attempt > 1 else ""
+    after = f"{short(finished_at - record.created_at)} after it was sent"
+    return [
+        Step(shape=Shape.DONE, title="Wrote the analysis", note=f"{took}{which}"),
+        Step(shape=Shape.DONE, title="Ready", note=after, at=finished_at),
+    ]
+
+
+def _stopped(record: AnalysisRecord, title: str, note: str = "") -> Step:
+    return Step(shape=Shape.STOPPED, title=title, note=note, at=record.finished_at)
+
+
+def _round_start(record: AnalysisRecord) -> datetime:
+    return record.created_at if record.round == 1 else record.published_at
+
+
+def _attempt(number: int) -> str:
+    return f"Attempt {number} of {MAX_ATTEMPTS}"
+
+
+def _last_reason(record: AnalysisRecord) -> str:
+    return (record.last_failure or Failure.INTERNAL_ERROR).sentence
+
+
+# ── The end, and what can be done ───────────────────────────────────────────────────────────
+
+
+def failure_text(record: AnalysisRecord, is_owner: bool) -> str:
+    """What happened, and whose turn it is."""
+    failure = record.failure or Failure.INTERNAL_ERROR
+    said = [failure.sentence]
+    if failure is Failure.ATTEMPTS_EXHAUSTED and record.last_failure:
+        said.append(f"The last time: {record.last_failure.sentence}")
+    if not is_owner:
+        said.append("Only the browser that sent this request can try it again.")
+    elif record.has_rounds_left or failure.kind is Kind.OPERATOR:
+        said.append(failure.next_step)
+    else:
+        said.append("It has been tried as often as we can; please send a new request.")
+    return " ".join(said)
+
+
+def cancelled_text(record: AnalysisRecord) -> str:
+    """What cancelling came to."""
+    asked = "after the model had been asked" if record.attempt else "before the model was asked"
+    return f"This request was cancelled {asked}. Its text was removed."
+
+
+def cancel_warning(record: AnalysisRecord) -> str:
+    """What cancelling now would mean."""
+    if record.status is Status.PROCESSING:
+        return "The model has already been asked. Its answer will be thrown away."
+    if record.attempt:
+        return "The model was asked already, without success. It will not be asked again."
+    return "The model has not been asked yet, and will not be."
+
+
+def needs_other_text(record: AnalysisRecord) -> bool:
+    """Whether the text itself is what can't be analysed."""
+    return record.failure is not None and record.failure.kind is Kind.INPUT
+
+
+def gone_text(was_here: bool) -> str:
+    """Why there is nothing under a link; only the browser that sent it knows that it existed."""
+    if was_here:
+        return "This request was sent from this browser. Its time is over: all it held was removed."
+    return "There is nothing under this link: it was not found, or is no longer kept."
+
+
+class Entry(Model):
+    """One of "Your requests in this browser", as it goes there."""
+
+    request_id: str
+    state: str
+    is_over: bool
+    created_at: AwareDatetime | None = None
+    kept_until: AwareDatetime | None = None
+    owner_token: str | None = None
+
+
+def entry(sight: Sight, ttl: timedelta, owner_token: str | None = None) -> Entry | None:
+    """What the browser should remember; None when nothing is known."""
+    record = sight.record
+    if sight.is_gone:
+        return Entry(request_id=sight.request_id, state=GONE, is_over=True)
+    if record is None:
+        return None
+    return Entry(
+        request_id=record.request_id,
+        state=STATES[record.status],
+        is_over=sight.is_over,
+        created_at=record.created_at,
+        kept_until=(record.finished_at or record.deadline_at) + ttl,
+        owner_token=owner_token,
+    )
+
+
+def as_markdown(result: Analysis, ending: str) -> str:
+    """The analysis as a file; what the model wrote stays text there, too."""
+    parts = ["# Your analysis"]
+    for name, value in result.model_dump().items():
+        parts.append(f"## {name.replace('_', ' ').capitalize()}")
+        lines: Sequence[str] = [value] if isinstance(value, str) else [f"- {x}" for x in value]
+        parts.append("\n".join(map(_without_markup, lines)))
+    return "\n\n".join([*parts, f"---\n\n{_without_markup(ending)}\n"])
+
+
+def _without_markup(text: str) -> str:
+    return "".join(f"\\{char}" if char in "\\`*_[]<>#|~$!" else char for char in text)
+
+
+def ending(record: AnalysisRecord) -> str:
+    """Who wrote the analysis, and what that means."""
+    if record.model == STAND_IN_MODEL:
+        return "No AI model was asked: the local stand-in counted words in your text."
+    return "Written by an AI model. It can be wrong; check anything that matters."
+
+
+# ── Durations ───────────────────────────────────────────────────────────────────────────────
+
+
+def short(duration: timedelta) -> str:
+    """`8 s`, `1 min 5 s`, `2 h`."""
+    seconds = max(0, round(duration.total_seconds()))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min" + (f" {seconds % 60} s" if seconds % 60 else "")
+    return f"{round(seconds / 3600)} h"
+
+
+def spoken(duration: timedelta) -> str:
+    """`5 seconds`, `one minute`, `2 hours`."""
+    seconds = round(duration.total_seconds())
+    for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
+        if seconds >= size * (2 if size == 86_400 else 1):
+            number = round(seconds / size)
+            return f"one {unit}" if number == 1 else f"{number} {unit}s"
+    return "no time"

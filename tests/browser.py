@@ -1,0 +1,110 @@
+"""A headless Chromium, and a tab of it that notes what goes over the wire."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, expect
+
+from tests.fakes import ADA
+
+# Without these Chromium calls its maker's servers at every start.
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+PATIENCE = 20_000  # ms; on a busy machine
+
+expect.set_options(timeout=PATIENCE)
+
+
+def find_chromium(playwright: Playwright) -> str | None:
+    """The browser: the system's own, or the one that `playwright install chromium` brought."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    bundled = playwright.chromium.executable_path
+    return bundled if Path(bundled).exists() else None
+
+
+def open_context(browser: Browser, **options: Any) -> BrowserContext:
+    """A visitor: a browser profile of their own, with its own storage."""
+    context = browser.new_context(**{"viewport": DESKTOP, "locale": "en-GB", **options})
+    context.set_default_timeout(PATIENCE)
+    return context
+
+
+class Visit:
+    """A tab, what it asked for and was told, and what went wrong in it."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.context = context
+        self.requests: list[str] = []
+        self.received: list[bytes] = []
+        self.trouble: list[str] = []
+        self.origin = "/".join(url.split("/")[:3])
+        self.page: Page = context.new_page()
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("websocket", lambda socket: socket.on("framereceived", self._receive))
+        self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        self.page.on("dialog", self._dismiss)
+        self.page.goto(url)
+
+    def _receive(self, frame: str | bytes) -> None:
+        self.received.append(frame if isinstance(frame, bytes) else frame.encode())
+
+    def _dismiss(self, dialog: Any) -> None:
+        self.trouble.append(f"a dialog said: {dialog.message}")
+        dialog.dismiss()
+
+    @property
+    def foreign_requests(self) -> list[str]:
+        own = (self.origin + "/", self.origin.replace("http", "ws") + "/", "data:", "blob:")
+        return [url for url in self.requests if not url.startswith(own)]
+
+    @property
+    def request_id(self) -> str:
+        return self.page.url.partition("?request=")[2]
+
+    def fill(self, name: str = "Ada", age: str = "36", description: str = ADA.description) -> None:
+        self.page.get_by_label("Name").fill(name)
+        self.page.get_by_label("Age").fill(age)
+        self.page.get_by_label("Short description").fill(description)
+
+    def submit(self, **fields: str) -> str:
+        """Send the form, and return the request id once the browser has it in its list."""
+        self.fill(**fields)
+        self.button("Send request").click()
+        expect(self.page).to_have_url(re.compile(r"\?request=[0-9a-f]{32}$"))
+        self.page.wait_for_function(
+            "id => JSON.stringify(localStorage).includes(id)", arg=self.request_id
+        )
+        return self.request_id
+
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    def text(self, text: str) -> Locator:
+        return self.page.get_by_text(text).first
+
+    def expect_heading(self, name: str) -> None:
+        heading = self.page.get_by_role("heading", name=name, exact=True)
+        expect(heading).to_be_visible(timeout=PATIENCE)
+
+    def expect_text(self, text: str) -> None:
+        expect(self.text(text)).to_be_visible(timeout=PATIENCE)
+
+    def expect_fits(self) -> None:
+        """Nothing has to be scrolled sideways."""
+        width = "Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)"
+        inner = "document.querySelector('[data-testid=stMain]')"
+        assert self.page.evaluate(f"{width} <= innerWidth"), "the page is too wide"
+        assert self.page.evaluate(f"{inner}.scrollWidth <= {inner}.clientWidth"), "and so is this"

@@ -1,0 +1,303 @@
+"""What the page says about each record, without the page."""
+
+from datetime import timedelta
+
+import pytest
+
+from common.failures import Failure
+from common.models import AnalysisRecord, Status
+from page import words
+from page.words import Shape, Sight
+from tests.conftest import make_settings
+from tests.fakes import ANALYSIS, CALL, ID, NOW, pending
+
+TTL = timedelta(hours=1)
+USUAL = timedelta(seconds=8)
+WAITING = pending()
+WRITING = WAITING.claim("a", round=1, now=WAITING.due_at, call=CALL)
+CLAIMED_AT = WAITING.due_at
+RETRYING = WAITING._evolve(
+    attempt=1,
+    claimed_at=CLAIMED_AT,
+    next_attempt_at=CLAIMED_AT + timedelta(seconds=20),
+    last_failure=Failure.RATE_LIMITED,
+)
+READY = WRITING.complete("a", ANALYSIS, model="m", now=CLAIMED_AT + timedelta(seconds=9))
+FAILED = WRITING._evolve(
+    status=Status.FAILED, failure=Failure.CONTENT_FILTERED, finished_at=CLAIMED_AT
+)
+CANCELLED = WAITING.cancel(now=NOW + timedelta(seconds=5))
+
+
+def seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
+
+
+def steps(record: AnalysisRecord) -> list[tuple[str, str, str]]:
+    shown = words.progress(record, NOW, USUAL).steps
+    return [(step.shape.value, step.title, step.note) for step in shown]
+
+
+# ── When to look again ──────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("sight", "pause"),
+    [
+        (Sight(ID, WAITING), 5),
+        (Sight(ID, WAITING._evolve(next_attempt_at=NOW + seconds(9))), 2),
+        (Sight(ID, WRITING), 2),
+        (Sight(ID, READY), None),
+        (Sight(ID, FAILED), None),
+        (Sight(ID, CANCELLED), None),
+        (Sight(ID, is_gone=True), None),
+        (Sight(ID, WAITING, misses=1), 4),
+        (Sight(ID, WAITING, misses=2), 8),
+        (Sight(ID, misses=3), 16),
+        (Sight(ID, misses=1000), 30),
+        (Sight(ID, READY, misses=1), None),
+    ],
+)
+def test_looks_often_when_near_rarely_when_away_and_never_when_over(
+    sight: Sight, pause: int | None
+) -> None:
+    assert words.poll_seconds(sight, NOW) == pause
+
+
+def test_only_what_was_seen_unfinished_becomes_ready() -> None:
+    assert words.has_become_ready(Sight(ID, WRITING), Sight(ID, READY))
+    assert words.has_become_ready(Sight(ID, WAITING, misses=2), Sight(ID, READY))
+    assert not words.has_become_ready(Sight(ID), Sight(ID, READY))
+    assert not words.has_become_ready(Sight(ID, READY), Sight(ID, READY))
+    assert not words.has_become_ready(Sight(ID, WRITING), Sight(ID, FAILED))
+
+
+def test_the_tab_tells_the_state() -> None:
+    assert words.tab_title(Sight(ID, READY)) == "✓ Ready · Ask later"
+    assert words.tab_title(Sight(ID, WAITING)) == "⏳ Waiting · Ask later"
+    assert words.tab_title(Sight(ID)) == "Ask later"
+    assert words.tab_title(Sight(ID, is_gone=True)) == "Not found · Ask later"
+
+
+# ── The promise ─────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "at OpenAI reads it, which is asked not to store it"),
+        ({"openai_base_url": "https://llm.example/v1"}, "An AI model at llm.example reads it"),
+        ({"openai_model": "local-stand-in"}, "No AI model reads it"),
+    ],
+)
+def test_the_form_says_who_reads_the_text(settings: dict[str, str], said: str) -> None:
+    promise = words.promise(make_settings(**settings), USUAL, timedelta(minutes=1), TTL)
+
+    assert said in promise["Your text"]
+    assert "one hour later all is gone" in promise["Your text"]
+    assert "One minute in the queue, then about 8 s of writing" in promise["How long"]
+
+
+def test_without_recent_analyses_the_form_promises_no_number() -> None:
+    promise = words.promise(make_settings(), None, timedelta(seconds=5), TTL)
+
+    assert "5 seconds in the queue, then some seconds of writing" in promise["How long"]
+
+
+# ── The ring ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_while_waiting_the_ring_drains_from_submitting_to_due() -> None:
+    clock = words.progress(WAITING, NOW, USUAL).clock
+
+    assert clock
+    assert (clock.counts, clock.start, clock.end) == ("down", NOW, WAITING.due_at)
+    assert clock.before.headline == "Starts in {time}"
+    assert clock.after.headline == "Starting any moment now"
+
+
+def test_a_later_rounds_ring_starts_with_its_round() -> None:
+    again = FAILED.reopen(
+        now=CLAIMED_AT + seconds(30), delay=seconds(60), deadline=timedelta(minutes=10)
+    )
+
+    clock = words.progress(again, NOW, USUAL).clock
+
+    assert clock
+    assert clock.start == CLAIMED_AT + seconds(30)
+
+
+def test_on_a_retry_the_ring_tells_the_next_attempt_and_the_reason() -> None:
+    clock = words.progress(RETRYING, NOW, USUAL).clock
+
+    assert clock
+    assert clock.end == CLAIMED_AT + seconds(20)
+    assert clock.before.headline == "Trying again in {time}, attempt 2 of 3"
+    assert clock.before.note == "The AI service was busy. There is nothing for you to do."
+
+
+def test_while_writing_time_counts_up_until_it_is_longer_than_usual() -> None:
+    clock = words.progress(WRITING, NOW, USUAL).clock
+
+    assert clock
+    assert (clock.counts, clock.start, clock.end) == ("up", CLAIMED_AT, CLAIMED_AT + seconds(16))
+    assert clock.before.headline == "Usually about 8 s"
+    assert clock.after.headline == "This takes longer than usual"
+
+
+def test_a_single_slow_second_is_not_longer_than_usual() -> None:
+    clock = words.progress(WRITING, NOW, seconds(0.3)).clock
+
+    assert clock
+    assert clock.end == CLAIMED_AT + seconds(5.3)
+
+
+def test_what_is_over_has_no_clock() -> None:
+    assert [words.progress(r, NOW, USUAL).clock for r in (READY, FAILED, CANCELLED)] == [None] * 3
+
+
+def test_only_a_change_of_state_is_read_aloud() -> None:
+    first, later = (words.progress(WAITING, NOW + seconds(s), USUAL) for s in (0, 30))
+
+    assert first.announcement == later.announcement == "Your request is in the queue."
+    writing = words.progress(WRITING, NOW, USUAL)
+    assert writing.announcement == "Writing your analysis. Attempt 1 of 3."
+
+
+# ── The timeline ────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_way_of_an_analysis_from_received_to_ready() -> None:
+    received = ("done", "Received", "")
+    waited = ("done", "Waited in the queue", "for 1 min")
+
+    assert steps(WAITING) == [
+        received,
+        ("now", "Waiting in the queue", ""),
+        ("ahead", "Writing the analysis", ""),
+        ("ahead", "Ready", ""),
+    ]
+    assert steps(WRITING) == [
+        received,
+        waited,
+        ("now", "Writing the analysis", "Attempt 1 of 3"),
+        ("ahead", "Ready", ""),
+    ]
+    assert steps(READY) == [
+        received,
+        waited,
+        ("done", "Wrote the analysis", "in 9 s"),
+        ("done", "Ready", "1 min 9 s after it was sent"),
+    ]
+
+
+def test_a_retry_is_told_on_the_timeline() -> None:
+    note = "Attempt 1 of 3 did not work: The AI service was busy."
+
+    assert steps(RETRYING)[1] == ("now", "Waiting to try again", note)
+
+
+def test_a_later_attempt_does_not_pretend_to_know_how_long_the_first_waited() -> None:
+    second = WRITING._evolve(attempt=2)
+
+    assert steps(second)[1] == ("done", "Waited in the queue", "")
+    assert steps(second.complete("a", ANALYSIS, model="m", now=CLAIMED_AT + seconds(9)))[2] == (
+        "done",
+        "Wrote the analysis",
+        "in 9 s, attempt 2 of 3",
+    )
+
+
+def test_what_stopped_ends_the_timeline() -> None:
+    assert steps(FAILED)[-1] == ("stopped", "Stopped", "At attempt 1 of 3")
+    assert steps(CANCELLED)[-1] == ("stopped", "Cancelled while waiting", "")
+    assert not [step for step in steps(FAILED) if step[0] == Shape.AHEAD]
+
+
+# ── The end ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("code", Failure)
+def test_a_failure_is_told_with_whose_turn_it_is(code: Failure) -> None:
+    failed = FAILED._evolve(failure=code)
+
+    assert words.failure_text(failed, is_owner=True) == f"{code.sentence} {code.next_step}"
+    assert code.next_step not in words.failure_text(failed, is_owner=False)
+
+
+def test_after_all_attempts_the_last_reason_is_told() -> None:
+    failed = FAILED._evolve(failure=Failure.ATTEMPTS_EXHAUSTED, last_failure=Failure.MODEL_TIMEOUT)
+
+    said = words.failure_text(failed, is_owner=True)
+
+    assert "The last time: The AI service took too long to answer." in said
+
+
+def test_after_all_rounds_nobody_is_told_to_try_again() -> None:
+    failed = FAILED._evolve(failure=Failure.TIMED_OUT, round=5)
+
+    assert "You can try again" not in words.failure_text(failed, is_owner=True)
+
+
+def test_cancelling_says_whether_the_model_was_asked() -> None:
+    assert "has not been asked" in words.cancel_warning(WAITING)
+    assert "has already been asked" in words.cancel_warning(WRITING)
+    assert "was asked already" in words.cancel_warning(RETRYING)
+    assert "before the model was asked" in words.cancelled_text(CANCELLED)
+    during = WRITING.cancel(now=CLAIMED_AT)
+    assert "after the model had been asked" in words.cancelled_text(during)
+
+
+def test_only_the_browser_that_sent_it_learns_that_a_request_existed() -> None:
+    assert "sent from this browser" in words.gone_text(was_here=True)
+    assert "not found, or is no longer kept" in words.gone_text(was_here=False)
+
+
+def test_the_browser_remembers_time_state_and_token_and_no_text() -> None:
+    entry = words.entry(Sight(ID, WAITING), TTL, "token")
+
+    assert entry
+    assert entry.model_dump() == {
+        "request_id": ID,
+        "state": "Waiting",
+        "is_over": False,
+        "created_at": NOW,
+        "kept_until": WAITING.deadline_at + TTL,
+        "owner_token": "token",
+    }
+    assert words.entry(Sight(ID, misses=1), TTL) is None
+    gone = words.entry(Sight(ID, is_gone=True), TTL)
+    assert gone
+    assert (gone.state, gone.is_over) == ("No longer kept", True)
+
+
+def test_the_file_holds_every_field_and_what_the_model_wrote_stays_text() -> None:
+    result = ANALYSIS.model_copy(update={"summary": "![x](https://canary.example/x) <img src=y>"})
+
+    assert words.as_markdown(result, "The end.") == (
+        "# Your analysis\n\n"
+        "## Summary\n\n\\!\\[x\\](https://canary.example/x) \\<img src=y\\>\n\n"
+        "## Tone\n\ncurious\n\n"
+        "## Themes\n\n- machines\n\n"
+        "## Suggestions\n\n- Build one.\n\n"
+        "---\n\nThe end.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "short", "spoken"),
+    [
+        (-1, "0 s", "no time"),
+        (0.4, "0 s", "no time"),
+        (1, "1 s", "one second"),
+        (8.4, "8 s", "8 seconds"),
+        (60, "1 min", "one minute"),
+        (65, "1 min 5 s", "one minute"),
+        (3600, "1 h", "one hour"),
+        (86_400, "24 h", "24 hours"),
+        (172_800, "48 h", "2 days"),
+    ],
+)
+def test_durations_are_told_plainly(number: float, short: str, spoken: str) -> None:
+    assert words.short(seconds(number)) == short
+    assert words.spoken(seconds(number)) == spoken
