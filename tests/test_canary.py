@@ -102,8 +102,13 @@ class Deployment:
 
     def in_redis(self) -> str:
         """All keys and values."""
+
+        def value(key: str) -> object:
+            is_list = self.redis.type(key) == "list"
+            return self.redis.lrange(key, 0, -1) if is_list else self.redis.get(key)
+
         keys = [str(key) for key in self.redis.keys("*")]
-        return "\n".join(f"{key} {self.redis.get(key)!r}" for key in keys)
+        return "\n".join(f"{key} {value(key)!r}" for key in keys)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,15 @@ from werkzeug.test import TestResponse
 from common.failures import Failure
 from common.models import AnalysisRecord, Refused, Status
 from common.settings import ServiceSettings
-from common.store import SWAP, IdempotencyClaim, NotFound, Store, StoreUnavailable, connect
+from common.store import (
+    NOTE_DURATION,
+    SWAP,
+    IdempotencyClaim,
+    NotFound,
+    Store,
+    StoreUnavailable,
+    connect,
+)
 from common.submission import new_request_id
 from local_stack import qstash_courier
 from tests.conftest import WEBHOOK_URL, make_store
@@ -234,6 +242,8 @@ OPERATIONS = {
     "ping": Operation(lambda world: world.store.ping(), None, None),
     "now": Operation(read_clock, None, None),
     "bind key": Operation(bind_key, None, None),
+    "note duration": Operation(lambda world: world.store.note_duration(CALL), None, None),
+    "usual duration": Operation(lambda world: world.store.usual_duration(), None, None),
     "create": Operation(lambda world: world.store.create(world.record), None, PENDING),
     "read": Operation(read, PENDING, PENDING),
     "claim": Operation(claim, PENDING, CLAIMED),
