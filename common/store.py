@@ -5,8 +5,7 @@ analysis:{id}              AnalysisRecord as JSON         until the deadline, an
                                                           the moment it is terminal) the TTL
 analysis:{id}:lease        token of the running attempt   TimeLadder.lease
 idempotency:<scope>:<hash> id and fingerprint             as long as the record
-durations                  seconds that the latest        a week from the latest
-                           completed attempts took
+usual-duration             seconds an attempt takes       a week
 
 The braces are literal: they keep a record and its lease in one cluster slot.
 """
@@ -16,7 +15,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from statistics import median
 from typing import NamedTuple
 
 import redis
@@ -30,9 +28,8 @@ from common.settings import Settings
 SOCKET_TIMEOUT_SECONDS = 1.0  # at worst four of them: connecting and the command, each twice
 MOST_CONNECTIONS = 64
 MOST_SWAPS = 20  # more rivals than one record ever has
-DURATIONS = "durations"
-DURATIONS_KEPT = 20
-DURATIONS_LIVE = timedelta(days=7)
+USUAL_DURATION = "usual-duration"
+USUAL_DURATION_LIVES = timedelta(days=7)
 
 # Decides nothing: it writes what Python decided, unless somebody was in between.
 # Safe to repeat: a repetition finds the new value in place and says so.
@@ -48,13 +45,6 @@ end
 redis.call('SET', record, new, 'PX', ttl)
 if give ~= '' and redis.call('GET', lease) == give then redis.call('DEL', lease) end
 return 'done'
-"""
-
-# One command for three. Repeated, it counts one duration twice, which moves no median far.
-NOTE_DURATION = """
-redis.call('LPUSH', KEYS[1], ARGV[1])
-redis.call('LTRIM', KEYS[1], 0, ARGV[2] - 1)
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
 """
 
 Transition = Callable[[AnalysisRecord, datetime], AnalysisRecord]
@@ -127,7 +117,6 @@ class Store:
         self._lease = lease
         self._clock = clock
         self._swap_script = client.register_script(SWAP)
-        self._note_duration_script = client.register_script(NOTE_DURATION)
 
     def now(self) -> datetime:
         """Read Redis's clock: all times in records come from there."""
@@ -192,19 +181,16 @@ class Store:
         with _redis_errors():
             self._client.delete(_key(request_id), _lease_key(request_id))
 
-    def note_duration(self, duration: timedelta) -> None:
-        """Remember how long a completed attempt took, for those who wait for the next ones."""
-        seconds = round(duration.total_seconds(), 1)
+    def note_usual_duration(self, duration: timedelta) -> None:
+        """Remember how long an attempt usually takes, for those who wait. One Redis command."""
         with _redis_errors():
-            self._note_duration_script(
-                keys=[DURATIONS], args=[seconds, DURATIONS_KEPT, _ms(DURATIONS_LIVE)]
-            )
+            self._client.set(USUAL_DURATION, duration.total_seconds(), px=_ms(USUAL_DURATION_LIVES))
 
     def usual_duration(self) -> timedelta | None:
-        """Tell the median of the latest attempts; None when there were none for a week."""
+        """Tell how long an attempt usually takes; None when none was completed for a week."""
         with _redis_errors():
-            latest = self._client.lrange(DURATIONS, 0, -1)
-        return timedelta(seconds=median(map(float, latest))) if latest else None
+            seconds = self._client.get(USUAL_DURATION)
+        return timedelta(seconds=float(seconds)) if isinstance(seconds, str) else None
 
     def claim_idempotency_key(
         self, scope: str, key_hash: str, claim: IdempotencyClaim, lives: timedelta

@@ -162,6 +162,7 @@ class World:
 
     def prepare(self, status: Status | None) -> None:
         """Make the record, and claim it, around the proxy; then connect through it."""
+        self.server.client.script_load(SWAP)  # as in any server in use; a wipe has taken it
         if status:
             self.server.store.create(self.record)
         if status is Status.PROCESSING:

@@ -321,7 +321,6 @@ def test_one_analysis_costs_eight_commands_and_a_poll_one(
     store = make_store(real_redis)
     store.create(pending(store.now(), NO_DELAY))
     claim(store, "loads the script")
-    store.note_duration(timedelta(seconds=8))  # loads the other one
     store.delete(ID)
 
     with real_redis.monitor() as monitor:  # type: ignore[no-untyped-call]
@@ -336,12 +335,13 @@ def test_one_analysis_costs_eight_commands_and_a_poll_one(
             lease="a",
             known=(claimed, record.created_at),
         )
-        store.note_duration(timedelta(seconds=8))
+        store.note_usual_duration(timedelta(seconds=8))
         submit_to_settled = sent_commands(real_redis, monitor)
         store.read(ID)
         poll = sent_commands(real_redis, monitor)
 
-    assert submit_to_settled == ["TIME", "SET", "EVALSHA", "GET", "TIME", *["EVALSHA"] * 3]
+    settled = ["TIME", "SET", "EVALSHA", "GET", "TIME", "EVALSHA", "EVALSHA"]
+    assert submit_to_settled == [*settled, "SET"]
     assert poll == ["GET"]
 
 
@@ -358,12 +358,11 @@ def sent_commands(client: redis.Redis, monitor: redis.client.Monitor) -> list[st
             commands.append(name)
 
 
-def test_the_usual_duration_is_the_median_of_the_latest(real_redis: redis.Redis) -> None:
+def test_the_usual_duration_is_forgotten_after_a_week(real_redis: redis.Redis) -> None:
     store = make_store(real_redis)
     assert store.usual_duration() is None
 
-    for seconds in [100.0] * 30 + [3.0] * 9 + [8.0] + [9.0] * 10:
-        store.note_duration(timedelta(seconds=seconds))
+    store.note_usual_duration(timedelta(seconds=8.5))
 
     assert store.usual_duration() == timedelta(seconds=8.5)
-    assert 0 < real_redis.ttl("durations") <= 7 * 86_400
+    assert 0 < real_redis.ttl("usual-duration") <= 7 * 86_400

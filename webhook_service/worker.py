@@ -3,10 +3,12 @@
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from statistics import median
 from typing import Annotated, Protocol
 
 from pydantic import Field
@@ -19,6 +21,7 @@ from webhook_service.analyst import AnalysisFailed, Answer
 
 STORE_RETRY = timedelta(seconds=10)
 SETTLE_PAUSE_SECONDS = 0.5
+DURATIONS_KEPT = 20
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +73,7 @@ class Worker:
         self._times = times
         self._monotonic = monotonic
         self._sleep = sleep
+        self._durations: deque[float] = deque(maxlen=DURATIONS_KEPT)
 
     def process(self, delivery: Delivery) -> Outcome:
         """Run at most one attempt of an analysis. Never raises for what a neighbour does."""
@@ -172,8 +176,10 @@ class Worker:
         return _outcome(settled, now)
 
     def _note_duration(self, seconds: float) -> None:
+        """Tell those who wait the median of this process's latest attempts."""
+        self._durations.append(seconds)
         try:
-            self._store.note_duration(timedelta(seconds=seconds))
+            self._store.note_usual_duration(timedelta(seconds=median(self._durations.copy())))
         except StoreUnavailable as error:  # the analysis is settled, and this a courtesy
             log.warning("duration not noted: %s", error)
 
