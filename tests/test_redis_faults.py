@@ -20,7 +20,6 @@ from common.failures import Failure
 from common.models import AnalysisRecord, Refused, Status
 from common.settings import ServiceSettings
 from common.store import (
-    NOTE_DURATION,
     SWAP,
     IdempotencyClaim,
     NotFound,
@@ -243,7 +242,7 @@ OPERATIONS = {
     "ping": Operation(lambda world: world.store.ping(), None, None),
     "now": Operation(read_clock, None, None),
     "bind key": Operation(bind_key, None, None),
-    "note duration": Operation(lambda world: world.store.note_duration(CALL), None, None),
+    "note duration": Operation(lambda world: world.store.note_usual_duration(CALL), None, None),
     "usual duration": Operation(lambda world: world.store.usual_duration(), None, None),
     "create": Operation(lambda world: world.store.create(world.record), None, PENDING),
     "read": Operation(read, PENDING, PENDING),
