@@ -91,6 +91,7 @@ def commands(needed: list[str], ports: dict[str, int], data: Path) -> dict[str, 
         "page": [
             *python, "streamlit", "run", "streamlit_app.py",
             "--server.address", HOST, "--server.port", str(ports["page"]),
+            "--server.fileWatcherType", "auto",  # a developer's change shows after a rerun
         ],
         "ready": [*python, "local_stack.announce", page, service, *notes],
     }  # fmt: skip
