@@ -27,7 +27,7 @@ class Counts(NamedTuple):
 
     sequences: int = 2_000
     analyses: int = 10_000
-    kills: int = 40
+    kills: int = 60
     plain_analyses: int = 1_000
     beside_poison: int = 500
     sleepers: int = 200

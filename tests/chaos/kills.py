@@ -24,7 +24,9 @@ DOOMED = 0.001  # of the analyses: each call for them fails
 SUBMITTERS = 12
 CLAIMED = re.compile(r"INFO (\d+) \S+ claimed request_id=(\w+) round=\d+ attempt=\d+ call_id=(\w+)")
 SETTLED = re.compile(r"INFO (\d+) \S+ settled request_id=(\w+) round=\d+ attempt=(\d+)")
-COMPLETED = "analyses: completed, unless injected faults used up the attempts"
+DELIVERED = re.compile(r"^(msg_\w+) delivered to \S+/webhook: (.+)$", re.MULTILINE)
+GIVEN_UP = re.compile(r"^(msg_\w+) given up", re.MULTILINE)
+COMPLETED = "analyses: completed, unless faults used up the attempts or deliveries"
 UNFINISHED = "… of them left pending or processing"
 ASKED_TWICE = "claim tokens: the model asked twice with one"
 EXTRA_CALLS = "calls cut off by a kill: asked again more often than that"
@@ -89,11 +91,9 @@ def _submit_amid_kills(site: Site, plan: Plan) -> dict[str, AnalysisInput]:
 
     def kill() -> None:
         random = Random(plan.seed + 2)
-        kills = 0
-        while kills < plan.kills or not has_all.is_set():
+        for _ in range(plan.kills):
             time.sleep(SECONDS_BETWEEN_KILLS)
             site.kill_a_worker(random)
-            kills += 1
 
     def upset() -> None:
         """Kill Redis, and replace the service, when so many are accepted."""
@@ -130,7 +130,8 @@ def _check(
     unfinished = [id for id, r in records.items() if r and r["status"] in ("pending", "processing")]
     lost = [id for id, record in records.items() if record is None]
     failed = [id for id, record in records.items() if record and record["status"] == "failed"]
-    excused = [id for id in failed if used_up(id)]
+    unheard = _unheard(site.qstash_log_path.read_text())
+    excused = [id for id in failed if used_up(id) or (records[id] or {})["messageId"] in unheard]
     asked = Counter(line["token"] for line in ledger if line["event"] == "asked")
     answered = Counter(line["marker"] for line in ledger if line["event"] == "answered")
     extra, unexplained = 0, 0
@@ -160,7 +161,7 @@ def _check(
             unexplained,
             f"{extra} answered calls more than one per analysis",
         ),
-        Row("workers killed with SIGKILL", len(site.killed), int(len(site.killed) < plan.kills)),
+        Row("workers killed with SIGKILL", len(site.killed), plan.kills - len(site.killed)),
         Row("Redis killed, and the service replaced", plan.redis_kills + 1, 0),
         Row(
             "log lines, completed records and messages with personal text or the key",
@@ -186,6 +187,15 @@ def _cut_off(log: str, killed: set[int], history: dict[str, list[Raw]]) -> dict[
     for id, values in history.items():
         found[id] |= {raw["claimToken"] for raw in values if raw["claimToken"]} - written
     return found
+
+
+def _unheard(qstash_log: str) -> set[str]:
+    """The messages that were given up and never got another answer than none, or 503."""
+    answers = defaultdict(set)
+    for message_id, answer in DELIVERED.findall(qstash_log):
+        answers[message_id].add(answer)
+    given_up = set(GIVEN_UP.findall(qstash_log))
+    return {id for id in given_up if answers[id] <= {"no answer", "503"}}
 
 
 def _changes_after_end(values: list[Raw]) -> int:
