@@ -125,6 +125,8 @@ def test_the_keyboard_alone_is_enough(visit: Visiting, product: Product) -> None
     product.gate.clear()
     sender = visit()
     sender.page.get_by_label("Name").focus()
+    frame = sender.page.get_by_test_id("stTextInputRootElement")
+    expect(frame).to_have_css("outline", "rgb(99, 102, 241) solid 3px")
     press = sender.page.keyboard.press
     for text in ("Ada", "36", ADA.description):
         sender.page.keyboard.type(text)
