@@ -57,8 +57,9 @@ def sleepers(deliveries: int, directory: Path, seed: int) -> Row:
     are still within their time limit, and every one of them tries to store its own.
     """
     ids = _ids(deliveries)
+    seconds = 5 + deliveries / 20  # of a call: half of it must do to send all of them
     with open_site(
-        directory, seed=seed, threads=deliveries, model_seconds=6, call_seconds=25
+        directory, seed=seed, threads=deliveries, model_seconds=seconds, call_seconds=60
     ) as site:
         _create(site, ids)
         with ThreadPoolExecutor(2 * deliveries) as pool:
@@ -132,7 +133,7 @@ def _deliver(site: Site, id: str, port: int | None = None) -> int:
     """Deliver as QStash does, and return the status of the answer."""
     body = json.dumps({"requestId": id, "round": 1}).encode()
     url = site.url("/webhook", port)
-    return httpx.post(url, content=body, headers=site.sign(body), timeout=60).status_code
+    return site.client.post(url, content=body, headers=site.sign(body)).status_code
 
 
 def _ids(count: int) -> list[str]:
