@@ -5,6 +5,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -133,7 +134,9 @@ def _deliver(site: Site, id: str, port: int | None = None) -> int:
     """Deliver as QStash does, and return the status of the answer."""
     body = json.dumps({"requestId": id, "round": 1}).encode()
     url = site.url("/webhook", port)
-    return site.client.post(url, content=body, headers=site.sign(body)).status_code
+    # Certificates play no part here, and loading them costs more than the request.
+    post = partial(httpx.post, url, content=body, timeout=90, verify=False)
+    return post(headers=site.sign(body)).status_code
 
 
 def _ids(count: int) -> list[str]:

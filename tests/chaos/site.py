@@ -74,9 +74,6 @@ class Site:
             appendfsync="always",
             **{"auto-aof-rewrite-percentage": "0"},  # the file is the history
         )
-        # One for all, as making one costs more than a request; idle connections may be dead.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        self.client = httpx.Client(timeout=90, limits=limits)
         self._queues: list[Queue] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         self._services: list[subprocess.Popen[bytes]] = []
@@ -97,7 +94,6 @@ class Site:
         self.start_service()
 
     def close(self) -> None:
-        self.client.close()
         for queue in self._queues:
             run_within(5, queue._client.http._client.aclose())
         for process in (*self._services, *self._processes):
