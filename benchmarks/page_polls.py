@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -193,7 +193,12 @@ async def measure(url: str, pid: int, ids: list[str], seconds: float) -> Figures
     for session in sessions:
         session.latencies.clear()
     runs = sum(session.runs for session in sessions)
-    clocks = (time.monotonic, lambda: _cpu(page), lambda: _cpu(client), _busy)
+    clocks: list[Callable[[], float]] = [
+        time.monotonic,
+        lambda: _cpu(page),
+        lambda: _cpu(client),
+        _busy,
+    ]
     start = [clock() for clock in clocks]
     await asyncio.sleep(seconds)
     elapsed, cpu, own_cpu, busy = (
