@@ -66,11 +66,6 @@ MUTANTS = [
         {"            lease=secrets.token_hex(16),\n": ""},
     ),
     Mutant(
-        "settling does not check the token",
-        MODELS,
-        {"        if self.claim_token != token:": "        if False:"},
-    ),
-    Mutant(
         "settling on a missing key makes one",
         STORE,
         {"if stored ~= old then": "if stored and stored ~= old then"},
@@ -99,16 +94,10 @@ MUTANTS = [
         MODELS,
         {"_evolve(round=self.round + 1,": "_evolve(round=self.round,"},
     ),
-    Mutant("rounds are not limited", MODELS, {"self.round < MAX_ROUNDS or": "True or"}),
     Mutant(
         "the deadline is ignored by readers",
         MODELS,
         {"not self.status.is_terminal and now >= self.deadline_at": "False"},
-    ),
-    Mutant(
-        "the deadline is ignored by claims",
-        MODELS,
-        {"if now + call > self.deadline_at:": "if False:"},
     ),
     Mutant(
         "the reader's own clock decides on the deadline",
