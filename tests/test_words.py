@@ -51,9 +51,9 @@ def steps(record: AnalysisRecord) -> list[tuple[str, str, str]]:
         (Sight(ID, FAILED), None),
         (Sight(ID, CANCELLED), None),
         (Sight(ID, is_gone=True), None),
-        (Sight(ID, WAITING, misses=1), 4),
-        (Sight(ID, WAITING, misses=2), 8),
-        (Sight(ID, misses=3), 16),
+        (Sight(ID, WRITING, misses=1), 2),
+        (Sight(ID, WAITING, misses=2), 4),
+        (Sight(ID, misses=3), 8),
         (Sight(ID, misses=1000), 30),
         (Sight(ID, READY, misses=1), None),
     ],
@@ -62,6 +62,15 @@ def test_looks_often_when_near_rarely_when_away_and_never_when_over(
     sight: Sight, pause: int | None
 ) -> None:
     assert words.poll_seconds(sight, NOW) == pause
+
+
+def test_one_miss_is_nothing_new_and_two_are() -> None:
+    assert not words.has_changed(Sight(ID, WRITING), Sight(ID, WRITING, misses=1))
+    assert words.has_changed(Sight(ID, WRITING, misses=1), Sight(ID, WRITING, misses=2))
+    assert not words.has_changed(Sight(ID, WRITING, misses=2), Sight(ID, WRITING, misses=3))
+    assert words.has_changed(Sight(ID, WRITING, misses=2), Sight(ID, WRITING))
+    assert words.has_changed(Sight(ID, WRITING), Sight(ID, READY))
+    assert words.has_changed(Sight(ID, WRITING), Sight(ID, is_gone=True))
 
 
 def test_only_what_was_seen_unfinished_becomes_ready() -> None:

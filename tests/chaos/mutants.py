@@ -126,6 +126,19 @@ MUTANTS = [
         MODELS,
         {"finished_at=now, input=None\n": "finished_at=now\n"},
     ),
+    Mutant(
+        "settling does not check the token",
+        MODELS,
+        {"        if self.claim_token != token:": "        if False:"},
+    ),
+    Mutant(
+        "rounds are not limited", MODELS, {"return self.round < MAX_ROUNDS or": "return True or"}
+    ),
+    Mutant(
+        "the deadline is ignored by claims",
+        MODELS,
+        {"        if now + call > self.deadline_at:": "        if False:"},
+    ),
     Mutant("the lease is not given back", STORE, {"if give ~= '' and": "if false and"}),
     Mutant(
         "a delivery before its time is granted",

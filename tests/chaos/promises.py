@@ -5,6 +5,7 @@ The numbers are the invariants of the design.
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -87,6 +88,11 @@ class Ledger:
 
     calls: dict[str, tuple[str, int]] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
+    births: Counter[str] = field(default_factory=Counter)  # by id: more than one after a wipe
+
+    def life(self, id: str) -> str:
+        """Which of its lives an id is in."""
+        return f"{id} {self.births[id]}"
 
     def call(self, token: str, life: str, round: int) -> None:
         must(token not in self.calls, "2: one call per claim token")
@@ -105,6 +111,7 @@ def check_write(actor: Actor, before: Seen, after: Seen, ledger: Ledger, call: t
         must(abs(kept - TTL) < TOLERANCE, "6: from its end it is kept as long as said")
     if old is None:
         must(actor.kind == "submit" and after.status == "pending", "only a submission makes one")
+        ledger.births[new["requestId"]] += 1
         must((new["round"], new["attempt"]) == (1, 0), "a new record begins at the beginning")
         return
     if before.status in TERMINAL or (before.is_overdue and actor.kind == "retry"):
@@ -147,7 +154,7 @@ def check_claim(actor: Actor, before: Seen, after: Seen, ledger: Ledger, call: t
     must(after.time("claimedAt") + call <= after.time("deadlineAt"), "3: one call's time remains")
     ledger.tokens.add(token)
     actor.token = token
-    actor.life = after.record["createdAt"]
+    actor.life = ledger.life(after.record["requestId"])
 
 
 def check_settling(actor: Actor, before: Seen, after: Seen) -> None:

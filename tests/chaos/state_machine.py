@@ -37,6 +37,7 @@ from tests.chaos.promises import (
     MOST_ATTEMPTS,
     MOST_ROUNDS,
     TTL,
+    UNFINISHED,
     Actor,
     Ledger,
     Seen,
@@ -200,7 +201,7 @@ class World(RuleBasedStateMachine):
         id = next(id for id in IDS if INPUTS[id] == input)
         actor = current_actor(self.actors)
         must(call_id == actor.token, "2: who calls has a claim")
-        self.ledger.call(call_id, f"{id} {actor.life}", actor.round)
+        self.ledger.call(call_id, actor.life, actor.round)
         plan = self.plans[Step.current] if Step.current else "answered"
         gate(Gate.IN_CALL)
         if failure := ENDINGS[plan]:
@@ -257,7 +258,9 @@ class World(RuleBasedStateMachine):
         message=any_of,
         stops=at_delivery,
         plan=st.sampled_from(sorted(ENDINGS)),
-        when=st.sampled_from(["now", "when due", "when due", "when the lease has ended"]),
+        when=st.sampled_from(
+            ["now", "when due", "when due", "when the lease has ended", "at the last moment"]
+        ),
     )
     def deliver(self, message: int, stops: frozenset[Gate], plan: str, when: str) -> None:
         """First, duplicate, replayed or late, of this round or of an older one."""
@@ -267,6 +270,8 @@ class World(RuleBasedStateMachine):
             self.let_pass(max(timedelta(0), seen.time("nextAttemptAt") - seen.now))
         elif when == "when the lease has ended":
             self.raw.delete(f"analysis:{{{id}}}:lease")
+        elif when == "at the last moment" and seen.status in UNFINISHED:
+            self.let_pass(max(timedelta(0), seen.time("deadlineAt") - TIMES.call / 2 - seen.now))
         seen = self.look()[id]
         actor = Actor("deliver", round)
         delivery = Delivery(request_id=id, round=round)
@@ -288,6 +293,35 @@ class World(RuleBasedStateMachine):
             self.after(step)
         if self.steps and self.steps[-1].at is Gate.AFTER_WRITE:
             self.go_on(len(self.steps) - 1, "replay")
+
+    @rule(id=ids, plan=st.sampled_from(sorted(ENDINGS)), has_lease=st.booleans())
+    def overtake(self, id: str, plan: str, has_lease: bool) -> None:
+        """An attempt outlives its lease, a second one begins, and the first one settles."""
+        if self.look()[id].record is None:
+            self.submit(id, frozenset(), "accepted")
+        message = self.latest_message(id)
+        if message is None:
+            return
+        in_call = frozenset([Gate.IN_CALL])
+        self.deliver(message, in_call, plan, "when due")
+        first = self.steps[-1] if self.steps else None
+        self.deliver(message, in_call, "answered", "when the lease has ended")
+        if not has_lease:
+            self.raw.delete(f"analysis:{{{id}}}:lease")
+        if first in self.steps:
+            self.go_on(self.steps.index(first), "go on")
+
+    def latest_message(self, id: str) -> int | None:
+        mine = [index for index, message in enumerate(self.queue.messages) if message[0] == id]
+        return mine[-1] if mine else None
+
+    @rule(id=ids)
+    def fail_and_retry(self, id: str) -> None:
+        """The latest message is delivered and fails for good; the person tries again."""
+        message = self.latest_message(id)
+        if message is not None:
+            self.deliver(message, frozenset(), "refused", "when due")
+            self.decide(id, frozenset(), "retry", is_owner=True)
 
     @precondition(lambda self: self.queue.messages)
     @rule(message=any_of, stops=at_write)
@@ -352,8 +386,8 @@ class World(RuleBasedStateMachine):
             if seen.record is None:
                 continue
             check_stored(seen) if not seen.is_overdue else None
-            life = f"{id} {seen.record['createdAt']}"
-            calls = list(self.ledger.calls.values()).count((life, seen.record["round"]))
+            claims = list(self.ledger.calls.values())
+            calls = claims.count((self.ledger.life(id), seen.record["round"]))
             must(calls <= seen.record["attempt"] <= MOST_ATTEMPTS, "2: calls are counted")
         must(min(self.lives_ms().values(), default=1) > 0, "6: every key has a time to live")
 
