@@ -189,17 +189,30 @@ def _look_again(request_id: str) -> Sight:
 
 
 def _draw_analysis(request_id: str) -> None:
-    """Draw the analysis, and again every few seconds until it is over."""
-    sight = st.session_state["fresh"] = _look_again(request_id)
+    """Draw the analysis, and look every few seconds whether there is something new to draw."""
+    sight = st.session_state.pop("fresh", None)
+    if sight is None or sight.request_id != request_id:
+        sight = _look_again(request_id)
     _name_tab(words.tab_title(sight))
+    _draw_sight(sight)
     pause = words.poll_seconds(sight, _now())
-    st.fragment(_draw_sight, run_every=pause)(request_id, pause, words.tab_title(sight))
+    if pause is not None:
+        st.session_state["is_first_look"] = True
+        st.fragment(_watch, run_every=pause)(sight, pause)
 
 
-def _draw_sight(request_id: str, pause: int | None, tab_title: str) -> None:
-    sight = st.session_state.pop("fresh", None) or _look_again(request_id)
-    if (words.poll_seconds(sight, _now()), words.tab_title(sight)) != (pause, tab_title):
-        st.rerun()  # the pause and the tab's title change with a full run alone
+def _watch(drawn: Sight, pause: int) -> None:
+    """Look again. This draws nothing, so that a poll costs little more than its read."""
+    if st.session_state.pop("is_first_look", False):
+        return  # it was drawn a moment ago
+    sight = _look_again(drawn.request_id)
+    if words.poll_seconds(sight, _now()) != pause or words.has_changed(drawn, sight):
+        st.session_state["fresh"] = sight
+        st.rerun()
+
+
+def _draw_sight(sight: Sight) -> None:
+    request_id = sight.request_id
     owner_token = _owner_token(request_id)
     if sight.is_gone:
         _draw_gone(request_id)

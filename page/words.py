@@ -56,6 +56,11 @@ class Sight:
     misses: int = 0  # how often in a row the store was away
 
     @property
+    def is_away(self) -> bool:
+        """Whether the store is. One miss is none: drawing anew for it makes a busy page busier."""
+        return self.misses > 1
+
+    @property
     def is_over(self) -> bool:
         return self.is_gone or (self.record is not None and self.record.status.is_terminal)
 
@@ -64,11 +69,20 @@ def poll_seconds(sight: Sight, now: datetime) -> int | None:
     """When to look again: never once it is over, and more and more rarely while Redis is away."""
     if sight.is_over:
         return None
-    if sight.misses:
-        return min(NEAR_SECONDS << min(sight.misses, 8), LONGEST_PAUSE_SECONDS)
+    if sight.is_away:
+        return min(NEAR_SECONDS << min(sight.misses - 1, 8), LONGEST_PAUSE_SECONDS)
     record = sight.record
     is_far = record and record.status is Status.PENDING and record.next_attempt_at - now > FAR
     return FAR_SECONDS if is_far else NEAR_SECONDS
+
+
+def has_changed(before: Sight, after: Sight) -> bool:
+    """Whether there is something new to draw."""
+    return (before.record, before.is_gone, before.is_away) != (
+        after.record,
+        after.is_gone,
+        after.is_away,
+    )
 
 
 def has_become_ready(before: Sight, after: Sight) -> bool:
