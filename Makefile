@@ -7,7 +7,7 @@ run: .venv/installed  ## Run the whole product on this machine, without any acco
 	@$(BIN)/python -m local_stack
 
 test: check  ## Everything that proves the product
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 chaos: .venv/installed  ## The same proof with thousands of everything: some minutes, one table
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))

@@ -247,7 +247,7 @@ def _busy() -> float:
 
 def run(people: int, seconds: float, variant: str) -> Figures:
     """Measure a fresh page process with so many people waiting."""
-    with tempfile.TemporaryDirectory() as home, ValkeyServer() as server:
+    with tempfile.TemporaryDirectory() as home, ValkeyServer(port=free_port()) as server:
         redis_url = f"redis://127.0.0.1:{server.port}/0"
         ids = store_running_analyses(redis_url, people)
         with running_page(redis_url, Path(home), variant) as (url, pid):

@@ -13,7 +13,7 @@ from common.settings import DEVELOPMENT_TOKEN, ServiceSettings, Settings
 from common.store import Store, connect
 from local_stack import qstash_courier
 from tests.fakes import FakeQueue
-from tests.processes import Stack, start_stack
+from tests.processes import Stack, free_port, start_stack
 
 LEFT_OUT = "Left out:"
 WEBHOOK_URL = "https://service.example/webhook"
@@ -50,7 +50,7 @@ def make_settings(**changes: object) -> ServiceSettings:
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[str]:
     """The URL of a real Redis-compatible server."""
-    with ValkeyServer() as server:
+    with ValkeyServer(port=free_port()) as server:
         yield f"redis://127.0.0.1:{server.port}/0"
 
 
@@ -95,6 +95,12 @@ def leave_out(what: str, *, because: str, remedy: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(f"CI must run {what}: {because}")
     pytest.skip(f"{LEFT_OUT} {what}: {because}. {remedy}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: of the two processes of `make test`, the browser's journeys fill one."""
+    longest = ("test_browser.py", "test_chaos.py")
+    items.sort(key=lambda item: item.path.name not in longest)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,6 +1,7 @@
 """Real processes for tests: free ports, waiting, and the whole local stack."""
 
 import os
+import random
 import re
 import signal
 import socket
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +20,18 @@ ROOT = Path(__file__).parent.parent
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nobody listens at, below those that systems give to outgoing connections.
+
+    Out of many picked at once no two are likely to be the same, and a server that was stopped
+    finds its own free again.
+    """
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)  # unlike others, never seeded
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
-def wait_for(is_so: Callable[[], object], within_seconds: float = 20) -> None:
+def wait_for(is_so: Callable[[], object], within_seconds: float = 60) -> None:
     """Wait until a condition holds; a server that does not answer yet counts as not."""
     deadline = time.monotonic() + within_seconds
     while True:
@@ -98,7 +105,7 @@ def start_stack(directory: Path, code: Path = ROOT, /, **settings: str) -> Itera
         )
     stack = Stack(process, output_path)
     try:
-        wait_for(lambda: process.poll() is not None or "Ctrl-C ends all" in stack.output, 60)
+        wait_for(lambda: process.poll() is not None or "Ctrl-C ends all" in stack.output)
         assert process.poll() is None, stack.output
         stack.page_url, stack.service_url = re.findall(r"The \w+: +(\S+)", stack.output)
         yield stack

@@ -66,7 +66,7 @@ class Server:
                     stdout=log,
                     stderr=log,
                 )
-        wait_for(lambda: httpx.get(self.url).status_code < 500, 60)
+        wait_for(lambda: httpx.get(self.url).status_code < 500)
 
     def stop(self) -> None:
         if self._process:
@@ -159,7 +159,7 @@ def in_state(
 def start_product(directory: Path) -> Iterator[Product]:
     """Start all parts, with their logs in this directory."""
     with ExitStack() as parts:
-        valkey = parts.enter_context(ValkeyServer())
+        valkey = parts.enter_context(ValkeyServer(port=free_port()))
         proxy = parts.enter_context(redis_proxy(valkey.port))
         openai = parts.enter_context(serve(lambda connection: product.model(connection)))
         environment = bare_environment(

@@ -23,7 +23,7 @@ from common.submission import Submissions, new_request_id
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
 from tests.fakes import ANALYSIS, FakeAnalyst
 from tests.http_server import Behaviour, HttpServer, answer, hang, reset, serve
-from tests.processes import ROOT
+from tests.processes import ROOT, free_port
 from tests.test_analyst import response
 from tests.tokens import FAILURE_URL, token
 from webhook_service import create_app
@@ -114,7 +114,7 @@ class Deployment:
 @pytest.fixture(scope="module")
 def guarded_redis() -> Iterator[str]:
     """The URL of a real server that asks for a password."""
-    with ValkeyServer() as server:
+    with ValkeyServer(port=free_port()) as server:
         with redis.Redis(port=server.port) as admin:
             admin.config_set("requirepass", REDIS_PASSWORD)
         yield f"redis://:{REDIS_PASSWORD}@127.0.0.1:{server.port}/0"

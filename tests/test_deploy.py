@@ -68,7 +68,7 @@ def test_each_image_holds_what_its_command_needs(name: str, stack: Stack, tmp_pa
 
     process = subprocess.Popen(command, cwd=app, env=environment)
     try:
-        wait_for(lambda: subprocess.run(health, env=environment, check=False).returncode == 0, 30)
+        wait_for(lambda: subprocess.run(health, env=environment, check=False).returncode == 0)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=40)

@@ -21,7 +21,7 @@ from local_stack import qstash_courier
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
 from tests.fakes import ADA, ID, FakeAnalyst, FakeQueue, pending
 from tests.http_server import Behaviour, answer, hang, serve
-from tests.processes import ROOT
+from tests.processes import ROOT, free_port
 from tests.test_analyst import error
 from webhook_service import create_app
 from webhook_service.analyst import Analyst
@@ -74,7 +74,7 @@ def look_at_redis() -> None:
 
 
 def with_wrong_password() -> None:
-    with ValkeyServer() as server:
+    with ValkeyServer(port=free_port()) as server:
         url = f"127.0.0.1:{server.port}"
         operator = redis.Redis.from_url(f"redis://{url}")
         operator.config_set("requirepass", "right")

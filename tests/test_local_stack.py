@@ -169,7 +169,7 @@ def test_the_procfile_starts_both_processes(tmp_path: Path) -> None:
                 f"http://127.0.0.1:{port}/ready",
                 f"http://127.0.0.1:{port + 100}/_stcore/health",
             ):
-                wait_for(lambda url=url: httpx.get(url).status_code == 200, 30)  # type: ignore[misc]
+                wait_for(lambda url=url: httpx.get(url).status_code == 200)  # type: ignore[misc]
         except AssertionError:
             pytest.fail(output_path.read_text())
         finally:

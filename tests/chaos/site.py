@@ -114,8 +114,8 @@ class Site:
         )
         self._processes.remove(service)
         self._services.append(service)
-        wait_for(lambda: self._log_text().count("Listening at") > before, 30)
-        wait_for(lambda: httpx.get(self.url("/health", port)).status_code == 200, 30)
+        wait_for(lambda: self._log_text().count("Listening at") > before)
+        wait_for(lambda: httpx.get(self.url("/health", port)).status_code == 200)
         return service
 
     def url(self, path: str, port: int | None = None) -> str:

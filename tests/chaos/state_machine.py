@@ -51,6 +51,7 @@ from tests.chaos.report import Row
 from tests.chaos.steps import Died, Gate, GatedRedis, Step, gate
 from tests.conftest import make_settings
 from tests.fakes import ANALYSIS
+from tests.processes import free_port
 from webhook_service.analyst import AnalysisFailed, Answer
 from webhook_service.worker import Delivery, Worker
 
@@ -198,7 +199,7 @@ class World(RuleBasedStateMachine):
     # The model
 
     def analyse(self, input: AnalysisInput, call_id: str) -> Answer:
-        id = next(id for id in IDS if INPUTS[id] == input)
+        assert input in INPUTS.values()
         actor = current_actor(self.actors)
         must(call_id == actor.token, "2: who calls has a claim")
         self.ledger.call(call_id, actor.life, actor.round)
@@ -433,5 +434,5 @@ if __name__ == "__main__":
     with ExitStack() as stack:
         url = arguments.redis_url
         if url is None:
-            url = f"redis://127.0.0.1:{stack.enter_context(ValkeyServer()).port}/0"
+            url = f"redis://127.0.0.1:{stack.enter_context(ValkeyServer(port=free_port())).port}/0"
         search(arguments.examples, arguments.seed, url, is_shortened=not arguments.as_found)
