@@ -317,7 +317,8 @@ def _draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
     with st.container(horizontal=True):
         if owner_token and record.status is Status.FAILED:
             _draw_second_try(record, owner_token)
-        browser.draw_copy("Copy link", f"{st.context.url}?request={record.request_id}")
+        address = (st.context.url or "").rstrip("/")
+        browser.draw_copy("Copy link", f"{address}/?request={record.request_id}")
         if st.button("New request"):
             _open(None)
         if owner_token and not record.status.is_terminal:

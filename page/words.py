@@ -18,6 +18,7 @@ from common.settings import Settings
 
 STAND_IN_MODEL = "local-stand-in"
 NEAR_SECONDS, FAR_SECONDS, LONGEST_PAUSE_SECONDS = 2, 5, 30
+SECOND = timedelta(seconds=1)
 FAR = timedelta(seconds=10)  # from here on the due time counts as near
 LONG_WITHOUT_USUAL = timedelta(seconds=20)
 
@@ -117,7 +118,7 @@ def promise(
     settings: Settings, usual: timedelta | None, delay: timedelta, ttl: timedelta
 ) -> dict[str, str]:
     """What happens, how long it takes, and who gets to see the text."""
-    writing = f"about {short(usual)}" if usual else "some seconds"
+    writing = f"about {short(max(usual, SECOND))}" if usual else "some seconds"
     return {
         "What happens": "You tell a little about yourself and get an analysis of it to read.",
         "How long": f"{spoken(delay).capitalize()} in the queue, then {writing} of writing. "
@@ -215,7 +216,7 @@ def _clock(record: AnalysisRecord, usual: timedelta | None) -> Clock | None:
 
 
 def _writing_clock(start: datetime, attempt: int, usual: timedelta | None) -> Clock:
-    usually = f"Usually about {short(usual)}" if usual else "This takes some seconds"
+    usually = f"Usually about {short(max(usual, SECOND))}" if usual else "This takes some seconds"
     late = max(2 * usual, usual + timedelta(seconds=5)) if usual else LONG_WITHOUT_USUAL
     next_one = "Should it fail, the next one begins by itself." if attempt < MAX_ATTEMPTS else ""
     return Clock(
@@ -390,8 +391,10 @@ def ending(record: AnalysisRecord) -> str:
 
 
 def short(duration: timedelta) -> str:
-    """`8 s`, `1 min 5 s`, `2 h`."""
-    seconds = max(0, round(duration.total_seconds()))
+    """`under 1 s`, `8 s`, `1 min 5 s`, `2 h`."""
+    seconds = round(duration.total_seconds())
+    if seconds < 1:
+        return "under 1 s"
     if seconds < 60:
         return f"{seconds} s"
     if seconds < 3600:

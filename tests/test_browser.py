@@ -353,6 +353,28 @@ def test_what_is_deleted_is_gone_for_everybody(visit: Visiting, product: Product
     assert product.client.keys(f"*{request_id}*") == []
 
 
+def test_the_link_and_the_analysis_can_be_taken_along(visit: Visiting, product: Product) -> None:
+    sender = send(visit, product, "done", permissions=["clipboard-read", "clipboard-write"])
+
+    def copied(button: str) -> str:
+        expect(sender.button("Copied")).to_have_count(0)
+        sender.button(button).click()
+        expect(sender.button("Copied")).to_be_visible()
+        text: str = sender.page.evaluate("navigator.clipboard.readText()")
+        return text
+
+    def downloaded(button: str) -> tuple[str, str]:
+        with sender.page.expect_download() as download:
+            sender.button(button).click()
+        return download.value.suggested_filename, download.value.path().read_text()
+
+    assert copied("Copy link") == sender.page.url
+    assert f"## Summary\n\n{ANALYSIS.summary}" in copied("Copy text")
+    assert downloaded("Download Markdown") == ("analysis.md", copied("Copy text"))
+    name, content = downloaded("Download JSON")
+    assert (name, Analysis.model_validate_json(content)) == ("analysis.json", ANALYSIS)
+
+
 # ── Your requests in this browser ───────────────────────────────────────────────────────────
 
 

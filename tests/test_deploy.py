@@ -126,6 +126,11 @@ def open_halfway(url: str, stack: ExitStack) -> None:
         connection.sendall(b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
 
 
+def post_ten_times(url: str) -> None:
+    for _ in range(10):
+        httpx.post(f"{url}/webhook", content=b"{}", timeout=3)
+
+
 def deliver(url: str, signed_url: str) -> float:
     """Deliver a message for an unknown id, and tell how long its answer took."""
     body = json.dumps({"requestId": ID, "round": 1}).encode()
@@ -152,7 +157,7 @@ def test_without_the_proxy_they_do(tmp_path: Path) -> None:
         open_halfway(stack.service_url, held)
 
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{stack.service_url}/webhook", content=b"{}", timeout=3)
+            post_ten_times(stack.service_url)  # the first may still find a thread free
 
 
 def test_the_page_is_served_behind_the_proxy(stack: Stack, tmp_path: Path) -> None:

@@ -296,8 +296,8 @@ def test_the_file_holds_every_field_and_what_the_model_wrote_stays_text() -> Non
 @pytest.mark.parametrize(
     ("number", "short", "spoken"),
     [
-        (-1, "0 s", "no time"),
-        (0.4, "0 s", "no time"),
+        (-1, "under 1 s", "no time"),
+        (0.4, "under 1 s", "no time"),
         (1, "1 s", "one second"),
         (8.4, "8 s", "8 seconds"),
         (60, "1 min", "one minute"),
