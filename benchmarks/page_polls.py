@@ -46,6 +46,7 @@ VARIANTS = {
 CASES = [(50, variant) for variant in VARIANTS] + [(100, variant) for variant in VARIANTS]
 CASES += [(200, ""), (300, "")]
 FRAGMENT_DONE = ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY
+LONGEST_SETTLING = 30  # seconds; a process that can't keep up never settles
 QUIET = 0.5  # cores that other programs may use
 PROCESSING_FOR = timedelta(hours=1)  # nothing becomes overdue meanwhile
 
@@ -182,13 +183,14 @@ async def measure(url: str, pid: int, ids: list[str], seconds: float) -> Figures
         asyncio.create_task(session.wait(opening * index / len(ids), over))
         for index, session in enumerate(sessions)
     ]
-    while not all(session.latencies for session in sessions):
+    patience = time.monotonic() + opening + LONGEST_SETTLING
+    while not all(session.latencies for session in sessions) and time.monotonic() < patience:
         await asyncio.sleep(0.2)
         for task in tasks:
             if task.done():
                 task.result()  # raises what went wrong
                 raise RuntimeError("a session has ended")
-    await asyncio.sleep(sessions[0].interval)
+    await asyncio.sleep(2)
 
     for session in sessions:
         session.latencies.clear()
@@ -209,9 +211,9 @@ async def measure(url: str, pid: int, ids: list[str], seconds: float) -> Figures
     latencies = [latency for session in sessions for latency in session.latencies]
     latencies += [now - s.asked_at for s in sessions if s.asked_at and now - s.asked_at > 1]
     figures = Figures(
-        interval=sessions[0].interval,
+        interval=max(session.interval for session in sessions),
         polls_per_second=polls / elapsed,
-        cpu_ms=cpu / polls * 1000,
+        cpu_ms=cpu / max(polls, 1) * 1000,
         cores=cpu / elapsed,
         p50=statistics.median(latencies),
         p95=statistics.quantiles(latencies, n=20)[-1],
@@ -285,9 +287,10 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--tries", type=int, default=5, help="when other programs disturb a run")
-    parser.add_argument("--people", type=int, nargs="*", default=[], help="only these")
+    parser.add_argument("--people", type=int, nargs="*", default=[], help="only these numbers")
+    parser.add_argument("--variants", nargs="*", default=[""], choices=VARIANTS, help="with these")
     arguments = parser.parse_args()
-    cases = [(people, "") for people in arguments.people] or CASES
+    cases = list(itertools.product(arguments.people, arguments.variants)) or CASES
 
     gc.disable()  # a pause of the measuring process would look like the page's
     print(f"{datetime.now(UTC):%Y-%m-%d}, {describe_machine()}", flush=True)
