@@ -148,7 +148,7 @@ def running_page(redis_url: str, home: Path, variant: str) -> Iterator[tuple[str
             command, cwd=ROOT, env=bare_environment(home, **settings), stdout=output, stderr=output
         )
     try:
-        wait_for(lambda: httpx.get(f"http://127.0.0.1:{port}/_stcore/health").is_success, 60)
+        wait_for(lambda: httpx.get(f"http://127.0.0.1:{port}/_stcore/health").is_success)
         yield f"ws://127.0.0.1:{port}/_stcore/stream", process.pid
     finally:
         process.terminate()
