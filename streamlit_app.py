@@ -6,7 +6,6 @@ Streamlit's Markdown would let it load images from anywhere.
 """
 
 import html
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ import streamlit as st
 from pydantic import ValidationError
 
 from common.failures import Failure
-from common.logs import start_logging
+from common.logs import get_logger, start_logging
 from common.models import AnalysisInput, AnalysisRecord, Refused, Status, input_problems
 from common.queue import Queue
 from common.settings import Settings, SettingsError, load
@@ -34,14 +33,14 @@ from page.words import Sight
 
 NOT_NOW = "We can't reach our store just now. Please try again."
 
-log = logging.getLogger("page")
+log = get_logger("page")
 
 
 @st.cache_resource
 def _connect() -> tuple[Settings, Submissions]:
     """Connect once per process."""
-    start_logging()
     settings = load(Settings)
+    start_logging(settings)
     store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
     return settings, Submissions(store, Queue(settings), settings)
 
@@ -136,7 +135,8 @@ def _submit(input: AnalysisInput) -> str:
     try:
         record = submissions.submit(input, request_id=request_id, owner_token=owner_token)
     except (StoreUnavailable, NotFound, OtherInput, Refused) as error:
-        log.error("not submitted request_id=%s: %s", request_id, error)
+        cause = str(error) or type(error).__name__
+        log.error("not submitted", request_id=request_id, cause=cause)
         return "We can't take your request just now. Your text is still here: please try again."
     if record.failure is Failure.NOT_QUEUED:
         failure = record.failure
@@ -172,7 +172,7 @@ def _look(request_id: str, last: Sight | None = None) -> Sight:
     except NotFound:
         return Sight(request_id, is_gone=True)
     except StoreUnavailable as error:
-        log.error("not read request_id=%s: %s", request_id, error)
+        log.error("not read", request_id=request_id, cause=str(error))
         last = last or Sight(request_id)
         return replace(last, misses=last.misses + 1)
 
@@ -359,10 +359,11 @@ def _act(request_id: str, act: Callable[[], object]) -> None:
     try:
         act()
     except (NotFound, NotOwner, Refused) as error:
-        log.info("not done request_id=%s: %s", request_id, error)
+        cause = str(error) or type(error).__name__
+        log.info("not done", request_id=request_id, cause=cause)
         _open(request_id, notice="That was not possible any more.")
     except StoreUnavailable as error:
-        log.error("not done request_id=%s: %s", request_id, error)
+        log.error("not done", request_id=request_id, cause=str(error))
         _open(request_id, notice=NOT_NOW)
     _open(request_id)
 
@@ -382,7 +383,8 @@ st.markdown(":primary[:material/hourglass_top:] **Ask later**")
 try:
     settings, submissions = _connect()
 except SettingsError as error:
-    log.error("%s", error)
+    start_logging()
+    log.error("not set up", cause=str(error))
     _name_tab()
     st.title("Not ready yet", anchor=False)
     st.markdown("This page is not set up. Its operator finds the reason in the log.")

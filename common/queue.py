@@ -4,7 +4,6 @@ A message carries `{"requestId": …, "round": …}` and nothing personal.
 Source: https://upstash.com/docs/qstash/api/publish
 """
 
-import logging
 from collections.abc import Coroutine
 from datetime import datetime
 from typing import Any
@@ -14,6 +13,7 @@ from qstash import AsyncQStash
 from qstash.errors import QStashError
 from qstash.message import FlowControl, PublishResponse
 
+from common.logs import get_logger
 from common.models import AnalysisRecord
 from common.settings import QSTASH_DELIVERIES, Settings
 from common.time_limit import run_within
@@ -21,7 +21,7 @@ from common.time_limit import run_within
 ANSWER_SECONDS = 4.0  # a person is waiting
 FLOW_CONTROL_KEY = "analysis"
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class QStashRefused(Exception):
@@ -65,7 +65,7 @@ class Queue:
         try:
             self._call(self._client.message.cancel(message_id))
         except (QStashRefused, QStashUnclear) as error:
-            log.info("message %s was not cancelled: %s", message_id, error)
+            log.info("message not cancelled", message_id=message_id, cause=str(error))
 
     def _call(self, call: Coroutine[Any, Any, Any]) -> Any:
         """Wait for QStash's answer, and make every way to fail one of our two."""

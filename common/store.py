@@ -22,12 +22,15 @@ from pydantic import ValidationError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from common.failures import Failure
+from common.logs import get_logger
 from common.models import REQUEST_ID_PATTERN, AnalysisRecord, Status
 from common.settings import Settings
 
 SOCKET_TIMEOUT_SECONDS = 1.0  # at worst four of them: connecting and the command, each twice
 MOST_CONNECTIONS = 64
 MOST_SWAPS = 20  # more rivals than one record ever has
+LOGGED = {"request_id", "round", "attempt", "status", "message_id"}
 USUAL_DURATION = "usual-duration"
 USUAL_DURATION_LIVES = timedelta(days=7)
 
@@ -46,6 +49,8 @@ redis.call('SET', record, new, 'PX', ttl)
 if give ~= '' and redis.call('GET', lease) == give then redis.call('DEL', lease) end
 return 'done'
 """
+
+log = get_logger(__name__)
 
 Transition = Callable[[AnalysisRecord, datetime], AnalysisRecord]
 
@@ -172,7 +177,11 @@ class Store:
             else:
                 record, raw, now = self._load(request_id)
             new = transition(record.time_out(now=now), now)
-            if new is record or self._swap(record, raw, new, now, lease):
+            if new is record:
+                return new
+            if self._swap(record, raw, new, now, lease):
+                if new.failure is Failure.TIMED_OUT:
+                    log.error("timed out", **new.model_dump(include=LOGGED), code=new.failure)
                 return new
         raise StoreUnavailable("the record changed too often")
 

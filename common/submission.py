@@ -1,7 +1,6 @@
 """What a person can do with an analysis: submit it, look it up, cancel, retry and delete it."""
 
 import hmac
-import logging
 import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -9,12 +8,13 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from common.failures import Failure
+from common.logs import get_logger
 from common.models import AnalysisInput, AnalysisRecord, Refused
 from common.queue import QStashRefused, QStashUnclear, Queue
 from common.settings import Settings
 from common.store import Store, StoreUnavailable, utc_now
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class OtherInput(Exception):
@@ -78,11 +78,12 @@ class Submissions:
             deadline=self._deadline,
         )
         if self._store.create(record):
-            log.info("submitted request_id=%s", request_id)
+            log.info("submitted", request_id=request_id)
             return self._publish(record, now)
         stored = self._store.read(request_id)
         if stored.owner_hash != record.owner_hash or stored.input not in (None, input):
             raise OtherInput
+        log.info("submitted again", request_id=request_id, was=stored.status)
         if stored.failure is Failure.NOT_QUEUED:
             try:
                 return self._reopen(request_id)
@@ -104,7 +105,7 @@ class Submissions:
             record = self._store.update(request_id, lambda r, now: r.try_publish(now=now))
         except Refused:
             return record
-        log.warning("publishing again request_id=%s", request_id)
+        log.warning("publishing again", request_id=request_id, round=record.round)
         return self._publish(record, record.published_at)
 
     def pace(self) -> Pace:
@@ -128,7 +129,7 @@ class Submissions:
             return record.cancel(now=now)
 
         record = self._store.update(request_id, cancel)
-        log.info("cancelled request_id=%s attempt=%d", request_id, record.attempt)
+        log.info("cancelled", request_id=request_id, attempt=record.attempt, status=record.status)
         if record.message_id:
             self._queue.cancel(record.message_id)
         return record
@@ -142,7 +143,7 @@ class Submissions:
         record = self._store.read(request_id)
         _check_owner(record, owner_token)
         self._store.delete(request_id)
-        log.info("deleted request_id=%s", request_id)
+        log.info("deleted", request_id=request_id, was=record.status)
         if record.message_id and not record.status.is_terminal:
             self._queue.cancel(record.message_id)
 
@@ -153,7 +154,7 @@ class Submissions:
             return record.reopen(now=now, delay=self.delay, deadline=self._deadline)
 
         record = self._store.update(request_id, reopen)
-        log.info("reopened request_id=%s round=%d", request_id, record.round)
+        log.info("reopened", request_id=request_id, round=record.round)
         return self._publish(record, record.published_at)
 
     def _publish(self, record: AnalysisRecord, now: datetime) -> AnalysisRecord:
@@ -162,16 +163,25 @@ class Submissions:
         try:
             message_id = self._queue.publish(record, now=now)
         except QStashRefused as error:
-            log.error("not queued request_id=%s round=%d: %s", request_id, round, error)
-            return self._note(record, now, lambda r, now: r.not_queued(round=round, now=now))
+            refused = self._note(record, now, lambda r, now: r.not_queued(round=round, now=now))
+            log.error(
+                "not queued",
+                request_id=request_id,
+                round=round,
+                status=refused.status,
+                code=refused.failure,
+                cause=str(error),
+            )
+            return refused
         except QStashUnclear as error:
-            log.warning("perhaps not queued request_id=%s round=%d: %s", request_id, round, error)
+            log.warning("perhaps not queued", request_id=request_id, round=round, cause=str(error))
             return record
+        log.info("published", request_id=request_id, round=round, message_id=message_id)
         try:
             return self._note(record, now, lambda r, _: r.published(message_id, round=round))
         except StoreUnavailable as error:
             # The message is on its way; without its id the record is only published once more.
-            log.warning("message id not stored request_id=%s: %s", request_id, error)
+            log.warning("message id not stored", request_id=request_id, cause=str(error))
             return record
 
     def _note(

@@ -68,7 +68,7 @@ def test_only_a_completed_attempt_counts_for_the_usual_duration(
 
 
 def test_the_usual_duration_is_the_median_of_the_latest(store: Store, analyst: FakeAnalyst) -> None:
-    seconds = iter(x for took in [100] * 5 + [8] * 10 + [9] * 10 for x in (0.0, took))
+    seconds = iter(x for took in [100] * 5 + [8] * 10 + [9] * 10 for x in (0.0, took, took))
     worker = Worker(store, analyst, make_settings().times, monotonic=lambda: next(seconds))
 
     for number in range(25):

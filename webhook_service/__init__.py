@@ -32,8 +32,8 @@ def create_app(
     `open_api` lets everybody who reaches `/analyze` use it: for a loopback address alone.
     Raises: SettingsError.
     """
-    start_logging()
     settings = settings or load(ServiceSettings)
+    start_logging(settings)
     store = store or Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
     queue = queue or Queue(settings)
 

@@ -59,6 +59,7 @@ class AnalysisFailed(Exception):
     def __init__(self, failure: Failure, cause: str, retry_after: timedelta = timedelta(0)) -> None:
         super().__init__(f"{failure}: {cause}")
         self.failure = failure
+        self.cause = cause
         self.retry_after = retry_after
 
 

@@ -5,8 +5,12 @@ half-open connections block any gunicorn (https://docs.gunicorn.org/en/stable/de
 import sys
 from pathlib import Path
 
+import gunicorn.glogging
+from gunicorn.config import Config
+
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from common.logs import start_logging, take_over
 from common.settings import ServiceSettings, SettingsError, load
 
 try:
@@ -15,6 +19,17 @@ except SettingsError as error:
     # Here, before any worker: a worker that ends so would be started again for ever.
     sys.exit(str(error))
 
+
+class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # carries no types
+    """gunicorn's own lines, written as ours are."""
+
+    def setup(self, cfg: Config) -> None:
+        super().setup(cfg)
+        take_over("gunicorn.error")
+
+
+start_logging(_settings)
+logger_class = Logger
 bind = f"0.0.0.0:{_settings.port}"
 worker_class = "gthread"  # a delivery waits for the model and needs no CPU meanwhile
 workers = 2

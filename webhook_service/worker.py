@@ -1,6 +1,5 @@
 """One delivery of a message: claim the record, ask the model, settle. Knows no Flask."""
 
-import logging
 import secrets
 import time
 from collections import deque
@@ -9,11 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from statistics import median
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
 from common.failures import Failure, Kind
+from common.logs import get_logger
 from common.models import AnalysisInput, AnalysisRecord, Model, Refused, RequestId, Status
 from common.settings import TimeLadder
 from common.store import Busy, NotFound, Store, StoreUnavailable, Transition
@@ -23,7 +23,7 @@ STORE_RETRY = timedelta(seconds=10)
 SETTLE_PAUSE_SECONDS = 0.5
 DURATIONS_KEPT = 20
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class Delivery(Model):
@@ -84,20 +84,20 @@ class Worker:
         return self._act(self._give_up, delivery)
 
     def _act(self, act: Callable[[Delivery], Outcome], delivery: Delivery) -> Outcome:
-        where = f"request_id={delivery.request_id} round={delivery.round}"
+        where = delivery.model_dump()
         try:
             return act(delivery)
         except NotFound:
-            log.info("ignored %s: no such record", where)
+            log.info("delivery ignored", **where, cause="no such record")
         except Refused as refusal:
-            log.info("ignored %s: %s", where, refusal)
+            log.info("delivery ignored", **where, cause=str(refusal))
             if refusal.retry_after is not None:
                 return Outcome(OutcomeKind.RETRY, refusal.retry_after)
         except Busy as busy:
-            log.info("ignored %s: %s", where, busy)
+            log.info("delivery ignored", **where, cause=str(busy))
             return Outcome(OutcomeKind.RETRY, busy.retry_after + timedelta(seconds=1))
         except StoreUnavailable as error:
-            log.error("store unavailable %s: %s", where, error)
+            log.error("store unavailable", **where, cause=str(error))
             return Outcome(OutcomeKind.RETRY, STORE_RETRY)
         return Outcome(OutcomeKind.IGNORED)
 
@@ -107,7 +107,7 @@ class Worker:
             lambda record, now: record.give_up(round=delivery.round, now=now),
             lease=secrets.token_hex(16),
         )
-        log.error("delivery given up by QStash %s", _where(record))
+        log.error("delivery given up by QStash", **_where(record), **_end(record))
         return Outcome(OutcomeKind.SETTLED)
 
     def _attempt(self, delivery: Delivery) -> Outcome:
@@ -120,29 +120,41 @@ class Worker:
             lease=token,
         )
         if record.status is not Status.PROCESSING:
-            log.error("settled %s status=%s code=%s", _where(record), record.status, record.failure)
+            log.error("settled", **_where(record), **_end(record))
             return Outcome(OutcomeKind.SETTLED)
         started = self._monotonic()
-        log.info("claimed %s call_id=%s", _where(record), token)
-        settle = self._ask(record, token)
+        assert record.claimed_at is not None, "a claimed record says when"
+        waited = (record.claimed_at - record.next_attempt_at).total_seconds()
+        log.info("claimed", **_where(record), call_id=token, seconds_after_due=round(waited, 3))
+        settle = self._ask(record, token, started)
         return self._settle(record, token, settle, started)
 
-    def _ask(self, record: AnalysisRecord, token: str) -> Transition:
+    def _ask(self, record: AnalysisRecord, token: str, started: float) -> Transition:
         """Ask the model; what came of it is returned as the transition that settles it."""
         assert record.input is not None, "only terminal records have no input"
         try:
             answer = self._analyst.analyse(record.input, call_id=token)
-        except AnalysisFailed as failed:
-            log.warning("attempt failed %s: %s", _where(record), failed)
-            failure, retry_after = failed.failure, failed.retry_after
+        except AnalysisFailed as error:
+            failed = error
         except Exception as error:
             # A fault of ours must not leave the record claimed; its text may quote the input.
-            log.error("attempt failed %s: internal %s", _where(record), type(error).__name__)
-            failure, retry_after = Failure.INTERNAL_ERROR, timedelta(0)
+            failed = AnalysisFailed(Failure.INTERNAL_ERROR, type(error).__name__)
         else:
+            log.info("answered", **_where(record), seconds=self._since(started))
             return lambda r, now: r.complete(token, answer.analysis, model=answer.model, now=now)
+        log.warning(
+            "attempt failed",
+            **_where(record),
+            code=failed.failure,
+            seconds=self._since(started),
+            cause=failed.cause,
+        )
         return lambda r, now: r.fail(
-            token, failure, now=now, retry_after=retry_after, longest_wait=self._times.longest_wait
+            token,
+            failed.failure,
+            now=now,
+            retry_after=failed.retry_after,
+            longest_wait=self._times.longest_wait,
         )
 
     def _settle(
@@ -164,16 +176,13 @@ class Worker:
                 self._sleep(SETTLE_PAUSE_SECONDS)
             else:
                 break
-        log.info(
-            "settled %s status=%s code=%s seconds=%.1f",
-            _where(settled),
-            settled.status,
-            settled.failure or settled.last_failure,
-            seconds,
-        )
+        log.info("settled", **_where(settled), **_end(settled), seconds=round(seconds, 3))
         if settled.status is Status.COMPLETED:
             self._note_duration(seconds)
         return _outcome(settled, now)
+
+    def _since(self, started: float) -> float:
+        return round(self._monotonic() - started, 3)
 
     def _note_duration(self, seconds: float) -> None:
         """Tell those who wait the median of this process's latest attempts."""
@@ -181,7 +190,7 @@ class Worker:
         try:
             self._store.note_usual_duration(timedelta(seconds=median(self._durations.copy())))
         except StoreUnavailable as error:  # the analysis is settled, and this a courtesy
-            log.warning("duration not noted: %s", error)
+            log.warning("duration not noted", cause=str(error))
 
 
 def _outcome(record: AnalysisRecord, now: datetime) -> Outcome:
@@ -193,5 +202,10 @@ def _outcome(record: AnalysisRecord, now: datetime) -> Outcome:
     return Outcome(OutcomeKind.SETTLED)
 
 
-def _where(record: AnalysisRecord) -> str:
-    return f"request_id={record.request_id} round={record.round} attempt={record.attempt}"
+def _where(record: AnalysisRecord) -> dict[str, Any]:
+    return {"request_id": record.request_id, "round": record.round, "attempt": record.attempt}
+
+
+def _end(record: AnalysisRecord) -> dict[str, Any]:
+    code = record.failure if record.status.is_terminal else record.last_failure
+    return {"status": record.status, "code": code}
