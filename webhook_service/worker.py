@@ -14,7 +14,8 @@ from typing import Annotated, Protocol
 from pydantic import Field
 
 from common.failures import Failure, Kind
-from common.models import AnalysisInput, AnalysisRecord, Model, Refused, RequestId, Status
+from common.limits import PAUSE, PAUSING
+from common.models import AnalysisInput, AnalysisRecord, Model, Refused, RequestId, Status, Tokens
 from common.settings import TimeLadder
 from common.store import Busy, NotFound, Store, StoreUnavailable, Transition
 from webhook_service.analyst import AnalysisFailed, Answer
@@ -124,29 +125,40 @@ class Worker:
             return Outcome(OutcomeKind.SETTLED)
         started = self._monotonic()
         log.info("claimed %s call_id=%s", _where(record), token)
-        settle = self._ask(record, token)
-        return self._settle(record, token, settle, started)
+        settle, tokens = self._ask(record, token)
+        return self._settle(record, token, settle, tokens, started)
 
-    def _ask(self, record: AnalysisRecord, token: str) -> Transition:
-        """Ask the model; what came of it is returned as the transition that settles it."""
+    def _ask(self, record: AnalysisRecord, token: str) -> tuple[Transition, Tokens | None]:
+        """Ask the model; return what came of it as the transition that settles it, and its cost."""
         assert record.input is not None, "only terminal records have no input"
         try:
             answer = self._analyst.analyse(record.input, call_id=token)
         except AnalysisFailed as failed:
             log.warning("attempt failed %s: %s", _where(record), failed)
-            failure, retry_after = failed.failure, failed.retry_after
+            failure, retry_after, tokens = failed.failure, failed.retry_after, failed.tokens
         except Exception as error:
             # A fault of ours must not leave the record claimed; its text may quote the input.
             log.error("attempt failed %s: internal %s", _where(record), type(error).__name__)
-            failure, retry_after = Failure.INTERNAL_ERROR, timedelta(0)
+            failure, retry_after, tokens = Failure.INTERNAL_ERROR, timedelta(0), None
         else:
-            return lambda r, now: r.complete(token, answer.analysis, model=answer.model, now=now)
-        return lambda r, now: r.fail(
-            token, failure, now=now, retry_after=retry_after, longest_wait=self._times.longest_wait
-        )
+            analysis, model, tokens = answer
+
+            def complete(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
+                return record.complete(token, analysis, model=model, tokens=tokens, now=now)
+
+            return complete, tokens
+        wait, longest = retry_after, self._times.longest_wait
+        return (
+            lambda r, now: r.fail(token, failure, now=now, retry_after=wait, longest_wait=longest)
+        ), tokens
 
     def _settle(
-        self, record: AnalysisRecord, token: str, settle: Transition, started: float
+        self,
+        record: AnalysisRecord,
+        token: str,
+        settle: Transition,
+        tokens: Tokens | None,
+        started: float,
     ) -> Outcome:
         """Store what came of the attempt; the answer is paid for, so try until the lease ends."""
         assert record.claimed_at is not None, "a claimed record says when"
@@ -162,6 +174,9 @@ class Worker:
                 if self._monotonic() + SETTLE_PAUSE_SECONDS >= lease_ends:
                     raise
                 self._sleep(SETTLE_PAUSE_SECONDS)
+            except (Refused, NotFound):  # cancelled or deleted meanwhile, and paid all the same
+                self._note(now, tokens)
+                raise
             else:
                 break
         log.info(
@@ -171,17 +186,32 @@ class Worker:
             settled.failure or settled.last_failure,
             seconds,
         )
+        usual = None
         if settled.status is Status.COMPLETED:
-            self._note_duration(seconds)
+            self._durations.append(seconds)
+            usual = timedelta(seconds=median(self._durations.copy()))
+        self._note(now, tokens, usual, is_pausing=settled.failure in PAUSING)
         return _outcome(settled, now)
 
-    def _note_duration(self, seconds: float) -> None:
-        """Tell those who wait the median of this process's latest attempts."""
-        self._durations.append(seconds)
+    def _note(
+        self,
+        now: datetime,
+        tokens: Tokens | None,
+        usual: timedelta | None = None,
+        *,
+        is_pausing: bool = False,
+    ) -> None:
+        """Add up what was spent, tell those who wait the median of this process's latest attempts,
+        and let nothing new in while it could only fail.
+        """
         try:
-            self._store.note_usual_duration(timedelta(seconds=median(self._durations.copy())))
+            if usual or tokens:
+                self._store.note_attempt(now, usual=usual, tokens=tokens)
+            if is_pausing:
+                self._store.pause(PAUSE)
+                log.error("submissions paused seconds=%d", PAUSE.total_seconds())
         except StoreUnavailable as error:  # the analysis is settled, and this a courtesy
-            log.warning("duration not noted: %s", error)
+            log.warning("attempt not noted: %s", error)
 
 
 def _outcome(record: AnalysisRecord, now: datetime) -> Outcome:
