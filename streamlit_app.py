@@ -15,6 +15,7 @@ import streamlit as st
 from pydantic import ValidationError
 
 from common.failures import Failure
+from common.limits import LimitReached, visitor
 from common.logs import get_logger, start_logging
 from common.models import AnalysisInput, AnalysisRecord, Refused, Status, input_problems
 from common.queue import Queue
@@ -133,7 +134,12 @@ def _submit(input: AnalysisInput) -> str:
         draft = st.session_state["draft"] = (input, new_request_id(), new_owner_token())
     _, request_id, owner_token = draft
     try:
-        record = submissions.submit(input, request_id=request_id, owner_token=owner_token)
+        record = submissions.submit(
+            input, request_id=request_id, owner_token=owner_token, visitor=_visitor()
+        )
+    except LimitReached as error:
+        log.warning("not let in", request_id=request_id, code=error.limit)
+        return f"{words.limit_text(error)} Your text is still here."
     except (StoreUnavailable, NotFound, OtherInput, Refused) as error:
         cause = str(error) or type(error).__name__
         log.error("not submitted", request_id=request_id, cause=cause)
@@ -144,6 +150,12 @@ def _submit(input: AnalysisInput) -> str:
     st.session_state.setdefault("owner_tokens", {})[request_id] = owner_token
     _open(request_id)
     return ""
+
+
+def _visitor() -> str:
+    """Who is here, for the limit that each visitor has; a reload makes a new session."""
+    session = st.session_state.setdefault("visitor", new_owner_token())
+    return visitor(st.context.ip_address, session)
 
 
 def _draw_requests() -> None:
@@ -318,7 +330,7 @@ def _draw_second_try(record: AnalysisRecord, owner_token: str) -> None:
     if record.has_rounds_left and st.button(
         "Try again", type="secondary" if words.needs_other_text(record) else "primary"
     ):
-        _act(request_id, lambda: submissions.retry(request_id, owner_token))
+        _act(request_id, lambda: submissions.retry(request_id, owner_token, _visitor()))
     if words.needs_other_text(record) and st.button("Change the text", type="primary"):
         _act(request_id, lambda: _change_text(request_id, owner_token))
 
@@ -362,6 +374,9 @@ def _act(request_id: str, act: Callable[[], object]) -> None:
         cause = str(error) or type(error).__name__
         log.info("not done", request_id=request_id, cause=cause)
         _open(request_id, notice="That was not possible any more.")
+    except LimitReached as error:
+        log.warning("not let in", request_id=request_id, code=error.limit)
+        _open(request_id, notice=words.limit_text(error))
     except StoreUnavailable as error:
         log.error("not done", request_id=request_id, cause=str(error))
         _open(request_id, notice=NOT_NOW)

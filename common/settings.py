@@ -138,13 +138,17 @@ def _is_loopback(url: str) -> bool:
 
 
 def _key_hashes(value: object) -> object:
-    """Read `name:sha256,name:sha256` into a dictionary."""
+    """Read `name:sha256,name:sha256` into a dictionary from hash to name."""
     if not isinstance(value, str):
         return value
-    pairs = [pair.strip().partition(":") for pair in value.split(",") if pair.strip()]
-    if any(not name or not re.fullmatch(r"[0-9a-f]{64}", digest) for name, _, digest in pairs):
+    pairs = [pair.strip() for pair in value.split(",") if pair.strip()]
+    if not all(re.fullmatch(r"[\w.-]{1,64}:[0-9a-f]{64}", pair, re.ASCII) for pair in pairs):
         raise ValueError("write name:sha256-of-the-key, several separated by commas")
-    return {name: digest for name, _, digest in pairs}
+    names: dict[str, str] = {}
+    for name, _, digest in (pair.partition(":") for pair in pairs):
+        if names.setdefault(digest, name) != name:
+            raise ValueError(f"gives one key to two names, {names[digest]} and {name}")
+    return names
 
 
 Duration = Annotated[
@@ -153,6 +157,7 @@ Duration = Annotated[
 Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 ApiKeys = Annotated[dict[str, str], NoDecode, BeforeValidator(_key_hashes)]
+Most = Annotated[int, Field(ge=0, le=10**12)]  # 0: no limit
 
 
 class LogSettings(BaseSettings):
@@ -190,6 +195,11 @@ class Settings(LogSettings):
     qstash_delay: Duration = timedelta(seconds=60)
     qstash_parallelism: int | None = Field(default=None, ge=1, le=10_000)
     openai_timeout_seconds: float = Field(default=25, ge=1, le=600, allow_inf_nan=False)
+    visitor_submissions_per_hour: Most = 0
+    submissions_per_hour: Most = 0
+    most_waiting: Most = 0
+    daily_analyses: Most = 0
+    daily_tokens: Most = 0
     # The service asks this model; the page tells the person who reads the text.
     openai_base_url: WebAddress | None = None
     openai_model: str = Field(default="gpt-5.4-mini", min_length=1, pattern=r"^\S+$")
@@ -270,6 +280,8 @@ class ServiceSettings(Settings):
     qstash_next_signing_key: Secret
     openai_api_key: Secret
     api_keys: ApiKeys = {}
+    api_rate_limit: Most = 30
+    trusted_proxies: int = Field(default=0, ge=0, le=20)
     metrics_token: Annotated[Secret | None, _needs("prometheus_client")] = None
     metrics_dir: Path | None = None
 

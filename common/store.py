@@ -6,8 +6,18 @@ analysis:{id}              AnalysisRecord as JSON         until the deadline, an
 analysis:{id}:lease        token of the running attempt   TimeLadder.lease
 idempotency:<scope>:<hash> id and fingerprint             as long as the record
 usual-duration             seconds an attempt takes       a week
+unfinished                 sorted set: ids by deadline    a little longer than any deadline
+paused                     there while nothing is let in  limits.PAUSE
+count:<limit>:<period>     how much of it was used; with  two hours when of an hour, five weeks
+                           `:<who>` one visitor's         when of a day
+count:input_tokens:<day>   the two parts of what          the same
+count:output_tokens:<day>  `daily_tokens` counts
+LIMITS:…                   the API's rate limit's own     a minute
 
-The braces are literal: they keep a record and its lease in one cluster slot.
+The braces are literal: they keep a record and its lease in one cluster slot. The scripts also write
+what is counted over all records, though, in the same step: they need one server (with replicas, as
+at Upstash), not a cluster. In steps of their own these counts would cost further commands, and an
+analysis could be let in by two that came at once.
 """
 
 import json
@@ -22,9 +32,10 @@ from pydantic import ValidationError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from common.failures import Failure
+from common.failures import Failure, Limit
+from common.limits import DAY, HOUR, UNLIMITED, Admission, LimitReached, Quota, day_of
 from common.logs import get_logger
-from common.models import REQUEST_ID_PATTERN, AnalysisRecord, Status
+from common.models import REQUEST_ID_PATTERN, AnalysisRecord, Status, Tokens
 from common.settings import Settings
 
 SOCKET_TIMEOUT_SECONDS = 1.0  # at worst four of them: connecting and the command, each twice
@@ -33,12 +44,15 @@ MOST_SWAPS = 20  # more rivals than one record ever has
 LOGGED = {"request_id", "round", "attempt", "status", "message_id"}
 USUAL_DURATION = "usual-duration"
 USUAL_DURATION_LIVES = timedelta(days=7)
+UNFINISHED, PAUSED = "unfinished", "paused"
+UNFINISHED_LIVES = timedelta(days=8)  # more than the longest delay and deadline
+HOURS_LIVE, DAYS_LIVE = 2 * HOUR, 35 * DAY
 
 # Decides nothing: it writes what Python decided, unless somebody was in between.
 # Safe to repeat: a repetition finds the new value in place and says so.
 SWAP = """
-local record, lease = KEYS[1], KEYS[2]
-local old, new, ttl, take, take_ms, give = unpack(ARGV)
+local record, lease, unfinished = KEYS[1], KEYS[2], KEYS[3]
+local old, new, ttl, take, take_ms, give, id, deadline, unfinished_ms = unpack(ARGV)
 local stored = redis.call('GET', record)
 if stored == new then return 'done' end
 if stored ~= old then return 'changed' end
@@ -47,9 +61,59 @@ if take ~= '' and not redis.call('SET', lease, take, 'NX', 'PX', take_ms) then
 end
 redis.call('SET', record, new, 'PX', ttl)
 if give ~= '' and redis.call('GET', lease) == give then redis.call('DEL', lease) end
+if deadline == '' then
+  redis.call('ZREM', unfinished, id)
+else
+  redis.call('ZADD', unfinished, deadline, id)
+  redis.call('PEXPIRE', unfinished, unfinished_ms)
+end
 return 'done'
 """
 
+# Lets one more analysis in and counts it; stores it too, when it is given. Safe to repeat: what
+# is stored already is neither checked nor counted. Without a record, a repetition counts again.
+ADMIT = """
+local record, unfinished, paused = KEYS[1], KEYS[2], KEYS[3]
+local new, ttl, id, deadline, unfinished_ms, now, due, most_waiting, most_ahead = unpack(ARGV)
+if new ~= '' and redis.call('EXISTS', record) == 1 then return {'exists'} end
+if redis.call('EXISTS', paused) == 1 then return {'paused', redis.call('PTTL', paused)} end
+redis.call('ZREMRANGEBYSCORE', unfinished, '-inf', now)
+local waiting = redis.call('ZCARD', unfinished)
+local ahead = redis.call('ZCOUNT', unfinished, '(' .. due, '+inf')
+if most_waiting ~= '0' and waiting >= tonumber(most_waiting) then return {'waiting'} end
+if most_ahead ~= '0' and ahead >= tonumber(most_ahead) then return {'waiting'} end
+local quotas = {}
+for i = 4, #KEYS do
+  local at = 10 + 3 * (i - 4)
+  local most, adds, lives = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  if most ~= '0' and tonumber(redis.call('GET', KEYS[i]) or '0') >= tonumber(most) then
+    return {'used up', i - 4}
+  end
+  if adds == '1' then quotas[KEYS[i]] = lives end
+end
+for key, lives in pairs(quotas) do
+  redis.call('INCR', key)
+  redis.call('PEXPIRE', key, lives)
+end
+if new ~= '' then
+  redis.call('SET', record, new, 'PX', ttl)
+  redis.call('ZADD', unfinished, deadline, id)
+  redis.call('PEXPIRE', unfinished, unfinished_ms)
+end
+return {'admitted'}
+"""
+
+# What is known after an attempt. A repetition counts its tokens again: rather too much.
+NOTE = """
+local usual, usual_ms, lives = unpack(ARGV)
+if usual ~= '' then redis.call('SET', KEYS[1], usual, 'PX', usual_ms) end
+for i = 2, #KEYS do
+  redis.call('INCRBY', KEYS[i], ARGV[2 + i])
+  redis.call('PEXPIRE', KEYS[i], lives)
+end
+return 'done'
+"""
+SCRIPTS = (SWAP, ADMIT, NOTE)
 log = get_logger(__name__)
 
 Transition = Callable[[AnalysisRecord, datetime], AnalysisRecord]
@@ -76,6 +140,21 @@ class IdempotencyClaim(NamedTuple):
 
     request_id: str
     fingerprint: str
+
+
+class Spent(NamedTuple):
+    """What one UTC day has come to so far."""
+
+    analyses: int
+    input_tokens: int
+    output_tokens: int
+
+
+class Unfinished(NamedTuple):
+    """How many analyses are not over, and when the one next to its deadline was made."""
+
+    number: int
+    oldest: datetime | None
 
 
 @contextmanager
@@ -122,23 +201,30 @@ class Store:
         self._lease = lease
         self._clock = clock
         self._swap_script = client.register_script(SWAP)
+        self._admit_script = client.register_script(ADMIT)
+        self._note_script = client.register_script(NOTE)
+
+    @property
+    def pool(self) -> redis.ConnectionPool:
+        """The connections, for a library that brings its own commands."""
+        return self._client.connection_pool
 
     def now(self) -> datetime:
         """Read Redis's clock: all times in records come from there."""
         with _redis_errors():
             return _aware(self._client.time())
 
-    def create(self, record: AnalysisRecord) -> bool:
-        """Store a new record; False when there is one with this id. A replay may say False."""
-        with _redis_errors():
-            return bool(
-                self._client.set(
-                    _key(record.request_id),
-                    record.model_dump_json(by_alias=True),
-                    nx=True,
-                    px=self._ttl_ms(record, record.created_at),
-                )
-            )
+    def create(self, record: AnalysisRecord, admission: Admission = UNLIMITED) -> bool:
+        """Store a new record; False when there is one with this id. A replay may say False.
+
+        One Redis command: checked, counted and stored in one step. Raises: LimitReached.
+        """
+        new = record.model_dump_json(by_alias=True)
+        return self._admit(record, record.created_at, admission, new)
+
+    def admit(self, record: AnalysisRecord, now: datetime, admission: Admission) -> None:
+        """Check and count one more round of a record. Raises: LimitReached."""
+        self._admit(record, now, admission)
 
     def read(self, request_id: str) -> AnalysisRecord:
         """Read a record; one past its deadline is settled as timed out, and never unfinished.
@@ -188,12 +274,56 @@ class Store:
     def delete(self, request_id: str) -> None:
         """Remove the record and its lease."""
         with _redis_errors():
-            self._client.delete(_key(request_id), _lease_key(request_id))
+            both = self._client.pipeline(transaction=False)
+            both.zrem(UNFINISHED, request_id)
+            both.delete(_key(request_id), _lease_key(request_id))
+            both.execute()
 
-    def note_usual_duration(self, duration: timedelta) -> None:
-        """Remember how long an attempt usually takes, for those who wait. One Redis command."""
+    def unfinished(self, now: datetime) -> Unfinished:
+        """Count the analyses that are not over; those past their deadline are."""
         with _redis_errors():
-            self._client.set(USUAL_DURATION, duration.total_seconds(), px=_ms(USUAL_DURATION_LIVES))
+            three = self._client.pipeline(transaction=False)
+            three.zremrangebyscore(UNFINISHED, "-inf", _timestamp(now))
+            three.zcard(UNFINISHED)
+            three.zrange(UNFINISHED, 0, 0)
+            _, number, first = three.execute()
+            raw = self._client.get(_key(first[0])) if first else None
+        return Unfinished(number, _parse(raw).created_at if raw else None)
+
+    def pause(self, duration: timedelta) -> None:
+        """Let nothing in for a while."""
+        with _redis_errors():
+            self._client.set(PAUSED, 1, px=_ms(duration))
+
+    def note_attempt(
+        self, now: datetime, *, usual: timedelta | None = None, tokens: Tokens | None = None
+    ) -> None:
+        """Remember how long an attempt usually takes, and add what this one took to its UTC day.
+
+        One Redis command, safe to repeat but for the tokens, which it counts again.
+        """
+        counts = [*_token_keys(day_of(now))] if tokens else []
+        input, output = (tokens.input_tokens, tokens.output_tokens) if tokens else (0, 0)
+        seconds = "" if usual is None else usual.total_seconds()
+        with _redis_errors():
+            self._note_script(
+                keys=[USUAL_DURATION, *counts],
+                args=[
+                    seconds,
+                    _ms(USUAL_DURATION_LIVES),
+                    _ms(DAYS_LIVE),
+                    input,
+                    output,
+                    input + output,
+                ],
+            )
+
+    def spent(self, day: str) -> Spent:
+        """Tell what a UTC day (`2026-11-24`) has come to; all zero after five weeks."""
+        input, output, _ = _token_keys(day)
+        with _redis_errors():
+            counts = self._client.mget(_count_key(Limit.DAILY_ANALYSES, day), input, output)
+        return Spent(*(int(count or 0) for count in counts))
 
     def usual_duration(self) -> timedelta | None:
         """Tell how long an attempt usually takes; None when none was completed for a week."""
@@ -236,7 +366,7 @@ class Store:
         give = lease if new.status is not Status.PROCESSING else None
         with _redis_errors():
             outcome = self._swap_script(
-                keys=[_key(record.request_id), _lease_key(record.request_id)],
+                keys=[_key(record.request_id), _lease_key(record.request_id), UNFINISHED],
                 args=[
                     raw,
                     new.model_dump_json(by_alias=True),
@@ -244,11 +374,43 @@ class Store:
                     take or "",
                     _ms(self._lease),
                     give or "",
+                    record.request_id,
+                    "" if new.status.is_terminal else _timestamp(new.deadline_at),
+                    _ms(UNFINISHED_LIVES),
                 ],
             )
         if isinstance(outcome, int):
             raise Busy(timedelta(milliseconds=max(outcome, 0)))
         return bool(outcome == "done")
+
+    def _admit(
+        self, record: AnalysisRecord, now: datetime, admission: Admission, new: str = ""
+    ) -> bool:
+        quotas = admission.quotas
+        with _redis_errors():
+            outcome = self._admit_script(
+                keys=[_key(record.request_id), UNFINISHED, PAUSED, *map(_quota_key, quotas)],
+                args=[
+                    new,
+                    self._ttl_ms(record, now),
+                    record.request_id,
+                    _timestamp(record.deadline_at),
+                    _ms(UNFINISHED_LIVES),
+                    _timestamp(now),
+                    _timestamp(record.due_at),
+                    admission.most_waiting,
+                    admission.most_ahead,
+                    *(arg for quota in quotas for arg in _quota_args(quota)),
+                ],
+            )
+        match outcome:
+            case ["paused", rest]:
+                raise LimitReached(Limit.PAUSED, timedelta(milliseconds=rest))
+            case ["waiting"]:
+                raise LimitReached(Limit.WAITING, admission.slot)
+            case ["used up", number]:
+                raise LimitReached(quotas[number].limit, quotas[number].ends_in)
+        return bool(outcome == ["admitted"])
 
     def _ttl_ms(self, record: AnalysisRecord, now: datetime) -> int:
         unfinished = timedelta(0) if record.status.is_terminal else record.deadline_at - now
@@ -264,6 +426,33 @@ def _key(request_id: str) -> str:
 
 def _lease_key(request_id: str) -> str:
     return f"{_key(request_id)}:lease"
+
+
+def _count_key(name: str, *parts: str) -> str:
+    return ":".join(("count", name, *parts))
+
+
+def _token_keys(day: str) -> tuple[str, str, str]:
+    return (
+        _count_key("input_tokens", day),
+        _count_key("output_tokens", day),
+        _count_key(Limit.DAILY_TOKENS, day),
+    )
+
+
+def _quota_key(quota: Quota) -> str:
+    return _count_key(quota.limit, quota.period, *([quota.who] if quota.who else []))
+
+
+def _quota_args(quota: Quota) -> tuple[int, int, int]:
+    """How much there may be, what this analysis adds, and how long the count lives."""
+    is_daily = quota.limit in (Limit.DAILY_ANALYSES, Limit.DAILY_TOKENS)
+    adds = 0 if quota.limit is Limit.DAILY_TOKENS else 1  # they are counted when they are spent
+    return quota.most, adds, _ms(DAYS_LIVE if is_daily else HOURS_LIVE)
+
+
+def _timestamp(time: datetime) -> str:
+    return f"{time.timestamp():.6f}"
 
 
 def _ms(duration: timedelta) -> int:

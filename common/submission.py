@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from common.failures import Failure
+from common.limits import Limits
 from common.logs import get_logger
 from common.models import AnalysisInput, AnalysisRecord, Refused
 from common.queue import QStashRefused, QStashUnclear, Queue
@@ -57,27 +58,36 @@ class Submissions:
         self.delay = settings.qstash_delay
         self.ttl = settings.ttl
         self._deadline = settings.times.deadline
+        self._limits = Limits(settings)
         self._clock = clock
 
     def submit(
-        self, input: AnalysisInput, *, request_id: str, owner_token: str | None = None
+        self,
+        input: AnalysisInput,
+        *,
+        request_id: str,
+        owner_token: str | None = None,
+        made_by: str | None = None,
+        visitor: str | None = None,
     ) -> AnalysisRecord:
         """Store a pending record, then publish its message.
 
         Safe to call again with the same arguments: one id makes one analysis. When QStash
         refuses the message, the record returned is failed (`not_queued`), and a further call
-        publishes again. Raises: OtherInput, StoreUnavailable.
+        publishes again. `made_by` names the API key, `visitor` a visitor of the page.
+        Raises: LimitReached, OtherInput, StoreUnavailable.
         """
         now = self._store.now()
         record = AnalysisRecord.new(
             request_id,
             input,
             owner_hash=_hash(owner_token),
+            made_by=made_by,
             now=now,
             delay=self.delay,
             deadline=self._deadline,
         )
-        if self._store.create(record):
+        if self._store.create(record, self._limits.admission(now, visitor)):
             log.info("submitted", request_id=request_id)
             return self._publish(record, now)
         stored = self._store.read(request_id)
@@ -134,8 +144,17 @@ class Submissions:
             self._queue.cancel(record.message_id)
         return record
 
-    def retry(self, request_id: str, owner_token: str) -> AnalysisRecord:
-        """Run a failed analysis again, as a new round. Raises: NotFound, NotOwner, Refused."""
+    def retry(
+        self, request_id: str, owner_token: str, visitor: str | None = None
+    ) -> AnalysisRecord:
+        """Run a failed analysis again, as a new round, which counts like a new analysis.
+
+        Raises: LimitReached, NotFound, NotOwner, Refused.
+        """
+        record, now = self._store.read(request_id), self._store.now()
+        _check_owner(record, owner_token)
+        reopened = record.reopen(now=now, delay=self.delay, deadline=self._deadline)
+        self._store.admit(reopened, now, self._limits.admission(now, visitor))
         return self._reopen(request_id, owner_token or "")  # None is for submit() alone
 
     def delete(self, request_id: str, owner_token: str) -> None:

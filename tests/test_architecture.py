@@ -18,6 +18,8 @@ ONLY_IMPORTERS = {
     "qstash": {"common/queue.py"},
     "httpx": {"common/queue.py", "local_stack/qstash_courier.py"},
     "openai": {"webhook_service/analyst.py"},
+    "flask_limiter": {"webhook_service/access.py"},
+    "limits": {"webhook_service/access.py"},
     "jwt": {"webhook_service/signature.py", "local_stack/qstash_courier.py"},
     "dotenv": {"common/settings.py"},
     "pydantic_settings": {"common/settings.py"},
@@ -98,6 +100,7 @@ def test_no_module_imports_itself_through_others() -> None:
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_only_packages_of_the_requirements_are_imported(path: Path) -> None:
     names = {
+        "flask_limiter": "flask-limiter",
         "jwt": "pyjwt",
         "dotenv": "python-dotenv",
         "pydantic_settings": "pydantic-settings",

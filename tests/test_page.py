@@ -524,6 +524,6 @@ def test_the_form_says_that_the_stand_in_asks_no_model(monkeypatch: pytest.Monke
 
 
 def test_the_usual_duration_is_told(store: Store) -> None:
-    store.note_usual_duration(timedelta(seconds=8))
+    store.note_attempt(store.now(), usual=timedelta(seconds=8))
 
     assert "then about 8 s of writing" in text(open_page())

@@ -81,10 +81,10 @@ def test_the_usual_duration_is_the_median_of_the_latest(store: Store, analyst: F
 def test_a_duration_that_cannot_be_noted_does_not_matter(
     worker: Worker, store: Store, due: AnalysisRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(_: object) -> None:
+    def away(*_: object, **__: object) -> None:
         raise StoreUnavailable
 
-    monkeypatch.setattr(store, "note_usual_duration", away)
+    monkeypatch.setattr(store, "note_attempt", away)
 
     assert worker.process(DELIVERY) == SETTLED
     assert store.read(ID).status is Status.COMPLETED

@@ -10,6 +10,7 @@ from common.queue import Queue
 from common.settings import ServiceSettings, load
 from common.store import Store, connect
 from common.submission import Submissions
+from webhook_service.access import limit_rate, trust_proxies
 from webhook_service.analyst import Analyst
 from webhook_service.api import make_api
 from webhook_service.http import handle_errors
@@ -29,7 +30,8 @@ def create_app(
 ) -> Flask:
     """Wire the service together; whatever is not given is made from the settings.
 
-    `open_api` lets everybody who reaches `/analyze` use it: for a loopback address alone.
+    `open_api` lets everybody who reaches `/analyze` use it while there are no `API_KEYS`: for a
+    loopback address alone.
     Raises: SettingsError.
     """
     settings = settings or load(ServiceSettings)
@@ -42,7 +44,10 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's default provider
     worker = Worker(store, analyst or Analyst(settings), settings.times)
     submissions = Submissions(store, queue, settings)
+    api = make_api(settings, store, submissions, is_open=open_api)
+    limit_rate(app, api, settings, store)
+    trust_proxies(app, settings.trusted_proxies)
     app.register_blueprint(make_routes(settings, store, worker))
-    app.register_blueprint(make_api(settings, store, submissions, is_open=open_api))
+    app.register_blueprint(api)
     handle_errors(app)
     return app

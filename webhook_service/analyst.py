@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import openai
 from openai.types.responses import Response
+from pydantic import ValidationError
 
 from common.failures import Failure
-from common.models import Analysis, AnalysisInput
+from common.models import Analysis, AnalysisInput, Tokens
 from common.settings import ServiceSettings
 from common.time_limit import run_within
 
@@ -47,14 +48,17 @@ FAILURE_BY_REASON = {
 
 
 class Answer(NamedTuple):
-    """A checked analysis and the name of the model that wrote it."""
+    """A checked analysis, the name of the model that wrote it, and what that took."""
 
     analysis: Analysis
     model: str
+    tokens: Tokens | None = None
 
 
 class AnalysisFailed(Exception):
     """The model gave no usable answer; `retry_after` is the provider's wish, often zero."""
+
+    tokens: Tokens | None = None  # an answer that is of no use is charged all the same
 
     def __init__(self, failure: Failure, cause: str, retry_after: timedelta = timedelta(0)) -> None:
         super().__init__(f"{failure}: {cause}")
@@ -82,8 +86,15 @@ class Analyst:
 
         `call_id` names this one call to OpenAI's support (ASCII, at most 512 characters).
         """
-        with _failures(self._seconds):
-            return _read(run_within(self._seconds, self._ask(input, call_id)))
+        tokens = None
+        try:
+            with _failures(self._seconds):
+                response = run_within(self._seconds, self._ask(input, call_id))
+                tokens = _tokens(response)
+                return _read(response)._replace(tokens=tokens)
+        except AnalysisFailed as failed:
+            failed.tokens = tokens
+            raise
 
     def check_model(self) -> None:
         """Ask whether there is such a model for this key; costs nothing. Raises: AnalysisFailed."""
@@ -149,6 +160,14 @@ def _retry_after(error: openai.APIStatusError) -> timedelta:
         return timedelta(seconds=max(0.0, float(error.response.headers.get("retry-after", 0))))
     except (ValueError, OverflowError):
         return timedelta(0)
+
+
+def _tokens(response: Any) -> Tokens | None:
+    """What the call is charged by; None where a compatible server doesn't tell."""
+    try:
+        return Tokens.model_validate(getattr(response, "usage", None), from_attributes=True)
+    except ValidationError:
+        return None
 
 
 def _read(response: Any) -> Answer:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
+from common.limits import LimitReached
 from common.logs import get_logger
 from common.store import NotFound, StoreUnavailable
 from common.submission import OtherInput
@@ -68,7 +69,8 @@ def handle_errors(app: Flask) -> None:
     app.register_error_handler(
         OtherInput, lambda _: Problem(422, "This id was used with another input.").response()
     )
-    app.register_error_handler(StoreUnavailable, _store_problem)
+    app.register_error_handler(LimitReached, _limit_problem)
+    app.register_error_handler(StoreUnavailable, store_problem)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(Exception, _unexpected_problem)
 
@@ -87,7 +89,15 @@ def _unexpected_problem(error: Exception) -> Response:
     return Problem(500, "Something went wrong on our side.").response()
 
 
-def _store_problem(error: StoreUnavailable) -> Response:
+def _limit_problem(error: LimitReached) -> Response:
+    """503 and not 429: what is used up is everybody's, or nobody's fault."""
+    log.warning("not let in", code=error.limit)
+    headers = {"Retry-After": whole_seconds(error.retry_after)}
+    return Problem(503, error.limit.sentence, headers, limit=error.limit).response()
+
+
+def store_problem(error: StoreUnavailable) -> Response:
+    """Say that Redis is away."""
     log.error("store unavailable", at=str(request.url_rule), cause=str(error))
     detail = "The store can't be reached just now. Please try again."
     return Problem(503, detail, {"Retry-After": str(RETRY_SECONDS)}).response()

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field
 
 from common.failures import Failure, Kind
+from common.limits import PAUSE, PAUSING
 from common.logs import get_logger
-from common.models import AnalysisInput, AnalysisRecord, Model, Refused, RequestId, Status
+from common.models import AnalysisInput, AnalysisRecord, Model, Refused, RequestId, Status, Tokens
 from common.settings import TimeLadder
 from common.store import Busy, NotFound, Store, StoreUnavailable, Transition
 from webhook_service.analyst import AnalysisFailed, Answer
@@ -126,11 +127,13 @@ class Worker:
         assert record.claimed_at is not None, "a claimed record says when"
         waited = (record.claimed_at - record.next_attempt_at).total_seconds()
         log.info("claimed", **_where(record), call_id=token, seconds_after_due=round(waited, 3))
-        settle = self._ask(record, token, started)
-        return self._settle(record, token, settle, started)
+        settle, tokens = self._ask(record, token, started)
+        return self._settle(record, token, settle, tokens, started)
 
-    def _ask(self, record: AnalysisRecord, token: str, started: float) -> Transition:
-        """Ask the model; what came of it is returned as the transition that settles it."""
+    def _ask(
+        self, record: AnalysisRecord, token: str, started: float
+    ) -> tuple[Transition, Tokens | None]:
+        """Ask the model; return what came of it as the transition that settles it, and its cost."""
         assert record.input is not None, "only terminal records have no input"
         try:
             answer = self._analyst.analyse(record.input, call_id=token)
@@ -140,25 +143,33 @@ class Worker:
             # A fault of ours must not leave the record claimed; its text may quote the input.
             failed = AnalysisFailed(Failure.INTERNAL_ERROR, type(error).__name__)
         else:
-            log.info("answered", **_where(record), seconds=self._since(started))
-            return lambda r, now: r.complete(token, answer.analysis, model=answer.model, now=now)
+            analysis, model, tokens = answer
+            log.info("answered", **_where(record), **_cost(tokens), seconds=self._since(started))
+
+            def complete(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
+                return record.complete(token, analysis, model=model, tokens=tokens, now=now)
+
+            return complete, tokens
+        code, wait, longest = failed.failure, failed.retry_after, self._times.longest_wait
         log.warning(
             "attempt failed",
             **_where(record),
-            code=failed.failure,
+            **_cost(failed.tokens),
+            code=code,
             seconds=self._since(started),
             cause=failed.cause,
         )
-        return lambda r, now: r.fail(
-            token,
-            failed.failure,
-            now=now,
-            retry_after=failed.retry_after,
-            longest_wait=self._times.longest_wait,
-        )
+        return (
+            lambda r, now: r.fail(token, code, now=now, retry_after=wait, longest_wait=longest)
+        ), failed.tokens
 
     def _settle(
-        self, record: AnalysisRecord, token: str, settle: Transition, started: float
+        self,
+        record: AnalysisRecord,
+        token: str,
+        settle: Transition,
+        tokens: Tokens | None,
+        started: float,
     ) -> Outcome:
         """Store what came of the attempt; the answer is paid for, so try until the lease ends."""
         assert record.claimed_at is not None, "a claimed record says when"
@@ -174,23 +185,41 @@ class Worker:
                 if self._monotonic() + SETTLE_PAUSE_SECONDS >= lease_ends:
                     raise
                 self._sleep(SETTLE_PAUSE_SECONDS)
+            except (Refused, NotFound):  # cancelled or deleted meanwhile, and paid all the same
+                self._note(now, tokens)
+                raise
             else:
                 break
         log.info("settled", **_where(settled), **_end(settled), seconds=round(seconds, 3))
+        usual = None
         if settled.status is Status.COMPLETED:
-            self._note_duration(seconds)
+            self._durations.append(seconds)
+            usual = timedelta(seconds=median(self._durations.copy()))
+        self._note(now, tokens, usual, is_pausing=settled.failure in PAUSING)
         return _outcome(settled, now)
 
     def _since(self, started: float) -> float:
         return round(self._monotonic() - started, 3)
 
-    def _note_duration(self, seconds: float) -> None:
-        """Tell those who wait the median of this process's latest attempts."""
-        self._durations.append(seconds)
+    def _note(
+        self,
+        now: datetime,
+        tokens: Tokens | None,
+        usual: timedelta | None = None,
+        *,
+        is_pausing: bool = False,
+    ) -> None:
+        """Add up what was spent, tell those who wait the median of this process's latest attempts,
+        and let nothing new in while it could only fail.
+        """
         try:
-            self._store.note_usual_duration(timedelta(seconds=median(self._durations.copy())))
+            if usual or tokens:
+                self._store.note_attempt(now, usual=usual, tokens=tokens)
+            if is_pausing:
+                self._store.pause(PAUSE)
+                log.error("submissions paused", seconds=PAUSE.total_seconds())
         except StoreUnavailable as error:  # the analysis is settled, and this a courtesy
-            log.warning("duration not noted", cause=str(error))
+            log.warning("attempt not noted", cause=str(error))
 
 
 def _outcome(record: AnalysisRecord, now: datetime) -> Outcome:
@@ -204,6 +233,10 @@ def _outcome(record: AnalysisRecord, now: datetime) -> Outcome:
 
 def _where(record: AnalysisRecord) -> dict[str, Any]:
     return {"request_id": record.request_id, "round": record.round, "attempt": record.attempt}
+
+
+def _cost(tokens: Tokens | None) -> dict[str, Any]:
+    return tokens.model_dump() if tokens else {}
 
 
 def _end(record: AnalysisRecord) -> dict[str, Any]:

@@ -1,0 +1,136 @@
+"""How much is let in. Decides what may be reached; `Store` counts, in the step that creates.
+
+limit           what is counted                                      setting
+visitor         submissions of one visitor of the page               VISITOR_SUBMISSIONS_PER_HOUR
+everyone        submissions of everybody, by page and API            SUBMISSIONS_PER_HOUR
+waiting         unfinished analyses; and, with QSTASH_PARALLELISM,   MOST_WAITING
+                those whose turn comes before the new one's
+daily_analyses  submissions and second tries, by UTC day             DAILY_ANALYSES
+daily_tokens    tokens in and out of all model calls, by UTC day     DAILY_TOKENS
+paused          nothing: the AI service has just refused our access
+
+Hours and days are those of the clock: a limit may be used up at the end of one, and again at the
+beginning of the next. What was let in once is never counted again, and always runs to its end.
+"""
+
+import hmac
+from datetime import datetime, time, timedelta
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import NamedTuple
+
+from common.failures import Failure, Limit
+from common.settings import Settings, TimeLadder
+
+PAUSE = timedelta(minutes=5)
+PAUSING = (Failure.KEY_REFUSED, Failure.QUOTA_EXCEEDED)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+class LimitReached(Exception):
+    """A new analysis is not let in just now; `retry_after` says when it may be."""
+
+    def __init__(self, limit: Limit, retry_after: timedelta) -> None:
+        super().__init__(limit.sentence)
+        self.limit = limit
+        self.retry_after = max(retry_after, timedelta(seconds=1))
+
+
+class Quota(NamedTuple):
+    """How far one count may go in one period; `most` 0 only counts."""
+
+    limit: Limit
+    most: int
+    period: str  # 2026-11-24 or 2026-11-24T01
+    ends_in: timedelta
+    who: str = ""  # whose count it is, when each has their own
+
+
+class Admission(NamedTuple):
+    """What must hold for one more analysis to be let in."""
+
+    quotas: tuple[Quota, ...] = ()
+    most_waiting: int = 0
+    most_ahead: int = 0  # of those that are not over when the new one is due; 0: no limit
+    slot: timedelta = timedelta(0)
+
+
+UNLIMITED = Admission()
+
+
+class Limits:
+    """What the settings let in."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._key = settings.qstash_token.get_secret_value().encode()
+
+    def admission(self, now: datetime, visitor: str | None = None) -> Admission:
+        """Say what must hold just now; `visitor` is None for a program, which has a rate limit."""
+        settings, times = self._settings, self._settings.times
+        hour, day = f"{now:%Y-%m-%dT%H}", day_of(now)
+        this_hour = now.replace(minute=0, second=0, microsecond=0)
+        hour_ends_in = this_hour + HOUR - now
+        day_ends_in = datetime.combine(now.date(), time(), now.tzinfo) + DAY - now
+        quotas = [
+            Quota(Limit.DAILY_ANALYSES, settings.daily_analyses, day, day_ends_in),
+            Quota(Limit.DAILY_TOKENS, settings.daily_tokens, day, day_ends_in),
+            Quota(Limit.EVERYONE, settings.submissions_per_hour, hour, hour_ends_in),
+        ]
+        if visitor:
+            most = settings.visitor_submissions_per_hour
+            quotas.append(Quota(Limit.VISITOR, most, hour, hour_ends_in, self._hash(visitor)))
+        return Admission(
+            # Analyses are counted for the operator to see, limited or not.
+            tuple(quota for quota in quotas if quota.most or quota.limit is Limit.DAILY_ANALYSES),
+            settings.most_waiting,
+            turns(settings.qstash_parallelism, times) if settings.qstash_parallelism else 0,
+            times.delivery_timeout,
+        )
+
+    def _hash(self, visitor: str) -> str:
+        """Keyed, so that no address can be guessed from what is stored."""
+        return hmac.digest(self._key, visitor.encode("utf-8", "replace"), "sha256").hex()[:32]
+
+
+def day_of(now: datetime) -> str:
+    """Name a UTC day: `2026-11-24`."""
+    return f"{now:%Y-%m-%d}"
+
+
+def turns(parallelism: int, times: TimeLadder) -> int:
+    """How many analyses that are due at once all get their turn before the last moment for it.
+
+    Each is taken to hold its place for as long as a delivery can last at all. What has its
+    deadline before another is due is over by then, so this many may be ahead of any one.
+    """
+    last_start = times.deadline - times.call
+    return parallelism * (1 + last_start // times.delivery_timeout)
+
+
+def visitor(address: str | None, session: str) -> str:
+    """Tell visitors of the page apart: by a public address, else by the session.
+
+    An address that is none (loopback, a proxy's own) would make all visitors one.
+    """
+    parsed = _parse(address)
+    return network(address) if address and parsed and parsed.is_global else session
+
+
+def network(address: str) -> str:
+    """The address of a caller; of an IPv6 one the /64, as all of it is usually one household's."""
+    parsed = _parse(address)
+    if isinstance(parsed, IPv6Address):
+        return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
+    return str(parsed or address[:64])
+
+
+def _parse(address: str | None) -> IPv4Address | IPv6Address | None:
+    """Read an address, also one with its port, as some proxies write it."""
+    text = (address or "").strip()
+    for candidate in (text, text.rpartition(":")[0].strip("[]")):
+        try:
+            parsed = ip_address(candidate)
+        except ValueError:
+            continue
+        return getattr(parsed, "ipv4_mapped", None) or parsed
+    return None
