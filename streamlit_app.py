@@ -29,6 +29,7 @@ from common.submission import (
     new_owner_token,
     new_request_id,
 )
+from common.tracing import start_tracing
 from page import browser, words
 from page.words import Sight
 
@@ -42,6 +43,11 @@ def _connect() -> tuple[Settings, Submissions]:
     """Connect once per process."""
     settings = load(Settings)
     start_logging(settings)
+    start_tracing(settings, "ask-later-page")
+    if settings.metrics_port:
+        from common import metrics  # its library is an operator's choice
+
+        metrics.serve(settings.metrics_port)
     store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
     return settings, Submissions(store, Queue(settings), settings)
 

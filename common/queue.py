@@ -17,6 +17,7 @@ from common.logs import get_logger
 from common.models import AnalysisRecord
 from common.settings import QSTASH_DELIVERIES, Settings
 from common.time_limit import run_within
+from common.tracing import headers, span
 
 ANSWER_SECONDS = 4.0  # a person is waiting
 FLOW_CONTROL_KEY = "analysis"
@@ -42,6 +43,7 @@ class Queue:
         )
         self._settings = settings
 
+    @span("publish")
     def publish(self, record: AnalysisRecord, *, now: datetime) -> str:
         """Publish this round's message and return its id.
 
@@ -98,6 +100,9 @@ class Queue:
             "failure_callback": self._settings.failure_callback_url,
             "deduplication_id": f"{record.request_id}-{record.round}",
             "label": record.request_id,
+            # Forwarded, so that each delivery, and the failure callback, continues the trace.
+            "headers": headers(),
+            "failure_callback_headers": {f"Forward-{k}": v for k, v in headers().items()},
         }
         if self._settings.qstash_parallelism:
             message["flow_control"] = FlowControl(

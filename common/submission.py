@@ -14,6 +14,7 @@ from common.models import AnalysisInput, AnalysisRecord, Refused
 from common.queue import QStashRefused, QStashUnclear, Queue
 from common.settings import Settings
 from common.store import Store, StoreUnavailable, utc_now
+from common.tracing import span
 
 log = get_logger(__name__)
 
@@ -61,6 +62,7 @@ class Submissions:
         self._limits = Limits(settings)
         self._clock = clock
 
+    @span("submit")
     def submit(
         self,
         input: AnalysisInput,
@@ -144,6 +146,7 @@ class Submissions:
             self._queue.cancel(record.message_id)
         return record
 
+    @span("retry")
     def retry(
         self, request_id: str, owner_token: str, visitor: str | None = None
     ) -> AnalysisRecord:

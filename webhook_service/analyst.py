@@ -17,6 +17,7 @@ from common.failures import Failure
 from common.models import Analysis, AnalysisInput, Tokens
 from common.settings import ServiceSettings
 from common.time_limit import run_within
+from common.tracing import headers, span
 
 INSTRUCTIONS = """\
 You read a short self-description that a person wrote into a form, and analyse it for them.
@@ -81,6 +82,7 @@ class Analyst:
             timeout=self._seconds,
         )
 
+    @span("ask the model")
     def analyse(self, input: AnalysisInput, call_id: str) -> Answer:
         """Ask the model once, for at most `OPENAI_TIMEOUT_SECONDS`. Raises: AnalysisFailed.
 
@@ -117,7 +119,7 @@ class Analyst:
             max_output_tokens=MOST_OUTPUT_TOKENS,
             store=False,
             # https://platform.openai.com/docs/api-reference/debugging-requests
-            extra_headers={"X-Client-Request-Id": call_id},
+            extra_headers={"X-Client-Request-Id": call_id, **headers()},
         )
 
 

@@ -6,12 +6,16 @@ import sys
 from pathlib import Path
 
 import gunicorn.glogging
+from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
+from gunicorn.workers.base import Worker
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from common.logs import start_logging, take_over
 from common.settings import ServiceSettings, SettingsError, load
+from common.tracing import start_tracing
+from webhook_service import metrics
 
 try:
     _settings = load(ServiceSettings)
@@ -39,3 +43,16 @@ graceful_timeout = round(_settings.times.graceful_stop.total_seconds())
 timeout = 2 * graceful_timeout  # for a worker that hangs as a whole; bounds no single call
 control_socket_disable = True
 accesslog = None  # our own lines carry the request id
+
+
+def post_fork(server: Arbiter, worker: Worker) -> None:
+    """Here, as threads do not outlive a fork."""
+    start_tracing(_settings, "ask-later-service")
+
+
+def child_exit(server: Arbiter, worker: Worker) -> None:
+    metrics.forget(worker.pid)
+
+
+def on_exit(server: Arbiter) -> None:
+    metrics.clean_up()

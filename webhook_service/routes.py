@@ -22,6 +22,7 @@ from common.logs import bound, get_logger
 from common.models import Model
 from common.settings import ServiceSettings
 from common.store import Store
+from common.tracing import span
 from webhook_service.http import read_body, whole_seconds
 from webhook_service.signature import SignatureRefused, verify
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
@@ -91,7 +92,8 @@ def _receive(
         except ValueError as error:
             log.error("delivery refused", cause=f"signed but not ours: {type(error).__name__}")
             return _tell_qstash(Outcome(OutcomeKind.OPERATOR_MUST_ACT), "not a message of ours")
-        outcome = act(delivery)
+        with span("deliver", request.headers.get("traceparent")):
+            outcome = act(delivery)
         return _tell_qstash(outcome, outcome.kind)
 
 
