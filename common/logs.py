@@ -22,7 +22,8 @@ from common.settings import LogSettings
 OURS = ("common", "page", "webhook_service")
 FIRST = ("time", "level", "event", "request_id", "message_id", "round", "attempt")
 
-Observer = Callable[[EventDict], None]
+Event = EventDict
+Observer = Callable[[Event], None]
 _observers: list[Observer] = []
 
 

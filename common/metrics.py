@@ -21,7 +21,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from common.logs import EventDict, get_logger, observe
+from common.logs import Event, get_logger, observe
 from common.models import Status
 
 SUBMITTED = Counter("analysis_submitted", "Analyses accepted")
@@ -56,7 +56,7 @@ def start() -> None:
     observe(count)
 
 
-def count(event: EventDict) -> None:
+def count(event: Event) -> None:
     """Count one event, as it is logged."""
     name, cause = event["event"], str(event.get("cause"))
     if name in ENDS and Status(event["status"]).is_terminal:

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from common.logs import EventDict, get_logger, observe
+from common.logs import Event, get_logger, observe
 
 EXPORT_SECONDS = 2.0
 PROPAGATOR = TraceContextTextMapPropagator()
@@ -107,7 +107,7 @@ class Exporter(SpanExporter):
         self._exporter.shutdown()
 
 
-def _note(event: EventDict) -> None:
+def _note(event: Event) -> None:
     """Put a logged event on the current span, and the trace's id on the event."""
     current = trace.get_current_span()
     if not current.is_recording():

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from common.settings import DEVELOPMENT_TOKEN
 from local_stack import qstash_courier
 from tests.conftest import WEBHOOK_URL
-from tests.http_server import Behaviour, answer, hang, serve
+from tests.http_server import Behaviour, HttpServer, answer, hang, serve
 from tests.processes import ROOT, Stack, bare_environment, start_stack, wait_for
 from tests.test_analyst import error
 
@@ -144,6 +145,10 @@ def test_one_trace_goes_from_the_click_through_qstash_to_the_model_and_back(
         assert word.encode() not in seen
 
 
+def has_been_asked(server: HttpServer, times: int) -> bool:
+    return len(server.requests) >= times
+
+
 @pytest.mark.parametrize("fault", [answer(400), hang], ids=["refuses", "hangs"])
 def test_a_collector_that_is_of_no_use_costs_one_line_and_no_time(
     valkey: str, tmp_path: Path, fault: Behaviour
@@ -169,7 +174,7 @@ def test_a_collector_that_is_of_no_use_costs_one_line_and_no_time(
         for number in range(1, 4):
             page.stdin.write("submit\n")
             page.stdin.flush()
-            wait_for(lambda n=number: len(collector.requests) >= (1 if fault is hang else n))
+            wait_for(partial(has_been_asked, collector, 1 if fault is hang else number))
         began = time.monotonic()
         told, log = page.communicate()
 
