@@ -11,7 +11,7 @@ from common.limits import PAUSE, LimitReached, Limits, network, turns, visitor
 from common.models import AnalysisRecord, Refused, Status
 from common.queue import QStashRefused
 from common.settings import ServiceSettings, TimeLadder
-from common.store import Store, Unfinished
+from common.store import Store
 from common.submission import NotOwner, Submissions
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, TOKENS, FakeQueue, pending
@@ -93,7 +93,7 @@ def test_what_is_refused_leaves_nothing_behind(store: Store, client: redis.Redis
 
     assert set(client.scan_iter()) == set(before)
     assert {key: client.get(key) for key in counts} == counts
-    assert store.unfinished(store.now()).number == 1
+    assert store.unfinished(store.now())[0] == 1
 
 
 def test_each_visitor_has_a_limit_of_their_own_and_programs_have_none_of_it(store: Store) -> None:
@@ -142,7 +142,7 @@ def test_a_second_try_counts_for_the_day(store: Store) -> None:
 
 
 def test_a_second_try_that_is_not_possible_counts_nothing(store: Store) -> None:
-    submissions = submissions_with(store)
+    submissions = submissions_with(store, daily_analyses=9)
     submit(submissions, 0)
 
     with pytest.raises(NotOwner):
@@ -172,7 +172,7 @@ def test_many_at_once_do_not_get_past_a_limit(real_redis: redis.Redis) -> None:
 def test_every_count_ends_by_itself(store: Store, client: redis.Redis) -> None:
     submit(submissions_with(store, **EVERY_LIMIT), 0, "visitor")
     store.note_attempt(store.now(), usual=CALL, tokens=TOKENS)
-    store.pause(PAUSE)
+    store.note_attempt(store.now(), pause=PAUSE)
 
     names = sorted(key.split(":20")[0] for key in client.scan_iter())
     assert names == [
@@ -221,11 +221,10 @@ def test_a_new_period_begins_at_nothing(store: Store) -> None:
         store.admit(pending(after), after, limits.admission(after))
 
 
-def test_without_limits_only_the_days_analyses_are_counted(settings: ServiceSettings) -> None:
+def test_without_limits_nothing_is_counted(settings: ServiceSettings) -> None:
     admission = Limits(settings).admission(LATE, "visitor")
 
-    assert [(quota.limit, quota.most) for quota in admission.quotas] == [(Limit.DAILY_ANALYSES, 0)]
-    assert (admission.most_waiting, admission.most_ahead) == (0, 0)
+    assert (admission.quotas, admission.most_waiting, admission.most_ahead) == ([], 0, 0)
 
 
 # ── Who waits ──
@@ -244,21 +243,21 @@ def test_an_analysis_is_unfinished_from_its_creation_to_its_end(store: Store) ->
     )
     seen.append(store.unfinished(store.now()))
 
-    waiting = Unfinished(1, record.created_at)
-    assert seen == [Unfinished(0, None), waiting, waiting, Unfinished(0, None)]
+    waiting = (1, record.created_at)
+    assert seen == [(0, None), waiting, waiting, (0, None)]
 
 
 def test_a_reopened_analysis_is_unfinished_again_and_a_deleted_one_is_not(store: Store) -> None:
     submissions = submissions_with(store)
     submit(submissions, 0)
     fail(store, 0)
-    assert store.unfinished(store.now()).number == 0
+    assert store.unfinished(store.now())[0] == 0
 
     submissions.retry(f"{0:032x}", OWNER)
-    assert store.unfinished(store.now()).number == 1
+    assert store.unfinished(store.now())[0] == 1
     submissions.delete(f"{0:032x}", OWNER)
 
-    assert store.unfinished(store.now()).number == 0
+    assert store.unfinished(store.now())[0] == 0
 
 
 def test_the_oldest_is_the_one_that_ends_first(store: Store) -> None:
@@ -266,7 +265,7 @@ def test_the_oldest_is_the_one_that_ends_first(store: Store) -> None:
     for number, age in enumerate([3, 9, 6]):
         store.create(pending(now - timedelta(minutes=age), request_id=f"{number:032x}"))
 
-    assert store.unfinished(now) == Unfinished(3, now - timedelta(minutes=9))
+    assert store.unfinished(now) == (3, now - timedelta(minutes=9))
 
 
 def test_what_is_past_its_deadline_waits_no_more(store: Store) -> None:
@@ -279,7 +278,7 @@ def test_what_is_past_its_deadline_waits_no_more(store: Store) -> None:
         store.admit(pending(now), now, limits.admission(now))
     store.admit(pending(over), over, limits.admission(over))
 
-    assert store.unfinished(over).number == 0
+    assert store.unfinished(over)[0] == 0
 
 
 @pytest.mark.parametrize("parallelism", [1, 2, 7])
@@ -341,7 +340,7 @@ def test_when_the_days_tokens_are_spent_nothing_new_is_taken_and_what_waits_runs
 
 
 def test_a_days_spend_is_told(store: Store) -> None:
-    submit(submissions_with(store), 0)
+    submit(submissions_with(store, daily_analyses=9), 0)
     now = store.now()
     store.note_attempt(now, tokens=TOKENS)
     store.note_attempt(now, tokens=TOKENS)
@@ -355,7 +354,7 @@ def test_while_paused_nothing_is_taken_and_then_it_is_again(
 ) -> None:
     submissions = submissions_with(store)
     known = submit(submissions, 0)
-    store.pause(PAUSE)
+    store.note_attempt(store.now(), pause=PAUSE)
 
     error = refusal(submissions, 1)
 
