@@ -109,7 +109,7 @@ def turns(parallelism: int, times: TimeLadder) -> int:
     return parallelism * (1 + last_start // times.delivery_timeout)
 
 
-def visitor(address: str | None, session: str) -> str:
+def visitor_of(address: str | None, session: str) -> str:
     """Tell visitors of the page apart: by a public address, else by the session.
 
     An address that is none (loopback, a proxy's own) would make all visitors one.

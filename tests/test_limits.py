@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from common.failures import Limit
-from common.limits import PAUSE, LimitReached, Limits, network, turns, visitor
+from common.limits import PAUSE, LimitReached, Limits, network, turns, visitor_of
 from common.models import AnalysisRecord, Refused, Status
 from common.queue import QStashRefused
 from common.settings import ServiceSettings, TimeLadder
@@ -397,7 +397,7 @@ def test_a_caller_is_its_address_or_its_network(address: str, same: str) -> None
     ],
 )
 def test_a_visitor_is_a_public_address_or_a_session(address: str | None, known_as: str) -> None:
-    assert visitor(address, "session") == known_as
+    assert visitor_of(address, "session") == known_as
 
 
 def test_every_sentence_is_one_and_says_nothing_of_the_inside() -> None:

@@ -260,9 +260,9 @@ OPERATIONS = {
     "note attempt": Operation(note_attempt, None, None),
     "spent": Operation(lambda world: world.store.spent("2026-11-24"), None, None),
     "unfinished": Operation(
-        lambda world: world.store.unfinished(world.record.created_at), PENDING, PENDING
+        lambda world: world.store.unfinished(world.record.created_at), None, None
     ),
-    "admit": Operation(admit, PENDING, PENDING),
+    "admit": Operation(admit, None, None),
     "usual duration": Operation(lambda world: world.store.usual_duration(), None, None),
     "create": Operation(lambda world: world.store.create(world.record), None, PENDING),
     "read": Operation(read, PENDING, PENDING),
