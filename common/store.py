@@ -256,12 +256,10 @@ class Store:
         raise StoreUnavailable("the record changed too often")
 
     def delete(self, request_id: str) -> None:
-        """Remove the record and its lease."""
+        """Remove the record and its lease; the record last, as it leads to the rest."""
         with _redis_errors():
-            both = self._client.pipeline(transaction=False)
-            both.zrem(UNFINISHED, request_id)
-            both.delete(_key(request_id), _lease_key(request_id))
-            both.execute()
+            self._client.zrem(UNFINISHED, request_id)
+            self._client.delete(_key(request_id), _lease_key(request_id))
 
     def unfinished(self, now: datetime) -> tuple[int, datetime | None]:
         """Count the analyses that are not over, and tell when the next to time out was made."""

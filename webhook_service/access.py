@@ -69,7 +69,7 @@ def limit_rate(app: Flask, api: Blueprint, settings: ServiceSettings, store: Sto
         strategy="moving-window",
         on_breach=_refuse,
     )
-    limiter.logger.setLevel(logging.WARNING)  # its line has the caller's address; ours has the name
+    limiter.logger.setLevel(logging.WARNING)  # its line has the caller's address
     limiter.limit(f"{settings.api_rate_limit}/minute")(api)
     app.register_error_handler(
         StorageError,
