@@ -15,7 +15,7 @@ import streamlit as st
 from pydantic import ValidationError
 
 from common.failures import Failure
-from common.limits import LimitReached, visitor
+from common.limits import LimitReached, visitor_of
 from common.logs import get_logger, start_logging
 from common.models import AnalysisInput, AnalysisRecord, Refused, Status, input_problems
 from common.queue import Queue
@@ -161,7 +161,7 @@ def _submit(input: AnalysisInput) -> str:
 def _visitor() -> str:
     """Who is here, for the limit that each visitor has; a reload makes a new session."""
     session = st.session_state.setdefault("visitor", new_owner_token())
-    return visitor(st.context.ip_address, session)
+    return visitor_of(st.context.ip_address, session)
 
 
 def _draw_requests() -> None:

@@ -14,7 +14,8 @@ beginning of the next. What was let in once is never counted again, and always r
 """
 
 import hmac
-from datetime import datetime, time, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
@@ -23,7 +24,8 @@ from common.settings import Settings, TimeLadder
 
 PAUSE = timedelta(minutes=5)
 PAUSING = (Failure.KEY_REFUSED, Failure.QUOTA_EXCEEDED)
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+HOUR = timedelta(hours=1)
+DAYS_KEPT = timedelta(days=35)  # for the operator to see what a month came to
 
 
 class LimitReached(Exception):
@@ -36,21 +38,22 @@ class LimitReached(Exception):
 
 
 class Quota(NamedTuple):
-    """How far one count may go in one period; `most` 0 only counts."""
+    """How far one count may go."""
 
     limit: Limit
     most: int
-    period: str  # 2026-11-24 or 2026-11-24T01
+    period: str  # 2026-11-24, or 2026-11-24T01, or that with `:<whose>`
     ends_in: timedelta
-    who: str = ""  # whose count it is, when each has their own
+    kept: timedelta
+    adds: int = 1  # when an analysis is let in
 
 
 class Admission(NamedTuple):
-    """What must hold for one more analysis to be let in."""
+    """What must hold for one more analysis to be let in; 0 is no limit."""
 
-    quotas: tuple[Quota, ...] = ()
+    quotas: Sequence[Quota] = ()
     most_waiting: int = 0
-    most_ahead: int = 0  # of those that are not over when the new one is due; 0: no limit
+    most_ahead: int = 0  # of those that are not over yet when the new one is due
     slot: timedelta = timedelta(0)
 
 
@@ -62,34 +65,33 @@ class Limits:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._key = settings.qstash_token.get_secret_value().encode()
 
     def admission(self, now: datetime, visitor: str | None = None) -> Admission:
         """Say what must hold just now; `visitor` is None for a program, which has a rate limit."""
-        settings, times = self._settings, self._settings.times
-        hour, day = f"{now:%Y-%m-%dT%H}", day_of(now)
-        this_hour = now.replace(minute=0, second=0, microsecond=0)
-        hour_ends_in = this_hour + HOUR - now
-        day_ends_in = datetime.combine(now.date(), time(), now.tzinfo) + DAY - now
-        quotas = [
-            Quota(Limit.DAILY_ANALYSES, settings.daily_analyses, day, day_ends_in),
-            Quota(Limit.DAILY_TOKENS, settings.daily_tokens, day, day_ends_in),
-            Quota(Limit.EVERYONE, settings.submissions_per_hour, hour, hour_ends_in),
-        ]
-        if visitor:
-            most = settings.visitor_submissions_per_hour
-            quotas.append(Quota(Limit.VISITOR, most, hour, hour_ends_in, self._hash(visitor)))
+        parallelism, times = self._settings.qstash_parallelism, self._settings.times
         return Admission(
-            # Analyses are counted for the operator to see, limited or not.
-            tuple(quota for quota in quotas if quota.most or quota.limit is Limit.DAILY_ANALYSES),
-            settings.most_waiting,
-            turns(settings.qstash_parallelism, times) if settings.qstash_parallelism else 0,
+            list(self._quotas(now, visitor)),
+            self._settings.most_waiting,
+            turns(parallelism, times) if parallelism else 0,
             times.delivery_timeout,
         )
 
-    def _hash(self, visitor: str) -> str:
-        """Keyed, so that no address can be guessed from what is stored."""
-        return hmac.digest(self._key, visitor.encode("utf-8", "replace"), "sha256").hex()[:32]
+    def _quotas(self, now: datetime, visitor: str | None) -> Iterator[Quota]:
+        settings, hour = self._settings, f"{now:%Y-%m-%dT%H}"
+        hour_ends_in = now.replace(minute=0, second=0, microsecond=0) + HOUR - now
+        this_hour = hour, hour_ends_in, HOUR
+        this_day = day_of(now), hour_ends_in + HOUR * (23 - now.hour), DAYS_KEPT
+        if most := settings.daily_analyses:
+            yield Quota(Limit.DAILY_ANALYSES, most, *this_day)
+        if most := settings.daily_tokens:
+            yield Quota(Limit.DAILY_TOKENS, most, *this_day, adds=0)  # they count when spent
+        if most := settings.submissions_per_hour:
+            yield Quota(Limit.EVERYONE, most, *this_hour)
+        if visitor and (most := settings.visitor_submissions_per_hour):
+            # Keyed, so that no address can be guessed from what is stored.
+            key = settings.qstash_token.get_secret_value().encode()
+            whose = hmac.digest(key, visitor.encode("utf-8", "replace"), "sha256").hex()[:32]
+            yield Quota(Limit.VISITOR, most, f"{hour}:{whose}", hour_ends_in, HOUR)
 
 
 def day_of(now: datetime) -> str:
@@ -107,7 +109,7 @@ def turns(parallelism: int, times: TimeLadder) -> int:
     return parallelism * (1 + last_start // times.delivery_timeout)
 
 
-def visitor(address: str | None, session: str) -> str:
+def visitor_of(address: str | None, session: str) -> str:
     """Tell visitors of the page apart: by a public address, else by the session.
 
     An address that is none (loopback, a proxy's own) would make all visitors one.

@@ -8,9 +8,8 @@ idempotency:<scope>:<hash> id and fingerprint             as long as the record
 usual-duration             seconds an attempt takes       a week
 unfinished                 sorted set: ids by deadline    a little longer than any deadline
 paused                     there while nothing is let in  limits.PAUSE
-count:<limit>:<period>     how much of it was used; with  two hours when of an hour, five weeks
-                           `:<who>` one visitor's         when of a day
-count:input_tokens:<day>   the two parts of what          the same
+count:<limit>:<period>     how much of it was used        an hour more; a day's, five weeks more
+count:input_tokens:<day>,  the two parts of what          the same
 count:output_tokens:<day>  `daily_tokens` counts
 LIMITS:…                   the API's rate limit's own     a minute
 
@@ -33,7 +32,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from common.failures import Failure, Limit
-from common.limits import DAY, HOUR, UNLIMITED, Admission, LimitReached, Quota, day_of
+from common.limits import DAYS_KEPT, UNLIMITED, Admission, LimitReached, day_of
 from common.logs import get_logger
 from common.models import REQUEST_ID_PATTERN, AnalysisRecord, Status, Tokens
 from common.settings import Settings
@@ -46,7 +45,7 @@ USUAL_DURATION = "usual-duration"
 USUAL_DURATION_LIVES = timedelta(days=7)
 UNFINISHED, PAUSED = "unfinished", "paused"
 UNFINISHED_LIVES = timedelta(days=8)  # more than the longest delay and deadline
-HOURS_LIVE, DAYS_LIVE = 2 * HOUR, 35 * DAY
+INPUT, OUTPUT = "input_tokens", "output_tokens"
 
 # Decides nothing: it writes what Python decided, unless somebody was in between.
 # Safe to repeat: a repetition finds the new value in place and says so.
@@ -74,7 +73,7 @@ return 'done'
 # is stored already is neither checked nor counted. Without a record, a repetition counts again.
 ADMIT = """
 local record, unfinished, paused = KEYS[1], KEYS[2], KEYS[3]
-local new, ttl, id, deadline, unfinished_ms, now, due, most_waiting, most_ahead = unpack(ARGV)
+local new, ttl_ms, id, deadline, unfinished_ms, now, due, most_waiting, most_ahead = unpack(ARGV)
 if new ~= '' and redis.call('EXISTS', record) == 1 then return {'exists'} end
 if redis.call('EXISTS', paused) == 1 then return {'paused', redis.call('PTTL', paused)} end
 redis.call('ZREMRANGEBYSCORE', unfinished, '-inf', now)
@@ -82,21 +81,19 @@ local waiting = redis.call('ZCARD', unfinished)
 local ahead = redis.call('ZCOUNT', unfinished, '(' .. due, '+inf')
 if most_waiting ~= '0' and waiting >= tonumber(most_waiting) then return {'waiting'} end
 if most_ahead ~= '0' and ahead >= tonumber(most_ahead) then return {'waiting'} end
-local quotas = {}
 for i = 4, #KEYS do
-  local at = 10 + 3 * (i - 4)
-  local most, adds, lives = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  if most ~= '0' and tonumber(redis.call('GET', KEYS[i]) or '0') >= tonumber(most) then
-    return {'used up', i - 4}
-  end
-  if adds == '1' then quotas[KEYS[i]] = lives end
+  local count, most = tonumber(redis.call('GET', KEYS[i]) or '0'), tonumber(ARGV[3 * i - 2])
+  if count >= most then return {'used up', i - 4} end
 end
-for key, lives in pairs(quotas) do
-  redis.call('INCR', key)
-  redis.call('PEXPIRE', key, lives)
+for i = 4, #KEYS do
+  local adds, kept_ms = ARGV[3 * i - 1], ARGV[3 * i]
+  if adds ~= '0' then
+    redis.call('INCRBY', KEYS[i], adds)
+    redis.call('PEXPIRE', KEYS[i], kept_ms)
+  end
 end
 if new ~= '' then
-  redis.call('SET', record, new, 'PX', ttl)
+  redis.call('SET', record, new, 'PX', ttl_ms)
   redis.call('ZADD', unfinished, deadline, id)
   redis.call('PEXPIRE', unfinished, unfinished_ms)
 end
@@ -105,11 +102,12 @@ return {'admitted'}
 
 # What is known after an attempt. A repetition counts its tokens again: rather too much.
 NOTE = """
-local usual, usual_ms, lives = unpack(ARGV)
+local usual, usual_ms, pause_ms, kept_ms = unpack(ARGV)
 if usual ~= '' then redis.call('SET', KEYS[1], usual, 'PX', usual_ms) end
-for i = 2, #KEYS do
+if pause_ms ~= '0' then redis.call('SET', KEYS[2], '1', 'PX', pause_ms) end
+for i = 3, #KEYS do
   redis.call('INCRBY', KEYS[i], ARGV[2 + i])
-  redis.call('PEXPIRE', KEYS[i], lives)
+  redis.call('PEXPIRE', KEYS[i], kept_ms)
 end
 return 'done'
 """
@@ -145,16 +143,9 @@ class IdempotencyClaim(NamedTuple):
 class Spent(NamedTuple):
     """What one UTC day has come to so far."""
 
-    analyses: int
+    analyses: int  # counted only while DAILY_ANALYSES is set
     input_tokens: int
     output_tokens: int
-
-
-class Unfinished(NamedTuple):
-    """How many analyses are not over, and when the one next to its deadline was made."""
-
-    number: int
-    oldest: datetime | None
 
 
 @contextmanager
@@ -272,15 +263,13 @@ class Store:
         raise StoreUnavailable("the record changed too often")
 
     def delete(self, request_id: str) -> None:
-        """Remove the record and its lease."""
+        """Remove the record and its lease; the record last, as it leads to the rest."""
         with _redis_errors():
-            both = self._client.pipeline(transaction=False)
-            both.zrem(UNFINISHED, request_id)
-            both.delete(_key(request_id), _lease_key(request_id))
-            both.execute()
+            self._client.zrem(UNFINISHED, request_id)
+            self._client.delete(_key(request_id), _lease_key(request_id))
 
-    def unfinished(self, now: datetime) -> Unfinished:
-        """Count the analyses that are not over; those past their deadline are."""
+    def unfinished(self, now: datetime) -> tuple[int, datetime | None]:
+        """Count the analyses that are not over, and tell when the next to time out was made."""
         with _redis_errors():
             three = self._client.pipeline(transaction=False)
             three.zremrangebyscore(UNFINISHED, "-inf", _timestamp(now))
@@ -288,41 +277,37 @@ class Store:
             three.zrange(UNFINISHED, 0, 0)
             _, number, first = three.execute()
             raw = self._client.get(_key(first[0])) if first else None
-        return Unfinished(number, _parse(raw).created_at if raw else None)
-
-    def pause(self, duration: timedelta) -> None:
-        """Let nothing in for a while."""
-        with _redis_errors():
-            self._client.set(PAUSED, 1, px=_ms(duration))
+        return number, _parse(raw).created_at if raw else None
 
     def note_attempt(
-        self, now: datetime, *, usual: timedelta | None = None, tokens: Tokens | None = None
+        self,
+        now: datetime,
+        *,
+        usual: timedelta | None = None,
+        tokens: Tokens | None = None,
+        pause: timedelta | None = None,
     ) -> None:
-        """Remember how long an attempt usually takes, and add what this one took to its UTC day.
+        """Remember how long attempts usually take, add this one's tokens to the UTC day, and let
+        nothing new in for the `pause`.
 
         One Redis command, safe to repeat but for the tokens, which it counts again.
         """
-        counts = [*_token_keys(day_of(now))] if tokens else []
-        input, output = (tokens.input_tokens, tokens.output_tokens) if tokens else (0, 0)
-        seconds = "" if usual is None else usual.total_seconds()
+        counts: dict[str, int] = {}
+        if tokens:
+            input, output = tokens.input_tokens, tokens.output_tokens
+            counts = {INPUT: input, OUTPUT: output, Limit.DAILY_TOKENS: input + output}
+        durations = [_ms(USUAL_DURATION_LIVES), _ms(pause) if pause else 0, _ms(DAYS_KEPT)]
         with _redis_errors():
             self._note_script(
-                keys=[USUAL_DURATION, *counts],
-                args=[
-                    seconds,
-                    _ms(USUAL_DURATION_LIVES),
-                    _ms(DAYS_LIVE),
-                    input,
-                    output,
-                    input + output,
-                ],
+                keys=[USUAL_DURATION, PAUSED, *(_count_key(name, day_of(now)) for name in counts)],
+                args=[usual.total_seconds() if usual else "", *durations, *counts.values()],
             )
 
     def spent(self, day: str) -> Spent:
         """Tell what a UTC day (`2026-11-24`) has come to; all zero after five weeks."""
-        input, output, _ = _token_keys(day)
+        names = (Limit.DAILY_ANALYSES, INPUT, OUTPUT)
         with _redis_errors():
-            counts = self._client.mget(_count_key(Limit.DAILY_ANALYSES, day), input, output)
+            counts = self._client.mget(_count_key(name, day) for name in names)
         return Spent(*(int(count or 0) for count in counts))
 
     def usual_duration(self) -> timedelta | None:
@@ -387,9 +372,10 @@ class Store:
         self, record: AnalysisRecord, now: datetime, admission: Admission, new: str = ""
     ) -> bool:
         quotas = admission.quotas
+        counts = [_count_key(quota.limit, quota.period) for quota in quotas]
         with _redis_errors():
             outcome = self._admit_script(
-                keys=[_key(record.request_id), UNFINISHED, PAUSED, *map(_quota_key, quotas)],
+                keys=[_key(record.request_id), UNFINISHED, PAUSED, *counts],
                 args=[
                     new,
                     self._ttl_ms(record, now),
@@ -400,7 +386,7 @@ class Store:
                     _timestamp(record.due_at),
                     admission.most_waiting,
                     admission.most_ahead,
-                    *(arg for quota in quotas for arg in _quota_args(quota)),
+                    *(arg for q in quotas for arg in (q.most, q.adds, _ms(q.kept))),
                 ],
             )
         match outcome:
@@ -428,27 +414,8 @@ def _lease_key(request_id: str) -> str:
     return f"{_key(request_id)}:lease"
 
 
-def _count_key(name: str, *parts: str) -> str:
-    return ":".join(("count", name, *parts))
-
-
-def _token_keys(day: str) -> tuple[str, str, str]:
-    return (
-        _count_key("input_tokens", day),
-        _count_key("output_tokens", day),
-        _count_key(Limit.DAILY_TOKENS, day),
-    )
-
-
-def _quota_key(quota: Quota) -> str:
-    return _count_key(quota.limit, quota.period, *([quota.who] if quota.who else []))
-
-
-def _quota_args(quota: Quota) -> tuple[int, int, int]:
-    """How much there may be, what this analysis adds, and how long the count lives."""
-    is_daily = quota.limit in (Limit.DAILY_ANALYSES, Limit.DAILY_TOKENS)
-    adds = 0 if quota.limit is Limit.DAILY_TOKENS else 1  # they are counted when they are spent
-    return quota.most, adds, _ms(DAYS_LIVE if is_daily else HOURS_LIVE)
+def _count_key(name: str, period: str) -> str:
+    return f"count:{name}:{period}"
 
 
 def _timestamp(time: datetime) -> str:

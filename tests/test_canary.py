@@ -105,8 +105,10 @@ class Deployment:
         """All keys and values."""
 
         def value(key: str) -> object:
-            is_list = self.redis.type(key) == "list"
-            return self.redis.lrange(key, 0, -1) if is_list else self.redis.get(key)
+            kind = self.redis.type(key)
+            if kind == "list":
+                return self.redis.lrange(key, 0, -1)
+            return self.redis.zrange(key, 0, -1) if kind == "zset" else self.redis.get(key)
 
         keys = [str(key) for key in self.redis.keys("*")]
         return "\n".join(f"{key} {value(key)!r}" for key in keys)
@@ -407,7 +409,8 @@ def test_a_bad_request_to_the_api_is_answered_without_repeating_it(
 
     assert answered.status_code == status
     assert seen(answered.data + str(answered.headers).encode()) == []
-    assert deployment.in_redis() == ""
+    assert seen(deployment.in_redis()) == []
+    assert [key for key in deployment.redis.keys("*") if not str(key).startswith("LIMITS:")] == []
 
 
 def test_what_is_no_json_and_no_route_is_answered_without_repeating_it(deploy: Deploy) -> None:

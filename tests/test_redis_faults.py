@@ -258,12 +258,11 @@ OPERATIONS = {
     "now": Operation(read_clock, None, None),
     "bind key": Operation(bind_key, None, None),
     "note attempt": Operation(note_attempt, None, None),
-    "pause": Operation(lambda world: world.store.pause(timedelta(milliseconds=1)), None, None),
     "spent": Operation(lambda world: world.store.spent("2026-11-24"), None, None),
     "unfinished": Operation(
-        lambda world: world.store.unfinished(world.record.created_at), PENDING, PENDING
+        lambda world: world.store.unfinished(world.record.created_at), None, None
     ),
-    "admit": Operation(admit, PENDING, PENDING),
+    "admit": Operation(admit, None, None),
     "usual duration": Operation(lambda world: world.store.usual_duration(), None, None),
     "create": Operation(lambda world: world.store.create(world.record), None, PENDING),
     "read": Operation(read, PENDING, PENDING),

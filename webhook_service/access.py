@@ -65,12 +65,12 @@ def limit_rate(app: Flask, api: Blueprint, settings: ServiceSettings, store: Sto
     limiter = Limiter(
         lambda: f"{_key_name(settings.api_keys) or ''}@{network(request.remote_addr or '')}",
         app=app,
-        storage_uri=settings.redis_url.get_secret_value(),
+        storage_uri="redis://",  # what to speak; where to, the connections know
         storage_options={"connection_pool": store.pool, "wrap_exceptions": True},  # type: ignore[dict-item]  # handed on
         strategy="moving-window",
         on_breach=_refuse,
     )
-    limiter.logger.setLevel(logging.WARNING)  # its line has the caller's address; ours has the name
+    limiter.logger.setLevel(logging.WARNING)  # its line has the caller's address
     limiter.limit(f"{settings.api_rate_limit}/minute")(api)
     app.register_error_handler(
         StorageError,

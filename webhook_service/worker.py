@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from statistics import median
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 from pydantic import Field
 
@@ -49,6 +49,13 @@ class Outcome:
 
     kind: OutcomeKind
     retry_after: timedelta = timedelta(0)
+
+
+class Came(NamedTuple):
+    """What came of asking the model: how to settle the record, and what it cost."""
+
+    settle: Transition
+    tokens: Tokens | None
 
 
 class Asks(Protocol):
@@ -127,13 +134,11 @@ class Worker:
         assert record.claimed_at is not None, "a claimed record says when"
         waited = (record.claimed_at - record.next_attempt_at).total_seconds()
         log.info("claimed", **_where(record), call_id=token, seconds_after_due=round(waited, 3))
-        settle, tokens = self._ask(record, token, started)
-        return self._settle(record, token, settle, tokens, started)
+        came = self._ask(record, token, started)
+        return self._settle(record, token, came, started)
 
-    def _ask(
-        self, record: AnalysisRecord, token: str, started: float
-    ) -> tuple[Transition, Tokens | None]:
-        """Ask the model; return what came of it as the transition that settles it, and its cost."""
+    def _ask(self, record: AnalysisRecord, token: str, started: float) -> Came:
+        """Ask the model; what came of it is returned as the transition that settles it."""
         assert record.input is not None, "only terminal records have no input"
         try:
             answer = self._analyst.analyse(record.input, call_id=token)
@@ -145,11 +150,10 @@ class Worker:
         else:
             analysis, model, tokens = answer
             log.info("answered", **_where(record), **_cost(tokens), seconds=self._since(started))
-
-            def complete(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
-                return record.complete(token, analysis, model=model, tokens=tokens, now=now)
-
-            return complete, tokens
+            return Came(
+                lambda r, now: r.complete(token, analysis, model=model, tokens=tokens, now=now),
+                tokens,
+            )
         code, wait, longest = failed.failure, failed.retry_after, self._times.longest_wait
         log.warning(
             "attempt failed",
@@ -159,18 +163,12 @@ class Worker:
             seconds=self._since(started),
             cause=failed.cause,
         )
-        return (
-            lambda r, now: r.fail(token, code, now=now, retry_after=wait, longest_wait=longest)
-        ), failed.tokens
+        return Came(
+            lambda r, now: r.fail(token, code, now=now, retry_after=wait, longest_wait=longest),
+            failed.tokens,
+        )
 
-    def _settle(
-        self,
-        record: AnalysisRecord,
-        token: str,
-        settle: Transition,
-        tokens: Tokens | None,
-        started: float,
-    ) -> Outcome:
+    def _settle(self, record: AnalysisRecord, token: str, came: Came, started: float) -> Outcome:
         """Store what came of the attempt; the answer is paid for, so try until the lease ends."""
         assert record.claimed_at is not None, "a claimed record says when"
         seconds = self._monotonic() - started
@@ -179,14 +177,14 @@ class Worker:
         while True:
             try:
                 settled = self._store.update(
-                    record.request_id, settle, lease=token, known=(record, now)
+                    record.request_id, came.settle, lease=token, known=(record, now)
                 )
             except StoreUnavailable:
                 if self._monotonic() + SETTLE_PAUSE_SECONDS >= lease_ends:
                     raise
                 self._sleep(SETTLE_PAUSE_SECONDS)
             except (Refused, NotFound):  # cancelled or deleted meanwhile, and paid all the same
-                self._note(now, tokens)
+                self._note(now, tokens=came.tokens)
                 raise
             else:
                 break
@@ -195,7 +193,8 @@ class Worker:
         if settled.status is Status.COMPLETED:
             self._durations.append(seconds)
             usual = timedelta(seconds=median(self._durations.copy()))
-        self._note(now, tokens, usual, is_pausing=settled.failure in PAUSING)
+        pause = PAUSE if settled.failure in PAUSING else None
+        self._note(now, usual=usual, tokens=came.tokens, pause=pause)
         return _outcome(settled, now)
 
     def _since(self, started: float) -> float:
@@ -204,20 +203,18 @@ class Worker:
     def _note(
         self,
         now: datetime,
+        *,
         tokens: Tokens | None,
         usual: timedelta | None = None,
-        *,
-        is_pausing: bool = False,
+        pause: timedelta | None = None,
     ) -> None:
-        """Add up what was spent, tell those who wait the median of this process's latest attempts,
-        and let nothing new in while it could only fail.
-        """
+        """Note what the attempt cost, the usual duration, and that new ones could only fail."""
+        if not (tokens or usual or pause):
+            return
+        if pause:
+            log.error("submissions paused", seconds=pause.total_seconds())
         try:
-            if usual or tokens:
-                self._store.note_attempt(now, usual=usual, tokens=tokens)
-            if is_pausing:
-                self._store.pause(PAUSE)
-                log.error("submissions paused", seconds=PAUSE.total_seconds())
+            self._store.note_attempt(now, usual=usual, tokens=tokens, pause=pause)
         except StoreUnavailable as error:  # the analysis is settled, and this a courtesy
             log.warning("attempt not noted", cause=str(error))
 
