@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test chaos bench-page smoke check audit lock clean
+.PHONY: run test chaos bench-page load smoke check audit lock clean
 
 run: .venv/installed  ## Run the whole product on this machine, without any account
 	@$(BIN)/python -m local_stack
@@ -28,16 +28,22 @@ check: .venv/installed
 
 audit: .venv/installed  ## Known vulnerabilities of what is pinned; asks pypi.org
 	$(BIN)/python -m pip install --quiet pip-audit
-	for pinned in requirements.txt requirements-service.txt requirements-dev.txt; do $(BIN)/pip-audit --strict --no-deps --disable-pip -r $$pinned || exit 1; done
+	for pinned in requirements.txt requirements-service.txt requirements-operator.txt requirements-dev.txt; do $(BIN)/pip-audit --strict --no-deps --disable-pip -r $$pinned || exit 1; done
 
 lock: .venv/installed  ## Pin the newest versions into requirements*.txt
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --upgrade pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal -c requirements.txt --group service -o requirements-service.txt
-	$(BIN)/uv pip compile --quiet --universal --upgrade --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade -c requirements.txt --group operator -o requirements-operator.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --extra dev --group operator -c requirements-operator.txt -c requirements.txt pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade -c requirements-dev.txt --group load -o benchmarks/requirements.txt
 
 bench-page: .venv/installed  ## What waiting people cost the page's process (about 15 minutes)
 	$(BIN)/python -m benchmarks.page_polls
+
+load: .venv/installed  ## Many who use the API at once: USERS=50 SECONDS=60 URL=http://127.0.0.1:3001
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	$(BIN)/locust -f benchmarks/load.py --headless --only-summary --host $(or $(URL),http://127.0.0.1:3001) --users $(or $(USERS),50) --spawn-rate $(or $(USERS),50) --run-time $(or $(SECONDS),60)s --stop-timeout 30
 
 clean:
 	rm -rf .venv .local

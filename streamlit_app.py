@@ -6,7 +6,6 @@ Streamlit's Markdown would let it load images from anywhere.
 """
 
 import html
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +15,8 @@ import streamlit as st
 from pydantic import ValidationError
 
 from common.failures import Failure
-from common.logs import start_logging
+from common.limits import LimitReached, visitor_of
+from common.logs import get_logger, start_logging
 from common.models import AnalysisInput, AnalysisRecord, Refused, Status, input_problems
 from common.queue import Queue
 from common.settings import Settings, SettingsError, load
@@ -29,19 +29,25 @@ from common.submission import (
     new_owner_token,
     new_request_id,
 )
+from common.tracing import start_tracing
 from page import browser, words
 from page.words import Sight
 
 NOT_NOW = "We can't reach our store just now. Please try again."
 
-log = logging.getLogger("page")
+log = get_logger("page")
 
 
 @st.cache_resource
 def _connect() -> tuple[Settings, Submissions]:
     """Connect once per process."""
-    start_logging()
     settings = load(Settings)
+    start_logging(settings)
+    start_tracing(settings, "ask-later-page")
+    if settings.metrics_port:
+        from common import metrics  # its library is an operator's choice
+
+        metrics.serve(settings.metrics_port)
     store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
     return settings, Submissions(store, Queue(settings), settings)
 
@@ -134,9 +140,15 @@ def _submit(input: AnalysisInput) -> str:
         draft = st.session_state["draft"] = (input, new_request_id(), new_owner_token())
     _, request_id, owner_token = draft
     try:
-        record = submissions.submit(input, request_id=request_id, owner_token=owner_token)
+        record = submissions.submit(
+            input, request_id=request_id, owner_token=owner_token, visitor=_visitor()
+        )
+    except LimitReached as error:
+        log.warning("not let in", request_id=request_id, code=error.limit)
+        return f"{words.limit_text(error)} Your text is still here."
     except (StoreUnavailable, NotFound, OtherInput, Refused) as error:
-        log.error("not submitted request_id=%s: %s", request_id, error)
+        cause = str(error) or type(error).__name__
+        log.error("not submitted", request_id=request_id, cause=cause)
         return "We can't take your request just now. Your text is still here: please try again."
     if record.failure is Failure.NOT_QUEUED:
         failure = record.failure
@@ -144,6 +156,12 @@ def _submit(input: AnalysisInput) -> str:
     st.session_state.setdefault("owner_tokens", {})[request_id] = owner_token
     _open(request_id)
     return ""
+
+
+def _visitor() -> str:
+    """Who is here, for the limit that each visitor has; a reload makes a new session."""
+    session = st.session_state.setdefault("visitor", new_owner_token())
+    return visitor_of(st.context.ip_address, session)
 
 
 def _draw_requests() -> None:
@@ -172,7 +190,7 @@ def _look(request_id: str, last: Sight | None = None) -> Sight:
     except NotFound:
         return Sight(request_id, is_gone=True)
     except StoreUnavailable as error:
-        log.error("not read request_id=%s: %s", request_id, error)
+        log.error("not read", request_id=request_id, cause=str(error))
         last = last or Sight(request_id)
         return replace(last, misses=last.misses + 1)
 
@@ -332,7 +350,7 @@ def _draw_second_try(record: AnalysisRecord, owner_token: str) -> None:
     if record.has_rounds_left and st.button(
         "Try again", type="secondary" if words.needs_other_text(record) else "primary"
     ):
-        _act(request_id, lambda: submissions.retry(request_id, owner_token))
+        _act(request_id, lambda: submissions.retry(request_id, owner_token, _visitor()))
     if words.needs_other_text(record) and st.button("Change the text", type="primary"):
         _act(request_id, lambda: _change_text(request_id, owner_token))
 
@@ -373,10 +391,14 @@ def _act(request_id: str, act: Callable[[], object]) -> None:
     try:
         act()
     except (NotFound, NotOwner, Refused) as error:
-        log.info("not done request_id=%s: %s", request_id, error)
+        cause = str(error) or type(error).__name__
+        log.info("not done", request_id=request_id, cause=cause)
         _open(request_id, notice="That was not possible any more.")
+    except LimitReached as error:
+        log.warning("not let in", request_id=request_id, code=error.limit)
+        _open(request_id, notice=words.limit_text(error))
     except StoreUnavailable as error:
-        log.error("not done request_id=%s: %s", request_id, error)
+        log.error("not done", request_id=request_id, cause=str(error))
         _open(request_id, notice=NOT_NOW)
     _open(request_id)
 
@@ -396,7 +418,8 @@ st.markdown(":primary[:material/hourglass_top:] **Ask later**")
 try:
     settings, submissions = _connect()
 except SettingsError as error:
-    log.error("%s", error)
+    start_logging()
+    log.error("not set up", cause=str(error))
     _name_tab()
     st.title("Not ready yet", anchor=False)
     st.markdown("This page is not set up. Its operator finds the reason in the log.")

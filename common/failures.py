@@ -50,3 +50,23 @@ class Failure(StrEnum):
     ATTEMPTS_EXHAUSTED = "attempts_exhausted", Kind.LOST, "We tried several times and it did not work.", _AGAIN
     TIMED_OUT = "timed_out", Kind.LOST, "Your analysis was not ready in time.", _AGAIN
     # fmt: on
+
+
+class Limit(StrEnum):
+    """Why a new request is not taken just now; `common/limits.py` says what is counted."""
+
+    sentence: str
+
+    def __new__(cls, code: str, sentence: str) -> Self:
+        limit = str.__new__(cls, code)
+        limit._value_, limit.sentence = code, sentence
+        return limit
+
+    # fmt: off
+    PAUSED = "paused", "Our access to the AI service does not work just now, so we take no new requests."
+    WAITING = "waiting", "So many requests are waiting that yours would not be ready in time."
+    VISITOR = "visitor", "You have sent as many requests as one visitor can in an hour."
+    EVERYONE = "everyone", "More requests have come in this hour than we can take."
+    DAILY_ANALYSES = "daily_analyses", "All the analyses that we can run today have been asked for."
+    DAILY_TOKENS = "daily_tokens", "All that we can spend on analyses today is used up."
+    # fmt: on

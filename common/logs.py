@@ -1,10 +1,127 @@
-"""How both processes log: one line per event, with the request id, to standard error."""
+"""How both processes log, their libraries included: one line per event, to standard error.
+
+{"time": …, "level": "info", "event": "settled", "request_id": …, "status": "completed", …}
+
+An event is a constant; what differs stands in fields: request_id, message_id, round, attempt, code,
+seconds, tokens, cause. Names, texts, answers and secrets are in none of them. The only importer of
+structlog.
+"""
 
 import logging
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from common.settings import LogSettings
+
+OURS = ("common", "page", "webhook_service")
+FIRST = ("time", "level", "event", "request_id", "message_id", "round", "attempt")
+
+Event = EventDict
+Observer = Callable[[Event], None]
+_observers: list[Observer] = []
 
 
-def start_logging() -> None:
-    """Call once per process, before anything is worth a line."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(process)d %(name)s %(message)s")
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """Make a logger whose calls take an event and fields: `log.info("settled", status=…)`."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger
+
+
+def observe(observer: Observer) -> None:
+    """Show each event of ours to this function too, below `LOG_LEVEL` as well; it may add fields.
+
+    So metrics and traces need no calls of their own in the code they watch.
+    """
+    if observer not in _observers:
+        _observers.append(observer)
+
+
+def bound(**fields: str | int) -> AbstractContextManager[None]:
+    """Give every line that is logged within, in this thread, these fields."""
+    return structlog.contextvars.bound_contextvars(**fields)
+
+
+def start_logging(settings: LogSettings | None = None) -> None:
+    """Call once per process, before anything is worth a line. Leaves alone what is set up."""
+    if logging.root.handlers:
+        return
+    settings = settings or LogSettings.model_construct()
+    is_json = settings.log_format == "json" or (
+        settings.log_format == "auto" and not sys.stderr.isatty()
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(make_formatter(is_json=is_json))
+    # Others' debug lines may quote what a person wrote (openai's do): DEBUG is for ours.
+    logging.basicConfig(handlers=[handler], level=max(logging.INFO, settings.level))
+    for name in OURS:
+        logging.getLogger(name).setLevel(settings.level)
     for client in ("httpx", "httpx2"):  # they log each request; our own lines say what it meant
         logging.getLogger(client).setLevel(logging.WARNING)
+    for name in list(logging.root.manager.loggerDict):
+        if hasattr(logging.getLogger(name), "streamlit_console_handler"):
+            take_over(name)
+
+
+def take_over(name: str) -> None:
+    """Let a library's logger write through ours, instead of handlers of its own."""
+    logger = logging.getLogger(name)
+    logger.handlers.clear()
+    logger.propagate = True
+
+
+def make_formatter(*, is_json: bool) -> logging.Formatter:
+    """Make what turns a record, of ours or of a library, into a JSON object or a coloured line."""
+    last: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _in_order]
+    if is_json:
+        last += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    else:  # the plain traceback: others show local variables, with what a person wrote
+        last += [
+            structlog.dev.ConsoleRenderer(
+                sort_keys=False,
+                pad_event_to=0,
+                timestamp_key="time",
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
+    return structlog.stdlib.ProcessorFormatter(processors=last, foreign_pre_chain=_SHARED)
+
+
+def _show_observers(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    for observer in _observers:
+        with suppress(Exception):  # watching must never stop what is watched
+            observer(event)
+    return event
+
+
+def _add_process(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    event["pid"] = os.getpid()
+    return event
+
+
+def _in_order(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    first: dict[str, Any] = {name: event[name] for name in FIRST if name in event}
+    return {**first, **{name: event[name] for name in event if event[name] is not None}}
+
+
+_SHARED: list[Processor] = [
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    _add_process,
+    structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+]
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        _show_observers,
+        *_SHARED,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    wrapper_class=structlog.stdlib.BoundLogger,
+    logger_factory=structlog.stdlib.LoggerFactory(),
+)

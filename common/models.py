@@ -135,6 +135,13 @@ class Analysis(Model):
 # ── The record ──────────────────────────────────────────────────────────────────────────────
 
 
+class Tokens(Model):
+    """What a model call is charged by, as the provider counted it."""
+
+    input_tokens: Annotated[int, Field(ge=0, le=10**9)]
+    output_tokens: Annotated[int, Field(ge=0, le=10**9)]
+
+
 class Status(StrEnum):
     """Where an analysis is; the last three are terminal."""
 
@@ -178,6 +185,7 @@ class AnalysisRecord(Model):
     status: Status = Status.PENDING
     input: AnalysisInput | None  # None once completed or cancelled
     owner_hash: str | None = None  # SHA-256 of the owner token; None when made by the API
+    made_by: str | None = None  # the name of the API key; None when made on the page
     created_at: AwareDatetime
     due_at: AwareDatetime
     deadline_at: AwareDatetime
@@ -192,6 +200,7 @@ class AnalysisRecord(Model):
     failure: Failure | None = None  # of a failed analysis
     result: Analysis | None = None
     model: str | None = None
+    tokens: Tokens | None = None  # of the call that gave the result, where the provider tells
     finished_at: AwareDatetime | None = None
 
     @classmethod
@@ -201,6 +210,7 @@ class AnalysisRecord(Model):
         input: AnalysisInput,
         *,
         owner_hash: str | None,
+        made_by: str | None = None,
         now: datetime,
         delay: timedelta,
         deadline: timedelta,
@@ -210,6 +220,7 @@ class AnalysisRecord(Model):
             request_id=request_id,
             input=input,
             owner_hash=owner_hash,
+            made_by=made_by,
             created_at=now,
             due_at=now + delay,
             deadline_at=now + delay + deadline,
@@ -240,13 +251,22 @@ class AnalysisRecord(Model):
             claimed_at=now,
         )
 
-    def complete(self, token: str, result: Analysis, *, model: str, now: datetime) -> Self:
+    def complete(
+        self,
+        token: str,
+        result: Analysis,
+        *,
+        model: str,
+        now: datetime,
+        tokens: Tokens | None = None,
+    ) -> Self:
         """Store the answer of the attempt that holds `token`, and forget the input."""
         if self._is_settled_by(token):
             return self
-        return self._evolve(
+        completed = self._evolve(
             status=Status.COMPLETED, result=result, model=model, finished_at=now, input=None
         )
+        return completed._evolve(tokens=tokens)
 
     def fail(
         self,
@@ -339,6 +359,7 @@ class AnalysisRecord(Model):
             self.request_id,
             self.input,
             owner_hash=self.owner_hash,
+            made_by=self.made_by,
             now=now,
             delay=delay,
             deadline=deadline,

@@ -4,7 +4,6 @@ A message carries `{"requestId": …, "round": …}` and nothing personal.
 Source: https://upstash.com/docs/qstash/api/publish
 """
 
-import logging
 from collections.abc import Coroutine
 from datetime import datetime
 from typing import Any
@@ -14,14 +13,16 @@ from qstash import AsyncQStash
 from qstash.errors import QStashError
 from qstash.message import FlowControl, PublishResponse
 
+from common.logs import get_logger
 from common.models import AnalysisRecord
 from common.settings import QSTASH_DELIVERIES, Settings
 from common.time_limit import run_within
+from common.tracing import headers, span
 
 ANSWER_SECONDS = 4.0  # a person is waiting
 FLOW_CONTROL_KEY = "analysis"
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class QStashRefused(Exception):
@@ -42,6 +43,7 @@ class Queue:
         )
         self._settings = settings
 
+    @span("publish")
     def publish(self, record: AnalysisRecord, *, now: datetime) -> str:
         """Publish this round's message and return its id.
 
@@ -65,7 +67,7 @@ class Queue:
         try:
             self._call(self._client.message.cancel(message_id))
         except (QStashRefused, QStashUnclear) as error:
-            log.info("message %s was not cancelled: %s", message_id, error)
+            log.info("message not cancelled", message_id=message_id, cause=str(error))
 
     def _call(self, call: Coroutine[Any, Any, Any]) -> Any:
         """Wait for QStash's answer, and make every way to fail one of our two."""
@@ -98,6 +100,9 @@ class Queue:
             "failure_callback": self._settings.failure_callback_url,
             "deduplication_id": f"{record.request_id}-{record.round}",
             "label": record.request_id,
+            # Forwarded, so that each delivery, and the failure callback, continues the trace.
+            "headers": headers(),
+            "failure_callback_headers": {f"Forward-{k}": v for k, v in headers().items()},
         }
         if self._settings.qstash_parallelism:
             message["flow_control"] = FlowControl(

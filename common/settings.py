@@ -6,12 +6,15 @@ counts as unset. `load()` names every missing or malformed variable in one messa
     python -m common.settings page      # exits non-zero, and says why, when something is wrong
 """
 
+import logging
 import os
 import re
 import sys
 from datetime import timedelta
 from functools import cached_property
-from typing import Annotated, TypeVar
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
 from dotenv import dotenv_values
@@ -99,6 +102,32 @@ def _web_address(value: str) -> str:
     return value
 
 
+def _needs(package: str) -> AfterValidator:
+    """What is set needs a package that only operators install."""
+
+    def check(value: object) -> object:
+        if value is not None and not _is_installed(package):
+            raise ValueError(f"needs {package}: pip install -r requirements-operator.txt")
+        return value
+
+    return AfterValidator(check)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # what it is a part of is missing, too
+        return False
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
 def _is_upstash(url: str) -> bool:
     return (urlsplit(url).hostname or "").endswith("upstash.io")
 
@@ -109,13 +138,17 @@ def _is_loopback(url: str) -> bool:
 
 
 def _key_hashes(value: object) -> object:
-    """Read `name:sha256,name:sha256` into a dictionary."""
+    """Read `name:sha256,name:sha256` into a dictionary from hash to name."""
     if not isinstance(value, str):
         return value
-    pairs = [pair.strip().partition(":") for pair in value.split(",") if pair.strip()]
-    if any(not name or not re.fullmatch(r"[0-9a-f]{64}", digest) for name, _, digest in pairs):
+    pairs = [pair.strip() for pair in value.split(",") if pair.strip()]
+    if not all(re.fullmatch(r"[\w.-]{1,64}:[0-9a-f]{64}", pair, re.ASCII) for pair in pairs):
         raise ValueError("write name:sha256-of-the-key, several separated by commas")
-    return {name: digest for name, _, digest in pairs}
+    names: dict[str, str] = {}
+    for name, _, digest in (pair.partition(":") for pair in pairs):
+        if names.setdefault(digest, name) != name:
+            raise ValueError(f"gives one key to two names, {names[digest]} and {name}")
+    return names
 
 
 Duration = Annotated[
@@ -124,10 +157,11 @@ Duration = Annotated[
 Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 ApiKeys = Annotated[dict[str, str], NoDecode, BeforeValidator(_key_hashes)]
+Most = Annotated[int, Field(ge=0, le=10**12)]  # 0: no limit
 
 
-class Settings(BaseSettings):
-    """What both processes need: Redis, publishing to QStash, and which model is asked."""
+class LogSettings(BaseSettings):
+    """What is logged, and how."""
 
     model_config = SettingsConfigDict(
         env_file=ENV_FILE,
@@ -136,6 +170,20 @@ class Settings(BaseSettings):
         frozen=True,
         hide_input_in_errors=True,
     )
+
+    log_format: Annotated[Literal["auto", "json", "console"], BeforeValidator(_lower)] = "auto"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = (
+        "INFO"
+    )
+
+    @property
+    def level(self) -> int:
+        """The level as a number."""
+        return logging.getLevelNamesMapping()[self.log_level]
+
+
+class Settings(LogSettings):
+    """What both processes need: Redis, publishing to QStash, and which model is asked."""
 
     upstash_redis_rest_url: WebAddress | None = None
     upstash_redis_rest_token: Secret | None = None
@@ -147,9 +195,18 @@ class Settings(BaseSettings):
     qstash_delay: Duration = timedelta(seconds=60)
     qstash_parallelism: int | None = Field(default=None, ge=1, le=10_000)
     openai_timeout_seconds: float = Field(default=25, ge=1, le=600, allow_inf_nan=False)
+    visitor_submissions_per_hour: Most = 0
+    submissions_per_hour: Most = 0
+    most_waiting: Most = 0
+    daily_analyses: Most = 0
+    daily_tokens: Most = 0
     # The service asks this model; the page tells the person who reads the text.
     openai_base_url: WebAddress | None = None
     openai_model: str = Field(default="gpt-5.4-mini", min_length=1, pattern=r"^\S+$")
+    metrics_port: Annotated[int | None, _needs("prometheus_client")] = Field(
+        default=None, ge=1, le=65535
+    )
+    otel_exporter_otlp_endpoint: Annotated[WebAddress | None, _needs("opentelemetry.sdk")] = None
 
     @field_validator("redis_url")
     @classmethod
@@ -223,6 +280,10 @@ class ServiceSettings(Settings):
     qstash_next_signing_key: Secret
     openai_api_key: Secret
     api_keys: ApiKeys = {}
+    api_rate_limit: Most = 30
+    trusted_proxies: int = Field(default=0, ge=0, le=20)
+    metrics_token: Annotated[Secret | None, _needs("prometheus_client")] = None
+    metrics_dir: Path | None = None
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

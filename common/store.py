@@ -6,8 +6,17 @@ analysis:{id}              AnalysisRecord as JSON         until the deadline, an
 analysis:{id}:lease        token of the running attempt   TimeLadder.lease
 idempotency:<scope>:<hash> id and fingerprint             as long as the record
 usual-duration             seconds an attempt takes       a week
+unfinished                 sorted set: ids by deadline    a little longer than any deadline
+paused                     there while nothing is let in  limits.PAUSE
+count:<limit>:<period>     how much of it was used        an hour more; a day's, five weeks more
+count:input_tokens:<day>,  the two parts of what          the same
+count:output_tokens:<day>  `daily_tokens` counts
+LIMITS:…                   the API's rate limit's own     a minute
 
-The braces are literal: they keep a record and its lease in one cluster slot.
+The braces are literal: they keep a record and its lease in one cluster slot. The scripts also write
+what is counted over all records, though, in the same step: they need one server (with replicas, as
+at Upstash), not a cluster. In steps of their own these counts would cost further commands, and an
+analysis could be let in by two that came at once.
 """
 
 import json
@@ -22,20 +31,27 @@ from pydantic import ValidationError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from common.models import REQUEST_ID_PATTERN, AnalysisRecord, Status
+from common.failures import Failure, Limit
+from common.limits import DAYS_KEPT, UNLIMITED, Admission, LimitReached, day_of
+from common.logs import get_logger
+from common.models import REQUEST_ID_PATTERN, AnalysisRecord, Status, Tokens
 from common.settings import Settings
 
 SOCKET_TIMEOUT_SECONDS = 1.0  # at worst four of them: connecting and the command, each twice
 MOST_CONNECTIONS = 64
 MOST_SWAPS = 20  # more rivals than one record ever has
+LOGGED = {"request_id", "round", "attempt", "status", "message_id"}
 USUAL_DURATION = "usual-duration"
 USUAL_DURATION_LIVES = timedelta(days=7)
+UNFINISHED, PAUSED = "unfinished", "paused"
+UNFINISHED_LIVES = timedelta(days=8)  # more than the longest delay and deadline
+INPUT, OUTPUT = "input_tokens", "output_tokens"
 
 # Decides nothing: it writes what Python decided, unless somebody was in between.
 # Safe to repeat: a repetition finds the new value in place and says so.
 SWAP = """
-local record, lease = KEYS[1], KEYS[2]
-local old, new, ttl, take, take_ms, give = unpack(ARGV)
+local record, lease, unfinished = KEYS[1], KEYS[2], KEYS[3]
+local old, new, ttl, take, take_ms, give, id, deadline, unfinished_ms = unpack(ARGV)
 local stored = redis.call('GET', record)
 if stored == new then return 'done' end
 if stored ~= old then return 'changed' end
@@ -44,8 +60,59 @@ if take ~= '' and not redis.call('SET', lease, take, 'NX', 'PX', take_ms) then
 end
 redis.call('SET', record, new, 'PX', ttl)
 if give ~= '' and redis.call('GET', lease) == give then redis.call('DEL', lease) end
+if deadline == '' then
+  redis.call('ZREM', unfinished, id)
+else
+  redis.call('ZADD', unfinished, deadline, id)
+  redis.call('PEXPIRE', unfinished, unfinished_ms)
+end
 return 'done'
 """
+
+# Lets one more analysis in and counts it; stores it too, when it is given. Safe to repeat: what
+# is stored already is neither checked nor counted. Without a record, a repetition counts again.
+ADMIT = """
+local record, unfinished, paused = KEYS[1], KEYS[2], KEYS[3]
+local new, ttl_ms, id, deadline, unfinished_ms, now, due, most_waiting, most_ahead = unpack(ARGV)
+if new ~= '' and redis.call('EXISTS', record) == 1 then return {'exists'} end
+if redis.call('EXISTS', paused) == 1 then return {'paused', redis.call('PTTL', paused)} end
+redis.call('ZREMRANGEBYSCORE', unfinished, '-inf', now)
+local waiting = redis.call('ZCARD', unfinished)
+local ahead = redis.call('ZCOUNT', unfinished, '(' .. due, '+inf')
+if most_waiting ~= '0' and waiting >= tonumber(most_waiting) then return {'waiting'} end
+if most_ahead ~= '0' and ahead >= tonumber(most_ahead) then return {'waiting'} end
+for i = 4, #KEYS do
+  local count, most = tonumber(redis.call('GET', KEYS[i]) or '0'), tonumber(ARGV[3 * i - 2])
+  if count >= most then return {'used up', i - 4} end
+end
+for i = 4, #KEYS do
+  local adds, kept_ms = ARGV[3 * i - 1], ARGV[3 * i]
+  if adds ~= '0' then
+    redis.call('INCRBY', KEYS[i], adds)
+    redis.call('PEXPIRE', KEYS[i], kept_ms)
+  end
+end
+if new ~= '' then
+  redis.call('SET', record, new, 'PX', ttl_ms)
+  redis.call('ZADD', unfinished, deadline, id)
+  redis.call('PEXPIRE', unfinished, unfinished_ms)
+end
+return {'admitted'}
+"""
+
+# What is known after an attempt. A repetition counts its tokens again: rather too much.
+NOTE = """
+local usual, usual_ms, pause_ms, kept_ms = unpack(ARGV)
+if usual ~= '' then redis.call('SET', KEYS[1], usual, 'PX', usual_ms) end
+if pause_ms ~= '0' then redis.call('SET', KEYS[2], '1', 'PX', pause_ms) end
+for i = 3, #KEYS do
+  redis.call('INCRBY', KEYS[i], ARGV[2 + i])
+  redis.call('PEXPIRE', KEYS[i], kept_ms)
+end
+return 'done'
+"""
+SCRIPTS = (SWAP, ADMIT, NOTE)
+log = get_logger(__name__)
 
 Transition = Callable[[AnalysisRecord, datetime], AnalysisRecord]
 
@@ -71,6 +138,14 @@ class IdempotencyClaim(NamedTuple):
 
     request_id: str
     fingerprint: str
+
+
+class Spent(NamedTuple):
+    """What one UTC day has come to so far."""
+
+    analyses: int  # counted only while DAILY_ANALYSES is set
+    input_tokens: int
+    output_tokens: int
 
 
 @contextmanager
@@ -117,23 +192,30 @@ class Store:
         self._lease = lease
         self._clock = clock
         self._swap_script = client.register_script(SWAP)
+        self._admit_script = client.register_script(ADMIT)
+        self._note_script = client.register_script(NOTE)
+
+    @property
+    def pool(self) -> redis.ConnectionPool:
+        """The connections, for a library that brings its own commands."""
+        return self._client.connection_pool
 
     def now(self) -> datetime:
         """Read Redis's clock: all times in records come from there."""
         with _redis_errors():
             return _aware(self._client.time())
 
-    def create(self, record: AnalysisRecord) -> bool:
-        """Store a new record; False when there is one with this id. A replay may say False."""
-        with _redis_errors():
-            return bool(
-                self._client.set(
-                    _key(record.request_id),
-                    record.model_dump_json(by_alias=True),
-                    nx=True,
-                    px=self._ttl_ms(record, record.created_at),
-                )
-            )
+    def create(self, record: AnalysisRecord, admission: Admission = UNLIMITED) -> bool:
+        """Store a new record; False when there is one with this id. A replay may say False.
+
+        One Redis command: checked, counted and stored in one step. Raises: LimitReached.
+        """
+        new = record.model_dump_json(by_alias=True)
+        return self._admit(record, record.created_at, admission, new)
+
+    def admit(self, record: AnalysisRecord, now: datetime, admission: Admission) -> None:
+        """Check and count one more round of a record. Raises: LimitReached."""
+        self._admit(record, now, admission)
 
     def read(self, request_id: str) -> AnalysisRecord:
         """Read a record; one past its deadline is settled as timed out, and never unfinished.
@@ -172,19 +254,61 @@ class Store:
             else:
                 record, raw, now = self._load(request_id)
             new = transition(record.time_out(now=now), now)
-            if new is record or self._swap(record, raw, new, now, lease):
+            if new is record:
+                return new
+            if self._swap(record, raw, new, now, lease):
+                if new.failure is Failure.TIMED_OUT:
+                    log.error("timed out", **new.model_dump(include=LOGGED), code=new.failure)
                 return new
         raise StoreUnavailable("the record changed too often")
 
     def delete(self, request_id: str) -> None:
-        """Remove the record and its lease."""
+        """Remove the record and its lease; the record last, as it leads to the rest."""
         with _redis_errors():
+            self._client.zrem(UNFINISHED, request_id)
             self._client.delete(_key(request_id), _lease_key(request_id))
 
-    def note_usual_duration(self, duration: timedelta) -> None:
-        """Remember how long an attempt usually takes, for those who wait. One Redis command."""
+    def unfinished(self, now: datetime) -> tuple[int, datetime | None]:
+        """Count the analyses that are not over, and tell when the next to time out was made."""
         with _redis_errors():
-            self._client.set(USUAL_DURATION, duration.total_seconds(), px=_ms(USUAL_DURATION_LIVES))
+            three = self._client.pipeline(transaction=False)
+            three.zremrangebyscore(UNFINISHED, "-inf", _timestamp(now))
+            three.zcard(UNFINISHED)
+            three.zrange(UNFINISHED, 0, 0)
+            _, number, first = three.execute()
+            raw = self._client.get(_key(first[0])) if first else None
+        return number, _parse(raw).created_at if raw else None
+
+    def note_attempt(
+        self,
+        now: datetime,
+        *,
+        usual: timedelta | None = None,
+        tokens: Tokens | None = None,
+        pause: timedelta | None = None,
+    ) -> None:
+        """Remember how long attempts usually take, add this one's tokens to the UTC day, and let
+        nothing new in for the `pause`.
+
+        One Redis command, safe to repeat but for the tokens, which it counts again.
+        """
+        counts: dict[str, int] = {}
+        if tokens:
+            input, output = tokens.input_tokens, tokens.output_tokens
+            counts = {INPUT: input, OUTPUT: output, Limit.DAILY_TOKENS: input + output}
+        durations = [_ms(USUAL_DURATION_LIVES), _ms(pause) if pause else 0, _ms(DAYS_KEPT)]
+        with _redis_errors():
+            self._note_script(
+                keys=[USUAL_DURATION, PAUSED, *(_count_key(name, day_of(now)) for name in counts)],
+                args=[usual.total_seconds() if usual else "", *durations, *counts.values()],
+            )
+
+    def spent(self, day: str) -> Spent:
+        """Tell what a UTC day (`2026-11-24`) has come to; all zero after five weeks."""
+        names = (Limit.DAILY_ANALYSES, INPUT, OUTPUT)
+        with _redis_errors():
+            counts = self._client.mget(_count_key(name, day) for name in names)
+        return Spent(*(int(count or 0) for count in counts))
 
     def usual_duration(self) -> timedelta | None:
         """Tell how long an attempt usually takes; None when none was completed for a week."""
@@ -227,7 +351,7 @@ class Store:
         give = lease if new.status is not Status.PROCESSING else None
         with _redis_errors():
             outcome = self._swap_script(
-                keys=[_key(record.request_id), _lease_key(record.request_id)],
+                keys=[_key(record.request_id), _lease_key(record.request_id), UNFINISHED],
                 args=[
                     raw,
                     new.model_dump_json(by_alias=True),
@@ -235,11 +359,44 @@ class Store:
                     take or "",
                     _ms(self._lease),
                     give or "",
+                    record.request_id,
+                    "" if new.status.is_terminal else _timestamp(new.deadline_at),
+                    _ms(UNFINISHED_LIVES),
                 ],
             )
         if isinstance(outcome, int):
             raise Busy(timedelta(milliseconds=max(outcome, 0)))
         return bool(outcome == "done")
+
+    def _admit(
+        self, record: AnalysisRecord, now: datetime, admission: Admission, new: str = ""
+    ) -> bool:
+        quotas = admission.quotas
+        counts = [_count_key(quota.limit, quota.period) for quota in quotas]
+        with _redis_errors():
+            outcome = self._admit_script(
+                keys=[_key(record.request_id), UNFINISHED, PAUSED, *counts],
+                args=[
+                    new,
+                    self._ttl_ms(record, now),
+                    record.request_id,
+                    _timestamp(record.deadline_at),
+                    _ms(UNFINISHED_LIVES),
+                    _timestamp(now),
+                    _timestamp(record.due_at),
+                    admission.most_waiting,
+                    admission.most_ahead,
+                    *(arg for q in quotas for arg in (q.most, q.adds, _ms(q.kept))),
+                ],
+            )
+        match outcome:
+            case ["paused", rest]:
+                raise LimitReached(Limit.PAUSED, timedelta(milliseconds=rest))
+            case ["waiting"]:
+                raise LimitReached(Limit.WAITING, admission.slot)
+            case ["used up", number]:
+                raise LimitReached(quotas[number].limit, quotas[number].ends_in)
+        return bool(outcome == ["admitted"])
 
     def _ttl_ms(self, record: AnalysisRecord, now: datetime) -> int:
         unfinished = timedelta(0) if record.status.is_terminal else record.deadline_at - now
@@ -255,6 +412,14 @@ def _key(request_id: str) -> str:
 
 def _lease_key(request_id: str) -> str:
     return f"{_key(request_id)}:lease"
+
+
+def _count_key(name: str, period: str) -> str:
+    return f"count:{name}:{period}"
+
+
+def _timestamp(time: datetime) -> str:
+    return f"{time.timestamp():.6f}"
 
 
 def _ms(duration: timedelta) -> int:

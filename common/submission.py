@@ -1,7 +1,6 @@
 """What a person can do with an analysis: submit it, look it up, cancel, retry and delete it."""
 
 import hmac
-import logging
 import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -9,12 +8,15 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from common.failures import Failure
+from common.limits import Limits
+from common.logs import get_logger
 from common.models import AnalysisInput, AnalysisRecord, Refused
 from common.queue import QStashRefused, QStashUnclear, Queue
 from common.settings import Settings
 from common.store import Store, StoreUnavailable, utc_now
+from common.tracing import span
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class OtherInput(Exception):
@@ -57,32 +59,43 @@ class Submissions:
         self.delay = settings.qstash_delay
         self.ttl = settings.ttl
         self._deadline = settings.times.deadline
+        self._limits = Limits(settings)
         self._clock = clock
 
+    @span("submit")
     def submit(
-        self, input: AnalysisInput, *, request_id: str, owner_token: str | None = None
+        self,
+        input: AnalysisInput,
+        *,
+        request_id: str,
+        owner_token: str | None = None,
+        made_by: str | None = None,
+        visitor: str | None = None,
     ) -> AnalysisRecord:
         """Store a pending record, then publish its message.
 
         Safe to call again with the same arguments: one id makes one analysis. When QStash
         refuses the message, the record returned is failed (`not_queued`), and a further call
-        publishes again. Raises: OtherInput, StoreUnavailable.
+        publishes again. `made_by` names the API key, `visitor` a visitor of the page.
+        Raises: LimitReached, OtherInput, StoreUnavailable.
         """
         now = self._store.now()
         record = AnalysisRecord.new(
             request_id,
             input,
             owner_hash=_hash(owner_token),
+            made_by=made_by,
             now=now,
             delay=self.delay,
             deadline=self._deadline,
         )
-        if self._store.create(record):
-            log.info("submitted request_id=%s", request_id)
+        if self._store.create(record, self._limits.admission(now, visitor)):
+            log.info("submitted", request_id=request_id)
             return self._publish(record, now)
         stored = self._store.read(request_id)
         if stored.owner_hash != record.owner_hash or stored.input not in (None, input):
             raise OtherInput
+        log.info("submitted again", request_id=request_id, was=stored.status)
         if stored.failure is Failure.NOT_QUEUED:
             try:
                 return self._reopen(request_id)
@@ -104,7 +117,7 @@ class Submissions:
             record = self._store.update(request_id, lambda r, now: r.try_publish(now=now))
         except Refused:
             return record
-        log.warning("publishing again request_id=%s", request_id)
+        log.warning("publishing again", request_id=request_id, round=record.round)
         return self._publish(record, record.published_at)
 
     def pace(self) -> Pace:
@@ -128,13 +141,23 @@ class Submissions:
             return record.cancel(now=now)
 
         record = self._store.update(request_id, cancel)
-        log.info("cancelled request_id=%s attempt=%d", request_id, record.attempt)
+        log.info("cancelled", request_id=request_id, attempt=record.attempt, status=record.status)
         if record.message_id:
             self._queue.cancel(record.message_id)
         return record
 
-    def retry(self, request_id: str, owner_token: str) -> AnalysisRecord:
-        """Run a failed analysis again, as a new round. Raises: NotFound, NotOwner, Refused."""
+    @span("retry")
+    def retry(
+        self, request_id: str, owner_token: str, visitor: str | None = None
+    ) -> AnalysisRecord:
+        """Run a failed analysis again, as a new round, which counts like a new analysis.
+
+        Raises: LimitReached, NotFound, NotOwner, Refused.
+        """
+        record, now = self._store.read(request_id), self._store.now()
+        _check_owner(record, owner_token)
+        reopened = record.reopen(now=now, delay=self.delay, deadline=self._deadline)
+        self._store.admit(reopened, now, self._limits.admission(now, visitor))
         return self._reopen(request_id, owner_token or "")  # None is for submit() alone
 
     def delete(self, request_id: str, owner_token: str) -> None:
@@ -142,7 +165,7 @@ class Submissions:
         record = self._store.read(request_id)
         _check_owner(record, owner_token)
         self._store.delete(request_id)
-        log.info("deleted request_id=%s", request_id)
+        log.info("deleted", request_id=request_id, was=record.status)
         if record.message_id and not record.status.is_terminal:
             self._queue.cancel(record.message_id)
 
@@ -153,7 +176,7 @@ class Submissions:
             return record.reopen(now=now, delay=self.delay, deadline=self._deadline)
 
         record = self._store.update(request_id, reopen)
-        log.info("reopened request_id=%s round=%d", request_id, record.round)
+        log.info("reopened", request_id=request_id, round=record.round)
         return self._publish(record, record.published_at)
 
     def _publish(self, record: AnalysisRecord, now: datetime) -> AnalysisRecord:
@@ -162,16 +185,25 @@ class Submissions:
         try:
             message_id = self._queue.publish(record, now=now)
         except QStashRefused as error:
-            log.error("not queued request_id=%s round=%d: %s", request_id, round, error)
-            return self._note(record, now, lambda r, now: r.not_queued(round=round, now=now))
+            refused = self._note(record, now, lambda r, now: r.not_queued(round=round, now=now))
+            log.error(
+                "not queued",
+                request_id=request_id,
+                round=round,
+                status=refused.status,
+                code=refused.failure,
+                cause=str(error),
+            )
+            return refused
         except QStashUnclear as error:
-            log.warning("perhaps not queued request_id=%s round=%d: %s", request_id, round, error)
+            log.warning("perhaps not queued", request_id=request_id, round=round, cause=str(error))
             return record
+        log.info("published", request_id=request_id, round=round, message_id=message_id)
         try:
             return self._note(record, now, lambda r, _: r.published(message_id, round=round))
         except StoreUnavailable as error:
             # The message is on its way; without its id the record is only published once more.
-            log.warning("message id not stored request_id=%s: %s", request_id, error)
+            log.warning("message id not stored", request_id=request_id, cause=str(error))
             return record
 
     def _note(

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AwareDatetime
 
 from common.failures import Failure, Kind
+from common.limits import LimitReached
 from common.models import MAX_ATTEMPTS, Analysis, AnalysisRecord, Model, Status
 from common.settings import Settings
 
@@ -336,6 +337,11 @@ def gone_text(was_here: bool) -> str:
     if was_here:
         return "This request was sent from this browser. Its time is over: all it held was removed."
     return "There is nothing under this link: it was not found, or is no longer kept."
+
+
+def limit_text(error: LimitReached) -> str:
+    """Why nothing new is taken just now, and when it may be."""
+    return f"{error.limit.sentence} Please try again in {spoken(error.retry_after)}."
 
 
 class Entry(Model):

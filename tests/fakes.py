@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from common.models import Analysis, AnalysisInput, AnalysisRecord
+from common.models import Analysis, AnalysisInput, AnalysisRecord, Tokens
 from common.queue import Queue
 from webhook_service.analyst import Answer
 
@@ -14,6 +14,7 @@ ANALYSIS = Analysis(
 )
 ID = "0123456789abcdef0123456789abcdef"
 OTHER_ID = "f" * 32
+TOKENS = Tokens(input_tokens=300, output_tokens=200)
 NOW = datetime.fromisoformat("2026-11-23T12:00:00+00:00")
 CALL = timedelta(seconds=25)
 DELAY = timedelta(seconds=60)

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from common.models import AnalysisInput
+from common.models import AnalysisInput, Tokens
 from tests.conftest import make_settings
-from tests.fakes import ADA, ANALYSIS
+from tests.fakes import ADA, ANALYSIS, TOKENS
 from tests.http_server import answer, serve
 from webhook_service.analyst import INSTRUCTIONS, AnalysisFailed, Analyst
 
@@ -64,7 +64,55 @@ def test_a_good_answer_becomes_an_analysis() -> None:
     with serve(answer(200, response(GOOD))) as server:
         found = analyst_for(server.url).analyse(ADA, "call")
 
-    assert found == (ANALYSIS, "gpt-test")
+    assert found[:2] == (ANALYSIS, "gpt-test")
+
+
+USAGE = {"input_tokens": 300, "output_tokens": 200, "total_tokens": 500}
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        pytest.param(USAGE, TOKENS, id="told"),
+        pytest.param(None, None, id="not told"),
+        pytest.param({}, None, id="empty"),
+        pytest.param("many", None, id="a word"),
+        pytest.param([300, 200], None, id="a list"),
+        pytest.param({"input_tokens": "x", "output_tokens": 200}, None, id="not numbers"),
+        pytest.param({"input_tokens": -300, "output_tokens": 200}, None, id="negative"),
+        pytest.param({"input_tokens": 10**30, "output_tokens": 200}, None, id="without end"),
+    ],
+)
+def test_what_the_call_took_is_told_where_the_provider_tells(
+    usage: object, tokens: Tokens | None
+) -> None:
+    with serve(answer(200, response(GOOD, usage=usage))) as server:
+        found = analyst_for(server.url).analyse(ADA, "call")
+
+    assert found == (ANALYSIS, "gpt-test", tokens)
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        pytest.param(response("not JSON", usage=USAGE), id="unreadable"),
+        pytest.param(refusal() | {"usage": USAGE}, id="refused"),
+        pytest.param(
+            response(
+                "{",
+                status="incomplete",
+                incomplete_details={"reason": "max_output_tokens"},
+                usage=USAGE,
+            ),
+            id="truncated",
+        ),
+    ],
+)
+def test_an_answer_of_no_use_tells_what_it_took(useless: dict[str, object]) -> None:
+    with serve(answer(200, useless)) as server, pytest.raises(AnalysisFailed) as caught:
+        analyst_for(server.url).analyse(ADA, "call")
+
+    assert caught.value.tokens == TOKENS
 
 
 def test_the_call_asks_for_the_schema_stores_nothing_and_keeps_data_apart_from_instructions() -> (

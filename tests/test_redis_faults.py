@@ -17,10 +17,11 @@ from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
 from common.failures import Failure
+from common.limits import Limits
 from common.models import AnalysisRecord, Refused, Status
 from common.settings import ServiceSettings
 from common.store import (
-    SWAP,
+    SCRIPTS,
     IdempotencyClaim,
     NotFound,
     Store,
@@ -29,8 +30,8 @@ from common.store import (
 )
 from common.submission import new_request_id
 from local_stack import qstash_courier
-from tests.conftest import WEBHOOK_URL, make_store
-from tests.fakes import ADA, ANALYSIS, CALL, FakeAnalyst, FakeQueue, pending
+from tests.conftest import WEBHOOK_URL, make_settings, make_store
+from tests.fakes import ADA, ANALYSIS, CALL, TOKENS, FakeAnalyst, FakeQueue, pending
 from tests.http_server import hang, reset
 from tests.processes import wait_for
 from tests.redis_proxy import CONNECTING, Exchange, Fault, RedisProxy, pass_on, redis_proxy
@@ -139,6 +140,11 @@ def server(settings: ServiceSettings, real_redis: redis.Redis) -> Server:
     return Server(settings, real_redis, make_store(real_redis))
 
 
+def load_scripts(server: Server) -> None:
+    for script in SCRIPTS:
+        server.client.script_load(script)
+
+
 class World:
     """One record, seen through a proxy of its own."""
 
@@ -161,7 +167,7 @@ class World:
 
     def prepare(self, status: Status | None) -> None:
         """Make the record, and claim it, around the proxy; then connect through it."""
-        self.server.client.script_load(SWAP)  # as in any server in use; a wipe has taken it
+        load_scripts(self.server)  # as in any server in use; a wipe has taken them
         if status:
             self.server.store.create(self.record)
         if status is Status.PROCESSING:
@@ -222,6 +228,15 @@ def release(world: World) -> None:
     world.store.update(world.id, fail, lease="a")
 
 
+def note_attempt(world: World) -> None:
+    world.store.note_attempt(world.record.created_at, usual=CALL, tokens=TOKENS)
+
+
+def admit(world: World) -> None:
+    now = world.record.created_at
+    world.store.admit(world.record, now, Limits(make_settings()).admission(now))
+
+
 def give_up(world: World) -> None:
     world.store.update(world.id, lambda r, now: r.give_up(round=1, now=now), lease="callback")
 
@@ -242,7 +257,12 @@ OPERATIONS = {
     "ping": Operation(lambda world: world.store.ping(), None, None),
     "now": Operation(read_clock, None, None),
     "bind key": Operation(bind_key, None, None),
-    "note duration": Operation(lambda world: world.store.note_usual_duration(CALL), None, None),
+    "note attempt": Operation(note_attempt, None, None),
+    "spent": Operation(lambda world: world.store.spent("2026-11-24"), None, None),
+    "unfinished": Operation(
+        lambda world: world.store.unfinished(world.record.created_at), None, None
+    ),
+    "admit": Operation(admit, None, None),
     "usual duration": Operation(lambda world: world.store.usual_duration(), None, None),
     "create": Operation(lambda world: world.store.create(world.record), None, PENDING),
     "read": Operation(read, PENDING, PENDING),
@@ -329,7 +349,7 @@ def world_behind_proxy(server: Server, status: Status | None) -> Iterator[World]
 
 def moments(server: Server, act: Callable[[World], object], before: State) -> list[Moment]:
     """Every moment of something that goes well."""
-    server.client.script_load(SWAP)
+    load_scripts(server)
     met: list[Exchange] = []
 
     def count(exchange: Exchange) -> None:

@@ -94,6 +94,18 @@ def test_the_page_needs_neither_openai_nor_signing_keys(monkeypatch: pytest.Monk
         ("OPENAI_TIMEOUT_SECONDS", "inf"),
         ("PORT", "70000"),
         ("API_KEYS", "plain-key"),
+        ("API_KEYS", f"two words:{'a' * 64}"),
+        ("API_KEYS", f"app:{'a' * 64},web:{'a' * 64}"),
+        ("API_RATE_LIMIT", "-1"),
+        ("API_RATE_LIMIT", "often"),
+        ("TRUSTED_PROXIES", "-1"),
+        ("TRUSTED_PROXIES", "all"),
+        ("VISITOR_SUBMISSIONS_PER_HOUR", "-5"),
+        ("SUBMISSIONS_PER_HOUR", "many"),
+        ("MOST_WAITING", "-3"),
+        ("DAILY_ANALYSES", "1.5"),
+        ("DAILY_TOKENS", "-100"),
+        ("DAILY_TOKENS", "1e6 tokens"),
     ],
 )
 def test_a_malformed_variable_is_named_and_its_value_is_not(
@@ -187,10 +199,14 @@ def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in str(settings.model_dump())
 
 
-def test_api_keys_are_read_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = load_with(monkeypatch, {"API_KEYS": f"app:{'a' * 64}, old:{'b' * 64},"})
+def test_api_keys_are_read_by_hash_and_a_name_may_have_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys = f"app:{'a' * 64}, old:{'b' * 64}, app:{'c' * 64},"
 
-    assert settings.api_keys == {"app": "a" * 64, "old": "b" * 64}
+    settings = load_with(monkeypatch, {"API_KEYS": keys})
+
+    assert settings.api_keys == {"a" * 64: "app", "b" * 64: "old", "c" * 64: "app"}
 
 
 @pytest.mark.parametrize("call_seconds", [1, 5, 25, 60, 600])

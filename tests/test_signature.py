@@ -244,9 +244,10 @@ def test_a_forged_delivery_is_401_with_the_true_reason_in_the_log_and_touches_no
 
     assert (response.status_code, response.data) == (401, b"")
     assert "Upstash-NonRetryable-Error" not in response.headers
-    (line,) = caplog.messages
-    assert line.startswith("delivery refused: ")
-    assert (reason if isinstance(reason, str) else reason(URLS[path])) in line
+    (line,) = caplog.text.splitlines()
+    logged = json.loads(line)
+    assert logged["event"] == "delivery refused"
+    assert (reason if isinstance(reason, str) else reason(URLS[path])) in logged["cause"]
     secrets = [CURRENT, NEXT, *(part for token in forged.tokens for part in token.split("."))]
     assert not any(secret in line for secret in secrets if len(secret) > 20)
     assert target.touches == before

@@ -7,11 +7,20 @@ from datetime import datetime, timedelta
 import pytest
 import redis
 
+from common.limits import Limits
 from common.models import AnalysisRecord, Refused, Status
 from common.settings import TimeLadder
-from common.store import Busy, IdempotencyClaim, NotFound, Store, StoreUnavailable, connect
+from common.store import (
+    SCRIPTS,
+    Busy,
+    IdempotencyClaim,
+    NotFound,
+    Store,
+    StoreUnavailable,
+    connect,
+)
 from tests.conftest import make_settings, make_store
-from tests.fakes import ANALYSIS, CALL, DEADLINE, ID, pending
+from tests.fakes import ANALYSIS, CALL, DEADLINE, ID, TOKENS, pending
 from tests.http_server import hang, serve
 
 NO_DELAY = timedelta(0)
@@ -319,14 +328,23 @@ def test_one_analysis_costs_eight_commands_and_a_poll_one(
     real_redis: redis.Redis,
 ) -> None:
     store = make_store(real_redis)
+    every_limit = make_settings(
+        submissions_per_hour=9,
+        visitor_submissions_per_hour=9,
+        most_waiting=9,
+        qstash_parallelism=1,
+        daily_analyses=9,
+        daily_tokens=9999,
+    )
     store.create(pending(store.now(), NO_DELAY))
-    claim(store, "loads the script")
+    for script in SCRIPTS:
+        real_redis.script_load(script)
     store.delete(ID)
 
     with real_redis.monitor() as monitor:  # type: ignore[no-untyped-call]
         sent_commands(real_redis, monitor)  # leaves out those of a new connection
         record = pending(store.now(), NO_DELAY)
-        store.create(record)
+        store.create(record, Limits(every_limit).admission(record.created_at, "visitor"))
         store.update(ID, lambda r, _: r.published("m", round=1), known=(record, record.created_at))
         claimed = claim(store, "a")
         store.update(
@@ -335,13 +353,13 @@ def test_one_analysis_costs_eight_commands_and_a_poll_one(
             lease="a",
             known=(claimed, record.created_at),
         )
-        store.note_usual_duration(timedelta(seconds=8))
+        store.note_attempt(record.created_at, usual=timedelta(seconds=8), tokens=TOKENS)
         submit_to_settled = sent_commands(real_redis, monitor)
         store.read(ID)
         poll = sent_commands(real_redis, monitor)
 
-    settled = ["TIME", "SET", "EVALSHA", "GET", "TIME", "EVALSHA", "EVALSHA"]
-    assert submit_to_settled == [*settled, "SET"]
+    settled = ["TIME", "EVALSHA", "EVALSHA", "GET", "TIME", "EVALSHA", "EVALSHA"]
+    assert submit_to_settled == [*settled, "EVALSHA"]
     assert poll == ["GET"]
 
 
@@ -362,7 +380,7 @@ def test_the_usual_duration_is_forgotten_after_a_week(real_redis: redis.Redis) -
     store = make_store(real_redis)
     assert store.usual_duration() is None
 
-    store.note_usual_duration(timedelta(seconds=8.5))
+    store.note_attempt(store.now(), usual=timedelta(seconds=8.5))
 
     assert store.usual_duration() == timedelta(seconds=8.5)
     assert 0 < real_redis.ttl("usual-duration") <= 7 * 86_400

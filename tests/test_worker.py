@@ -10,7 +10,7 @@ from common.failures import Failure, Kind
 from common.models import AnalysisRecord, Status
 from common.store import Store, StoreUnavailable, Transition, connect
 from tests.conftest import make_settings, make_store
-from tests.fakes import ADA, ANALYSIS, DEADLINE, DELAY, ID, FakeAnalyst, pending
+from tests.fakes import ADA, ANALYSIS, DEADLINE, DELAY, ID, TOKENS, FakeAnalyst, pending
 from webhook_service.analyst import AnalysisFailed, Answer
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
 
@@ -68,7 +68,7 @@ def test_only_a_completed_attempt_counts_for_the_usual_duration(
 
 
 def test_the_usual_duration_is_the_median_of_the_latest(store: Store, analyst: FakeAnalyst) -> None:
-    seconds = iter(x for took in [100] * 5 + [8] * 10 + [9] * 10 for x in (0.0, took))
+    seconds = iter(x for took in [100] * 5 + [8] * 10 + [9] * 10 for x in (0.0, took, took))
     worker = Worker(store, analyst, make_settings().times, monotonic=lambda: next(seconds))
 
     for number in range(25):
@@ -81,13 +81,75 @@ def test_the_usual_duration_is_the_median_of_the_latest(store: Store, analyst: F
 def test_a_duration_that_cannot_be_noted_does_not_matter(
     worker: Worker, store: Store, due: AnalysisRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(_: object) -> None:
+    def away(*_: object, **__: object) -> None:
         raise StoreUnavailable
 
-    monkeypatch.setattr(store, "note_usual_duration", away)
+    monkeypatch.setattr(store, "note_attempt", away)
 
     assert worker.process(DELIVERY) == SETTLED
     assert store.read(ID).status is Status.COMPLETED
+
+
+def spent_today(store: Store) -> tuple[int, int]:
+    spent = store.spent(f"{store.now():%Y-%m-%d}")
+    return spent.input_tokens, spent.output_tokens
+
+
+def test_what_a_call_took_is_stored_with_its_result_and_added_to_the_day(
+    worker: Worker, store: Store, analyst: FakeAnalyst, due: AnalysisRecord
+) -> None:
+    analyst.answers = [Answer(ANALYSIS, "fake", TOKENS)]
+
+    worker.process(DELIVERY)
+    worker.process(DELIVERY)  # once more
+
+    assert store.read(ID).tokens == TOKENS
+    assert spent_today(store) == (300, 200)
+
+
+def test_a_call_that_was_of_no_use_is_spent_too(
+    worker: Worker, store: Store, analyst: FakeAnalyst, due: AnalysisRecord
+) -> None:
+    failed = AnalysisFailed(Failure.ANSWER_TRUNCATED, "incomplete")
+    failed.tokens = TOKENS
+    analyst.answers = [failed]
+
+    worker.process(DELIVERY)
+
+    assert store.read(ID).tokens is None
+    assert spent_today(store) == (300, 200)
+
+
+@pytest.mark.parametrize("meanwhile", ["cancelled", "deleted"])
+def test_a_call_whose_analysis_is_no_longer_wanted_is_spent_too(
+    worker: Worker, store: Store, analyst: FakeAnalyst, due: AnalysisRecord, meanwhile: str
+) -> None:
+    analyst.answers = [Answer(ANALYSIS, "fake", TOKENS)]
+    analyst.during_call = {
+        "cancelled": lambda: store.update(ID, lambda r, now: r.cancel(now=now)),
+        "deleted": lambda: store.delete(ID),
+    }[meanwhile]
+
+    assert worker.process(DELIVERY) == IGNORED
+
+    assert spent_today(store) == (300, 200)
+
+
+@pytest.mark.parametrize("failure", Failure)
+def test_nothing_new_is_let_in_while_our_access_to_the_model_is_refused(
+    worker: Worker,
+    store: Store,
+    analyst: FakeAnalyst,
+    due: AnalysisRecord,
+    fake_redis: redis.Redis,
+    failure: Failure,
+) -> None:
+    analyst.answers = [AnalysisFailed(failure, "HTTP 4xx")]
+
+    worker.process(DELIVERY)
+
+    is_paused = failure in (Failure.KEY_REFUSED, Failure.QUOTA_EXCEEDED)
+    assert fake_redis.ttl("paused") == (300 if is_paused else -2)
 
 
 def test_a_second_delivery_of_a_settled_analysis_makes_no_call(

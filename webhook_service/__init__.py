@@ -10,9 +10,11 @@ from common.queue import Queue
 from common.settings import ServiceSettings, load
 from common.store import Store, connect
 from common.submission import Submissions
+from webhook_service.access import limit_rate, trust_proxies
 from webhook_service.analyst import Analyst
 from webhook_service.api import make_api
 from webhook_service.http import handle_errors
+from webhook_service.metrics import make_metrics
 from webhook_service.routes import make_routes
 from webhook_service.worker import Asks, Worker
 
@@ -29,11 +31,12 @@ def create_app(
 ) -> Flask:
     """Wire the service together; whatever is not given is made from the settings.
 
-    `open_api` lets everybody who reaches `/analyze` use it: for a loopback address alone.
+    `open_api` lets everybody who reaches `/analyze` use it while there are no `API_KEYS`: for a
+    loopback address alone.
     Raises: SettingsError.
     """
-    start_logging()
     settings = settings or load(ServiceSettings)
+    start_logging(settings)
     store = store or Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
     queue = queue or Queue(settings)
 
@@ -42,7 +45,11 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's default provider
     worker = Worker(store, analyst or Analyst(settings), settings.times)
     submissions = Submissions(store, queue, settings)
+    api = make_api(settings, store, submissions, is_open=open_api)
+    limit_rate(app, api, settings, store)
+    trust_proxies(app, settings.trusted_proxies)
     app.register_blueprint(make_routes(settings, store, worker))
-    app.register_blueprint(make_api(settings, store, submissions, is_open=open_api))
+    app.register_blueprint(api)
+    app.register_blueprint(make_metrics(settings, store))
     handle_errors(app)
     return app

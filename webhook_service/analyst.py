@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 import openai
 from openai.types.responses import Response
+from pydantic import ValidationError
 
 from common.failures import Failure
-from common.models import Analysis, AnalysisInput
+from common.models import Analysis, AnalysisInput, Tokens
 from common.settings import ServiceSettings
 from common.time_limit import run_within
+from common.tracing import headers, span
 
 INSTRUCTIONS = """\
 You read a short self-description that a person wrote into a form, and analyse it for them.
@@ -47,18 +49,22 @@ FAILURE_BY_REASON = {
 
 
 class Answer(NamedTuple):
-    """A checked analysis and the name of the model that wrote it."""
+    """A checked analysis, the name of the model that wrote it, and what that took."""
 
     analysis: Analysis
     model: str
+    tokens: Tokens | None = None
 
 
 class AnalysisFailed(Exception):
     """The model gave no usable answer; `retry_after` is the provider's wish, often zero."""
 
+    tokens: Tokens | None = None  # an answer that is of no use is charged all the same
+
     def __init__(self, failure: Failure, cause: str, retry_after: timedelta = timedelta(0)) -> None:
         super().__init__(f"{failure}: {cause}")
         self.failure = failure
+        self.cause = cause
         self.retry_after = retry_after
 
 
@@ -76,13 +82,21 @@ class Analyst:
             timeout=self._seconds,
         )
 
+    @span("ask the model")
     def analyse(self, input: AnalysisInput, call_id: str) -> Answer:
         """Ask the model once, for at most `OPENAI_TIMEOUT_SECONDS`. Raises: AnalysisFailed.
 
         `call_id` names this one call to OpenAI's support (ASCII, at most 512 characters).
         """
-        with _failures(self._seconds):
-            return _read(run_within(self._seconds, self._ask(input, call_id)))
+        tokens = None
+        try:
+            with _failures(self._seconds):
+                response = run_within(self._seconds, self._ask(input, call_id))
+                tokens = _tokens(response)
+                return _read(response)._replace(tokens=tokens)
+        except AnalysisFailed as failed:
+            failed.tokens = tokens
+            raise
 
     def check_model(self) -> None:
         """Ask whether there is such a model for this key; costs nothing. Raises: AnalysisFailed."""
@@ -105,7 +119,7 @@ class Analyst:
             max_output_tokens=MOST_OUTPUT_TOKENS,
             store=False,
             # https://platform.openai.com/docs/api-reference/debugging-requests
-            extra_headers={"X-Client-Request-Id": call_id},
+            extra_headers={"X-Client-Request-Id": call_id, **headers()},
         )
 
 
@@ -148,6 +162,14 @@ def _retry_after(error: openai.APIStatusError) -> timedelta:
         return timedelta(seconds=max(0.0, float(error.response.headers.get("retry-after", 0))))
     except (ValueError, OverflowError):
         return timedelta(0)
+
+
+def _tokens(response: Any) -> Tokens | None:
+    """What the call is charged by; None where a compatible server doesn't tell."""
+    try:
+        return Tokens.model_validate(getattr(response, "usage", None), from_attributes=True)
+    except ValidationError:
+        return None
 
 
 def _read(response: Any) -> Answer:

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from common.failures import Failure
 from common.models import AnalysisInput, AnalysisRecord, Status, input_problems
 from common.settings import ServiceSettings
-from common.store import IdempotencyClaim, Store
+from common.store import IdempotencyClaim, NotFound, Store
 from common.submission import Submissions, new_request_id
+from webhook_service.access import caller, may_read
 from webhook_service.http import RETRY_SECONDS, Problem, json_answer, read_body, whole_seconds
 
 LONGEST_IDEMPOTENCY_KEY = 255
@@ -24,21 +25,24 @@ LONGEST_IDEMPOTENCY_KEY = 255
 def make_api(
     settings: ServiceSettings, store: Store, submissions: Submissions, *, is_open: bool
 ) -> Blueprint:
-    """Make the API's routes; `is_open` asks for no key."""
+    """Make the API's routes; `is_open` asks for no key where there is none."""
     api = Blueprint("api", __name__)
 
     @api.post("/analyze")
     def submit() -> Response:
-        scope = _scope(settings.api_keys, is_open=is_open)
+        name = caller(settings.api_keys, is_open=is_open)
         input = _read_input()
         key = request.headers.get("Idempotency-Key")
-        request_id = new_request_id() if key is None else bind(scope, key, input)
-        return _accepted(submissions.submit(input, request_id=request_id))
+        request_id = new_request_id() if key is None else bind(name, key, input)
+        return _accepted(submissions.submit(input, request_id=request_id, made_by=name))
 
     @api.get("/analyze/<request_id>")
     def look_up(request_id: str) -> Response:
-        _scope(settings.api_keys, is_open=is_open)
-        return json_answer(200, _public(submissions.look_up(request_id)))
+        name = caller(settings.api_keys, is_open=is_open)
+        record = submissions.look_up(request_id)
+        if not may_read(name, record):
+            raise NotFound("made by somebody else")
+        return json_answer(200, _public(record))
 
     def bind(scope: str, key: str, input: AnalysisInput) -> str:
         """Find the request id this Idempotency-Key stands for. Raises: Problem."""
@@ -56,22 +60,6 @@ def make_api(
         return bound.request_id
 
     return api
-
-
-def _scope(api_keys: dict[str, str], *, is_open: bool) -> str:
-    """Name whose request this is. Raises: Problem."""
-    if is_open:
-        return "open"
-    if not api_keys:
-        raise Problem(403, "The API is switched off here. Set API_KEYS to switch it on.")
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    digest = sha256(key.strip().encode("utf-8", "replace")).hexdigest()
-    matches = [name for name, known in api_keys.items() if hmac.compare_digest(known, digest)]
-    if scheme.lower() != "bearer" or not matches:
-        raise Problem(
-            401, "Send a valid API key as a bearer token.", {"WWW-Authenticate": "Bearer"}
-        )
-    return matches[0]
 
 
 def _read_input() -> AnalysisInput:

@@ -1,6 +1,5 @@
 """What the webhook and the API share of HTTP: reading a body, and answering errors as problems."""
 
-import logging
 import math
 import traceback
 from collections.abc import Mapping
@@ -9,12 +8,14 @@ from datetime import timedelta
 from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
+from common.limits import LimitReached
+from common.logs import get_logger
 from common.store import NotFound, StoreUnavailable
 from common.submission import OtherInput
 
 RETRY_SECONDS = 10  # while Redis or QStash is away
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def read_body() -> bytes:
@@ -68,7 +69,8 @@ def handle_errors(app: Flask) -> None:
     app.register_error_handler(
         OtherInput, lambda _: Problem(422, "This id was used with another input.").response()
     )
-    app.register_error_handler(StoreUnavailable, _store_problem)
+    app.register_error_handler(LimitReached, _limit_problem)
+    app.register_error_handler(StoreUnavailable, store_problem)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(Exception, _unexpected_problem)
 
@@ -83,12 +85,20 @@ def _unexpected_problem(error: Exception) -> Response:
     """Answer a fault of ours; what it says may be personal, so the log has its places alone."""
     frames = traceback.extract_tb(error.__traceback__)
     places = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
-    log.error("unexpected %s at %s", type(error).__name__, places)
+    log.error("unexpected error", cause=type(error).__name__, at=places)
     return Problem(500, "Something went wrong on our side.").response()
 
 
-def _store_problem(error: StoreUnavailable) -> Response:
-    log.error("store unavailable %s %s: %s", request.method, request.path, error)
+def _limit_problem(error: LimitReached) -> Response:
+    """503 and not 429: what is used up is everybody's, or nobody's fault."""
+    log.warning("not let in", code=error.limit)
+    headers = {"Retry-After": whole_seconds(error.retry_after)}
+    return Problem(503, error.limit.sentence, headers, limit=error.limit).response()
+
+
+def store_problem(error: StoreUnavailable) -> Response:
+    """Say that Redis is away."""
+    log.error("store unavailable", at=str(request.url_rule), cause=str(error))
     detail = "The store can't be reached just now. Please try again."
     return Problem(503, detail, {"Retry-After": str(RETRY_SECONDS)}).response()
 

@@ -11,15 +11,18 @@ bad signature                                                  401, empty body; 
 body too large; cut off, or its chunks unreadable              413; 400
 """
 
-import logging
+import re
 from collections.abc import Callable
 
 from flask import Blueprint, Response, jsonify, request
 from pydantic import Base64Bytes
+from werkzeug.exceptions import HTTPException
 
+from common.logs import bound, get_logger
 from common.models import Model
 from common.settings import ServiceSettings
 from common.store import Store
+from common.tracing import span
 from webhook_service.http import read_body, whole_seconds
 from webhook_service.signature import SignatureRefused, verify
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
@@ -33,7 +36,7 @@ STATUS_CODES = {
     OutcomeKind.OPERATOR_MUST_ACT: NON_RETRYABLE,
 }
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def make_routes(settings: ServiceSettings, store: Store, worker: Worker) -> Blueprint:
@@ -74,20 +77,30 @@ def _receive(
     act: Callable[[Delivery], Outcome],
 ) -> Response:
     """Guard a delivery: size, then signature over the raw body, then its content."""
-    body = read_body()
-    try:
-        verify(request.headers.get("Upstash-Signature"), body, url=url, keys=keys)
-    except SignatureRefused as refused:
-        log.warning("delivery refused: %s", refused)
-        return Response(status=401)
-    try:
-        delivery = read(body)
-    except ValueError as error:
-        message_id = request.headers.get("Upstash-Message-Id")
-        log.error("signed but not ours message_id=%r: %s", message_id, type(error).__name__)
-        return _tell_qstash(Outcome(OutcomeKind.OPERATOR_MUST_ACT), "not a message of ours")
-    outcome = act(delivery)
-    return _tell_qstash(outcome, outcome.kind)
+    with bound(**_message_id()):
+        try:
+            body = read_body()
+            verify(request.headers.get("Upstash-Signature"), body, url=url, keys=keys)
+        except HTTPException as error:
+            log.warning("delivery refused", cause=error.name)
+            raise
+        except SignatureRefused as refused:
+            log.warning("delivery refused", cause=str(refused))
+            return Response(status=401)
+        try:
+            delivery = read(body)
+        except ValueError as error:
+            log.error("delivery refused", cause=f"signed but not ours: {type(error).__name__}")
+            return _tell_qstash(Outcome(OutcomeKind.OPERATOR_MUST_ACT), "not a message of ours")
+        with span("deliver", request.headers.get("traceparent")):
+            outcome = act(delivery)
+        return _tell_qstash(outcome, outcome.kind)
+
+
+def _message_id() -> dict[str, str]:
+    """For the log; unsigned, so only what looks like one of QStash's."""
+    message_id = request.headers.get("Upstash-Message-Id", "")
+    return {"message_id": message_id} if re.fullmatch(r"msg_[\w-]{1,80}", message_id) else {}
 
 
 def _read_message(body: bytes) -> Delivery:

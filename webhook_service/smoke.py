@@ -13,6 +13,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from common.failures import Failure
+from common.limits import LimitReached
 from common.models import AnalysisInput, AnalysisRecord, Status
 from common.queue import QStashRefused, QStashUnclear, Queue
 from common.settings import ServiceSettings, SettingsError, load
@@ -89,7 +90,7 @@ def follow(submissions: Submissions, request_id: str) -> Iterator[AnalysisRecord
 
 
 def run(say: Callable[[str], None]) -> None:
-    """Do it all. Raises: Fault, SettingsError, StoreUnavailable."""
+    """Do it all. Raises: Fault, LimitReached, SettingsError, StoreUnavailable."""
     settings = load(ServiceSettings)
     store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
     queue = Queue(settings)
@@ -114,5 +115,5 @@ def run(say: Callable[[str], None]) -> None:
 if __name__ == "__main__":
     try:
         run(lambda line: print(line, flush=True))
-    except (Fault, SettingsError, StoreUnavailable) as error:
+    except (Fault, LimitReached, SettingsError, StoreUnavailable) as error:
         sys.exit(str(error))

@@ -1,6 +1,5 @@
 """One delivery of a message: claim the record, ask the model, settle. Knows no Flask."""
 
-import logging
 import secrets
 import time
 from collections import deque
@@ -9,12 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from statistics import median
-from typing import Annotated, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 from pydantic import Field
 
 from common.failures import Failure, Kind
-from common.models import AnalysisInput, AnalysisRecord, Model, Refused, RequestId, Status
+from common.limits import PAUSE, PAUSING
+from common.logs import get_logger
+from common.models import AnalysisInput, AnalysisRecord, Model, Refused, RequestId, Status, Tokens
 from common.settings import TimeLadder
 from common.store import Busy, NotFound, Store, StoreUnavailable, Transition
 from webhook_service.analyst import AnalysisFailed, Answer
@@ -23,7 +24,7 @@ STORE_RETRY = timedelta(seconds=10)
 SETTLE_PAUSE_SECONDS = 0.5
 DURATIONS_KEPT = 20
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class Delivery(Model):
@@ -48,6 +49,13 @@ class Outcome:
 
     kind: OutcomeKind
     retry_after: timedelta = timedelta(0)
+
+
+class Came(NamedTuple):
+    """What came of asking the model: how to settle the record, and what it cost."""
+
+    settle: Transition
+    tokens: Tokens | None
 
 
 class Asks(Protocol):
@@ -84,20 +92,20 @@ class Worker:
         return self._act(self._give_up, delivery)
 
     def _act(self, act: Callable[[Delivery], Outcome], delivery: Delivery) -> Outcome:
-        where = f"request_id={delivery.request_id} round={delivery.round}"
+        where = delivery.model_dump()
         try:
             return act(delivery)
         except NotFound:
-            log.info("ignored %s: no such record", where)
+            log.info("delivery ignored", **where, cause="no such record")
         except Refused as refusal:
-            log.info("ignored %s: %s", where, refusal)
+            log.info("delivery ignored", **where, cause=str(refusal))
             if refusal.retry_after is not None:
                 return Outcome(OutcomeKind.RETRY, refusal.retry_after)
         except Busy as busy:
-            log.info("ignored %s: %s", where, busy)
+            log.info("delivery ignored", **where, cause=str(busy))
             return Outcome(OutcomeKind.RETRY, busy.retry_after + timedelta(seconds=1))
         except StoreUnavailable as error:
-            log.error("store unavailable %s: %s", where, error)
+            log.error("store unavailable", **where, cause=str(error))
             return Outcome(OutcomeKind.RETRY, STORE_RETRY)
         return Outcome(OutcomeKind.IGNORED)
 
@@ -107,7 +115,7 @@ class Worker:
             lambda record, now: record.give_up(round=delivery.round, now=now),
             lease=secrets.token_hex(16),
         )
-        log.error("delivery given up by QStash %s", _where(record))
+        log.error("delivery given up by QStash", **_where(record), **_end(record))
         return Outcome(OutcomeKind.SETTLED)
 
     def _attempt(self, delivery: Delivery) -> Outcome:
@@ -120,34 +128,47 @@ class Worker:
             lease=token,
         )
         if record.status is not Status.PROCESSING:
-            log.error("settled %s status=%s code=%s", _where(record), record.status, record.failure)
+            log.error("settled", **_where(record), **_end(record))
             return Outcome(OutcomeKind.SETTLED)
         started = self._monotonic()
-        log.info("claimed %s call_id=%s", _where(record), token)
-        settle = self._ask(record, token)
-        return self._settle(record, token, settle, started)
+        assert record.claimed_at is not None, "a claimed record says when"
+        waited = (record.claimed_at - record.next_attempt_at).total_seconds()
+        log.info("claimed", **_where(record), call_id=token, seconds_after_due=round(waited, 3))
+        came = self._ask(record, token, started)
+        return self._settle(record, token, came, started)
 
-    def _ask(self, record: AnalysisRecord, token: str) -> Transition:
+    def _ask(self, record: AnalysisRecord, token: str, started: float) -> Came:
         """Ask the model; what came of it is returned as the transition that settles it."""
         assert record.input is not None, "only terminal records have no input"
         try:
             answer = self._analyst.analyse(record.input, call_id=token)
-        except AnalysisFailed as failed:
-            log.warning("attempt failed %s: %s", _where(record), failed)
-            failure, retry_after = failed.failure, failed.retry_after
+        except AnalysisFailed as error:
+            failed = error
         except Exception as error:
             # A fault of ours must not leave the record claimed; its text may quote the input.
-            log.error("attempt failed %s: internal %s", _where(record), type(error).__name__)
-            failure, retry_after = Failure.INTERNAL_ERROR, timedelta(0)
+            failed = AnalysisFailed(Failure.INTERNAL_ERROR, type(error).__name__)
         else:
-            return lambda r, now: r.complete(token, answer.analysis, model=answer.model, now=now)
-        return lambda r, now: r.fail(
-            token, failure, now=now, retry_after=retry_after, longest_wait=self._times.longest_wait
+            analysis, model, tokens = answer
+            log.info("answered", **_where(record), **_cost(tokens), seconds=self._since(started))
+            return Came(
+                lambda r, now: r.complete(token, analysis, model=model, tokens=tokens, now=now),
+                tokens,
+            )
+        code, wait, longest = failed.failure, failed.retry_after, self._times.longest_wait
+        log.warning(
+            "attempt failed",
+            **_where(record),
+            **_cost(failed.tokens),
+            code=code,
+            seconds=self._since(started),
+            cause=failed.cause,
+        )
+        return Came(
+            lambda r, now: r.fail(token, code, now=now, retry_after=wait, longest_wait=longest),
+            failed.tokens,
         )
 
-    def _settle(
-        self, record: AnalysisRecord, token: str, settle: Transition, started: float
-    ) -> Outcome:
+    def _settle(self, record: AnalysisRecord, token: str, came: Came, started: float) -> Outcome:
         """Store what came of the attempt; the answer is paid for, so try until the lease ends."""
         assert record.claimed_at is not None, "a claimed record says when"
         seconds = self._monotonic() - started
@@ -156,32 +177,46 @@ class Worker:
         while True:
             try:
                 settled = self._store.update(
-                    record.request_id, settle, lease=token, known=(record, now)
+                    record.request_id, came.settle, lease=token, known=(record, now)
                 )
             except StoreUnavailable:
                 if self._monotonic() + SETTLE_PAUSE_SECONDS >= lease_ends:
                     raise
                 self._sleep(SETTLE_PAUSE_SECONDS)
+            except (Refused, NotFound):  # cancelled or deleted meanwhile, and paid all the same
+                self._note(now, tokens=came.tokens)
+                raise
             else:
                 break
-        log.info(
-            "settled %s status=%s code=%s seconds=%.1f",
-            _where(settled),
-            settled.status,
-            settled.failure or settled.last_failure,
-            seconds,
-        )
+        log.info("settled", **_where(settled), **_end(settled), seconds=round(seconds, 3))
+        usual = None
         if settled.status is Status.COMPLETED:
-            self._note_duration(seconds)
+            self._durations.append(seconds)
+            usual = timedelta(seconds=median(self._durations.copy()))
+        pause = PAUSE if settled.failure in PAUSING else None
+        self._note(now, usual=usual, tokens=came.tokens, pause=pause)
         return _outcome(settled, now)
 
-    def _note_duration(self, seconds: float) -> None:
-        """Tell those who wait the median of this process's latest attempts."""
-        self._durations.append(seconds)
+    def _since(self, started: float) -> float:
+        return round(self._monotonic() - started, 3)
+
+    def _note(
+        self,
+        now: datetime,
+        *,
+        tokens: Tokens | None,
+        usual: timedelta | None = None,
+        pause: timedelta | None = None,
+    ) -> None:
+        """Note what the attempt cost, the usual duration, and that new ones could only fail."""
+        if not (tokens or usual or pause):
+            return
+        if pause:
+            log.error("submissions paused", seconds=pause.total_seconds())
         try:
-            self._store.note_usual_duration(timedelta(seconds=median(self._durations.copy())))
+            self._store.note_attempt(now, usual=usual, tokens=tokens, pause=pause)
         except StoreUnavailable as error:  # the analysis is settled, and this a courtesy
-            log.warning("duration not noted: %s", error)
+            log.warning("attempt not noted", cause=str(error))
 
 
 def _outcome(record: AnalysisRecord, now: datetime) -> Outcome:
@@ -193,5 +228,14 @@ def _outcome(record: AnalysisRecord, now: datetime) -> Outcome:
     return Outcome(OutcomeKind.SETTLED)
 
 
-def _where(record: AnalysisRecord) -> str:
-    return f"request_id={record.request_id} round={record.round} attempt={record.attempt}"
+def _where(record: AnalysisRecord) -> dict[str, Any]:
+    return {"request_id": record.request_id, "round": record.round, "attempt": record.attempt}
+
+
+def _cost(tokens: Tokens | None) -> dict[str, Any]:
+    return tokens.model_dump() if tokens else {}
+
+
+def _end(record: AnalysisRecord) -> dict[str, Any]:
+    code = record.failure if record.status.is_terminal else record.last_failure
+    return {"status": record.status, "code": code}

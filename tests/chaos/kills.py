@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -22,8 +23,6 @@ SECONDS_BETWEEN_KILLS = 0.7
 DUPLICATES = 0.10
 DOOMED = 0.001  # of the analyses: each call for them fails
 SUBMITTERS = 12
-CLAIMED = re.compile(r"INFO (\d+) \S+ claimed request_id=(\w+) round=\d+ attempt=\d+ call_id=(\w+)")
-SETTLED = re.compile(r"INFO (\d+) \S+ settled request_id=(\w+) round=\d+ attempt=(\d+)")
 DELIVERED = re.compile(r"^(msg_\w+) delivered to \S+/webhook: (.+)$", re.MULTILINE)
 GIVEN_UP = re.compile(r"^(msg_\w+) given up", re.MULTILINE)
 COMPLETED = "analyses: completed, unless faults used up the attempts or deliveries"
@@ -176,12 +175,17 @@ def _cut_off(log: str, killed: set[int], history: dict[str, list[Raw]]) -> dict[
     or even before it wrote that it had claimed.
     """
     claims = defaultdict(list)
-    for pid, id, token in CLAIMED.findall(log):
-        claims[pid, id].append(token)
-    settled = Counter((pid, id) for pid, id, _ in SETTLED.findall(log))
+    settled: Counter[tuple[int, str]] = Counter()
+    for line in log.splitlines():
+        with suppress(ValueError):  # a kill may cut a line off
+            logged = json.loads(line)
+            if logged["event"] == "claimed":
+                claims[logged["pid"], logged["request_id"]].append(logged["call_id"])
+            elif logged["event"] == "settled":
+                settled[logged["pid"], logged["request_id"]] += 1
     found: dict[str, set[str]] = defaultdict(set)
     for (pid, id), tokens in claims.items():
-        if int(pid) in killed and len(tokens) > settled[pid, id]:
+        if pid in killed and len(tokens) > settled[pid, id]:
             found[id].add(tokens[-1])
     written = {token for tokens in claims.values() for token in tokens}
     for id, values in history.items():

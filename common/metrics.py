@@ -1,0 +1,130 @@
+"""What is counted: the same events that are logged. The only importer of prometheus_client.
+
+Imported only where METRICS_TOKEN or METRICS_PORT is set.
+Source: https://prometheus.github.io/client_python/multiprocess/
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    start_http_server,
+    values,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+from common.logs import Event, get_logger, observe
+from common.models import Status
+
+SUBMITTED = Counter("analysis_submitted", "Analyses accepted")
+REOPENED = Counter("analysis_reopened", "Failed analyses that were begun again")
+SETTLED = Counter("analysis_settled", "Analyses that came to an end", ["status", "code"])
+ATTEMPTS = Counter("analysis_attempts", "Attempts begun, each at most one paid call")
+FAILED_ATTEMPTS = Counter("analysis_failed_attempts", "Attempts that failed", ["code"])
+DUPLICATES = Counter("analysis_duplicates", "Submissions and deliveries with no effect", ["reason"])
+REFUSED = Counter("analysis_refused_deliveries", "Deliveries not let in", ["reason"])
+NOT_LET_IN = Counter("analysis_not_let_in", "Submissions over a limit", ["limit"])
+STORE_ERRORS = Counter("analysis_store_errors", "Times that Redis was away when needed")
+TOKENS = Counter("analysis_tokens", "Tokens paid for", ["direction"])
+IN_FLIGHT = Gauge("analysis_calls_in_flight", "Model calls now", multiprocess_mode="livesum")
+MODEL_SECONDS = Histogram(
+    "analysis_model_seconds",
+    "How long model calls took",
+    ["outcome"],
+    buckets=(0.5, 1, 2, 4, 6, 8, 10, 15, 20, 25, 30, 60, 120),
+)
+START_DELAY = Histogram(
+    "analysis_start_delay_seconds",
+    "From due to the attempt's start",
+    buckets=(0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600),
+)
+ENDS = {"settled", "not queued", "delivery given up by QStash", "cancelled", "timed out"}
+
+log = get_logger(__name__)
+
+
+def start() -> None:
+    """Count from now on; safe to call again."""
+    observe(count)
+
+
+def count(event: Event) -> None:
+    """Count one event, as it is logged."""
+    name, cause = event["event"], str(event.get("cause"))
+    if name in ENDS and Status(event["status"]).is_terminal:
+        SETTLED.labels(event["status"], event.get("code") or "").inc()
+    if name == "submitted":
+        SUBMITTED.inc()
+    elif name == "reopened":
+        REOPENED.inc()
+    elif name == "claimed":
+        ATTEMPTS.inc()
+        IN_FLIGHT.inc()
+        START_DELAY.observe(event["seconds_after_due"])
+    elif name in ("answered", "attempt failed"):
+        IN_FLIGHT.dec()
+        MODEL_SECONDS.labels(event.get("code") or "answered").observe(event["seconds"])
+        TOKENS.labels("in").inc(event.get("input_tokens", 0))
+        TOKENS.labels("out").inc(event.get("output_tokens", 0))
+    elif name == "submitted again":
+        DUPLICATES.labels(name).inc()
+    elif name == "delivery ignored":
+        DUPLICATES.labels(cause).inc()
+    elif name == "delivery refused":
+        REFUSED.labels(cause.partition(":")[0].partition(" (")[0]).inc()
+    elif name == "store unavailable":
+        STORE_ERRORS.inc()
+    elif name == "not let in":
+        NOT_LET_IN.labels(event["code"]).inc()
+    if name == "attempt failed":
+        FAILED_ATTEMPTS.labels(event["code"]).inc()
+
+
+class Unfinished(Collector):
+    """What Redis knows when it is asked: how many analyses are not over, and the oldest's age."""
+
+    def __init__(self, how_many: int, oldest: timedelta) -> None:
+        self._how_many = how_many
+        self._oldest = oldest
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield GaugeMetricFamily("analysis_unfinished", "Analyses not over", self._how_many)
+        yield GaugeMetricFamily(
+            "analysis_oldest_unfinished_seconds",
+            "Age of the oldest of them",
+            self._oldest.total_seconds(),
+        )
+
+
+def exposition(unfinished: Unfinished | None = None) -> bytes:
+    """Write all metrics, summed over gunicorn's workers, as Prometheus reads them."""
+    registry = CollectorRegistry()
+    if getattr(values.ValueClass, "_multiprocess", False):
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    else:
+        registry.register(REGISTRY)
+    if unfinished:
+        registry.register(unfinished)
+    return generate_latest(registry)
+
+
+def forget(pid: int) -> None:
+    """A worker is dead: its calls in flight are none. What it has counted stays."""
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def serve(port: int) -> None:
+    """Serve this process's metrics on a port of its own; if that can't be, say so and go on."""
+    start()
+    try:
+        start_http_server(port)
+    except OSError as error:
+        log.error("metrics not served", port=port, cause=str(error))

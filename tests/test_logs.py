@@ -1,0 +1,168 @@
+"""What is written to standard error, and how."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import WEBHOOK_URL
+from tests.processes import ROOT, bare_environment
+
+LOG_ONE_OF_EACH = """
+import logging
+from common.logs import bound, get_logger, start_logging
+from common.settings import LogSettings
+start_logging(LogSettings())
+ours, theirs = get_logger("common.store"), logging.getLogger("openai")
+with bound(message_id="msg_1"):
+    ours.info("settled", request_id="abc", attempt=2, code=None, seconds=1.5)
+ours.debug("a detail of ours")
+theirs.debug("what a person wrote")
+try:
+    raise RuntimeError("a\\nb")
+except RuntimeError:
+    theirs.exception("broken %s", "pipe")
+"""
+
+
+def log(tmp_path: Path, code: str = LOG_ONE_OF_EACH, **settings: str) -> list[str]:
+    """Run a process that logs, and return its lines."""
+    command = [sys.executable, "-c", code]
+    environment = bare_environment(tmp_path, **settings)
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    return ended.stderr.splitlines()
+
+
+def test_where_there_is_no_terminal_each_line_is_json(tmp_path: Path) -> None:
+    ours, theirs = (json.loads(line) for line in log(tmp_path))
+
+    assert list(ours)[:3] == ["time", "level", "event"]
+    assert ours["time"].endswith("Z")
+    del ours["time"], ours["pid"]
+    assert ours == {
+        "level": "info",
+        "event": "settled",
+        "request_id": "abc",
+        "message_id": "msg_1",
+        "attempt": 2,
+        "seconds": 1.5,
+        "logger": "common.store",
+    }
+    assert (theirs["level"], theirs["event"]) == ("error", "broken pipe")
+    assert theirs["exception"].endswith("RuntimeError: a\nb")
+
+
+def test_the_console_has_coloured_readable_lines(tmp_path: Path) -> None:
+    first = log(tmp_path, LOG_FORMAT="Console")[0]
+
+    assert "\x1b[" in first
+    assert "settled" in first
+    assert "abc" in first
+
+
+def test_a_terminal_has_them_by_itself(tmp_path: Path) -> None:
+    on_a_terminal = f"import sys; sys.stderr.isatty = lambda: True\n{LOG_ONE_OF_EACH}"
+
+    assert "\x1b[" in log(tmp_path, on_a_terminal)[0]
+    assert json.loads(log(tmp_path, on_a_terminal, LOG_FORMAT="json")[0])
+
+
+def test_the_level_is_for_our_own_details_alone(tmp_path: Path) -> None:
+    """openai's own debug lines quote what it is sent."""
+    debug = "\n".join(log(tmp_path, LOG_LEVEL="debug"))
+    error = [json.loads(line)["level"] for line in log(tmp_path, LOG_LEVEL="ERROR")]
+
+    assert "a detail of ours" in debug
+    assert "what a person wrote" not in debug
+    assert error == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("LOG_FORMAT", "xml", "'auto', 'json' or 'console'"),
+        ("METRICS_PORT", "0", "greater than or equal to 1"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318", "write a whole address"),
+    ],
+)
+def test_a_wrong_setting_is_named_at_the_start(
+    tmp_path: Path, name: str, value: str, says: str
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "common.settings", "page"],
+        cwd=ROOT,
+        env=bare_environment(tmp_path, **{name: value}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 1
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith(f"  {name}: ")]
+    assert says in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "package"),
+    [
+        ("METRICS_TOKEN", "token", "prometheus_client"),
+        ("METRICS_PORT", "9100", "prometheus_client"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318", "opentelemetry.sdk"),
+    ],
+)
+def test_a_missing_package_is_named_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, package: str
+) -> None:
+    from common import settings
+
+    installed = settings._is_installed
+    monkeypatch.setattr(settings, "_is_installed", lambda x: x != package and installed(x))
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.load(settings.ServiceSettings)
+
+    assert f"  {name}: needs {package}: pip install -r requirements-operator.txt" in str(
+        caught.value
+    )
+
+
+def test_what_is_not_installed_is_found_out() -> None:
+    from common import settings
+
+    assert settings._is_installed("opentelemetry.sdk")
+    assert not settings._is_installed("opentelemetry.no_such_part")
+    assert not settings._is_installed("no_such_package.part")
+
+
+WIRE_ALL = """
+import sys
+from webhook_service import create_app
+create_app()
+import common.submission
+print(*sys.modules, file=sys.stderr)
+"""
+
+
+def test_what_is_off_is_not_imported(tmp_path: Path) -> None:
+    settings = {
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "QSTASH_TOKEN": "token",
+        "QSTASH_WEBHOOK_URL": WEBHOOK_URL,
+        "QSTASH_CURRENT_SIGNING_KEY": "sig_1",
+        "QSTASH_NEXT_SIGNING_KEY": "sig_2",
+        "OPENAI_API_KEY": "key",
+    }
+    # redis itself looks for OpenTelemetry's metrics, and imports them if they are installed.
+    off = ("prometheus_client", "common.otlp", "common.metrics", "opentelemetry.sdk.trace",
+           "opentelemetry.exporter", "opentelemetry.instrumentation")  # fmt: skip
+
+    imported = log(tmp_path, WIRE_ALL, **settings)[-1].split()
+
+    assert "common.logs" in imported
+    assert [name for name in imported if name.startswith(off)] == []

@@ -1,0 +1,99 @@
+"""Who may use the API, and how often. The only importer of flask_limiter and limits.
+
+Several keys may have one name: whoever holds any of them is the same caller. So a key is rotated
+by adding the new one under the old one's name, and removing the old one when nobody sends it.
+"""
+
+import hmac
+import logging
+import time
+from datetime import timedelta
+from hashlib import sha256
+
+from flask import Blueprint, Flask, Response, request
+from flask_limiter import Limiter, RequestLimit
+from limits.errors import StorageError
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from common.limits import network
+from common.logs import get_logger
+from common.models import AnalysisRecord
+from common.settings import ServiceSettings
+from common.store import Store, StoreUnavailable
+from webhook_service.http import Problem, store_problem, whole_seconds
+
+OPEN = "open"  # the caller's name where no key is asked for
+
+log = get_logger(__name__)
+
+
+def caller(api_keys: dict[str, str], *, is_open: bool) -> str:
+    """Name whose request this is. Raises: Problem."""
+    if not api_keys and is_open:
+        return OPEN
+    if not api_keys:
+        raise Problem(403, "The API is switched off here. Set API_KEYS to switch it on.")
+    if name := _key_name(api_keys):
+        return name
+    raise Problem(401, "Send a valid API key as a bearer token.", {"WWW-Authenticate": "Bearer"})
+
+
+def may_read(name: str, record: AnalysisRecord) -> bool:
+    """Whether a caller made this analysis; one of an older version doesn't say who did."""
+    if record.made_by is None:
+        return record.owner_hash is None
+    return record.made_by == name
+
+
+def trust_proxies(app: Flask, hops: int) -> None:
+    """Take the caller's address from the proxies nearest to us: whatever stands before is theirs.
+
+    Source: https://werkzeug.palletsprojects.com/en/stable/middleware/proxy_fix/
+    """
+    if hops:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=0)  # type: ignore[method-assign]
+
+
+def limit_rate(app: Flask, api: Blueprint, settings: ServiceSettings, store: Store) -> None:
+    """Let each key, from each address, call each of the API's routes so often a minute.
+
+    Counted in Redis, over the store's connections and with its time limits; without keys there
+    is nobody to limit. Call it before the routes are registered.
+    """
+    if not settings.api_keys or not settings.api_rate_limit:
+        return
+    limiter = Limiter(
+        lambda: f"{_key_name(settings.api_keys) or ''}@{network(request.remote_addr or '')}",
+        app=app,
+        storage_uri="redis://",  # what to speak; where to, the connections know
+        storage_options={"connection_pool": store.pool, "wrap_exceptions": True},  # type: ignore[dict-item]  # handed on
+        strategy="moving-window",
+        on_breach=_refuse,
+    )
+    limiter.logger.setLevel(logging.WARNING)  # its line has the caller's address
+    limiter.limit(f"{settings.api_rate_limit}/minute")(api)
+    app.register_error_handler(
+        StorageError,
+        lambda error: store_problem(
+            StoreUnavailable(f"Redis: {type(error.storage_error).__name__}")
+        ),
+    )
+
+
+def _refuse(breached: RequestLimit) -> Response:
+    """Raises: Problem, always."""
+    log.warning("too many requests", at=request.endpoint)
+    rest = whole_seconds(timedelta(seconds=breached.reset_at - time.time()))
+    raise Problem(429, "Too many requests with this key. Please wait.", {"Retry-After": rest})
+
+
+def _key_name(api_keys: dict[str, str]) -> str | None:
+    """Compare the key that was sent with every known one, each in the same time."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    digest = sha256(key.strip().encode("utf-8", "replace")).digest()
+    names = [
+        name
+        for known, name in api_keys.items()
+        if hmac.compare_digest(bytes.fromhex(known), digest)
+    ]
+    return names[0] if names and scheme.lower() == "bearer" else None

@@ -1,0 +1,85 @@
+"""GET /metrics, for the bearer of METRICS_TOKEN. Without one there is no such route.
+
+gunicorn's processes share their counts by files in a directory that lives as long as the master.
+"""
+
+import hmac
+import os
+import shutil
+import tempfile
+from datetime import timedelta
+from types import ModuleType
+
+from flask import Blueprint, Response, request
+
+from common.logs import get_logger
+from common.settings import ServiceSettings
+from common.store import Store, StoreUnavailable
+from webhook_service.http import Problem
+
+log = get_logger(__name__)
+
+_metrics: ModuleType | None = None
+_directory = ""
+
+
+def make_metrics(settings: ServiceSettings, store: Store) -> Blueprint:
+    """Begin to count, before gunicorn forks, and make the route; neither if it is switched off.
+
+    A directory that can't be written costs the metrics and nothing else.
+    """
+    routes = Blueprint("metrics", __name__)
+    if settings.metrics_token is None:
+        return routes
+    try:
+        _start(settings)
+    except OSError as error:
+        log.error("no metrics: METRICS_DIR can't be written", cause=str(error))
+        return routes
+    token = settings.metrics_token.get_secret_value().encode()
+
+    @routes.get("/metrics")
+    def metrics() -> Response:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        given_bytes = given.strip().encode("utf-8", "replace")
+        if not hmac.compare_digest(given_bytes, token) or scheme.lower() != "bearer":
+            detail = "Send METRICS_TOKEN as a bearer token."
+            raise Problem(401, detail, {"WWW-Authenticate": "Bearer"})
+        return Response(_write(store), mimetype="text/plain")
+
+    return routes
+
+
+def _write(store: Store) -> bytes:
+    """All metrics; while Redis is away, those that only it knows are left out."""
+    assert _metrics, "there is no route before there are metrics"
+    try:
+        now = store.now()
+        number, oldest = store.unfinished(now)
+    except StoreUnavailable:
+        return bytes(_metrics.exposition())
+    age = now - oldest if oldest else timedelta(0)
+    return bytes(_metrics.exposition(_metrics.Unfinished(number, age)))
+
+
+def _start(settings: ServiceSettings) -> None:
+    """Raises: OSError."""
+    global _metrics, _directory
+    _directory = tempfile.mkdtemp(prefix="ask-later-metrics-", dir=settings.metrics_dir)
+    os.environ.update(PROMETHEUS_MULTIPROC_DIR=_directory)  # before prometheus_client is imported
+    from common import metrics
+
+    metrics.start()
+    _metrics = metrics
+
+
+def forget(pid: int) -> None:
+    """A worker has ended. For gunicorn's master."""
+    if _metrics:
+        _metrics.forget(pid)
+
+
+def clean_up() -> None:
+    """The service ends. For gunicorn's master."""
+    if _metrics:
+        shutil.rmtree(_directory, ignore_errors=True)
