@@ -243,7 +243,7 @@ def test_redis_away_is_503_and_no_fault_of_ours(caplog: pytest.LogCaptureFixture
         assert response.mimetype == "application/problem+json"
         assert response.headers["Retry-After"] == "10"
     assert client.post("/webhook").status_code == 401
-    assert "store unavailable POST /analyze: Redis: ConnectionError" in caplog.text
+    assert '"event": "store unavailable", "at": "/analyze", "cause": "Redis: Conn' in caplog.text
     assert "unexpected" not in caplog.text
 
 
