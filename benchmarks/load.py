@@ -31,7 +31,7 @@ class Person(HttpUser):  # type: ignore[misc]  # carries no types here
         if key := os.environ.get("API_KEY"):
             self.client.headers["Authorization"] = f"Bearer {key}"
 
-    @task  # type: ignore[untyped-decorator]
+    @task  # type: ignore[untyped-decorator]  # the same
     def submit_and_wait(self) -> None:
         began = time.monotonic()
         accepted = self.client.post("/analyze", json=INPUT)

@@ -264,9 +264,10 @@ class Store:
 
     def delete(self, request_id: str) -> None:
         """Remove the record and its lease; the record last, as it leads to the rest."""
+        keys = _key(request_id), _lease_key(request_id)
         with _redis_errors():
             self._client.zrem(UNFINISHED, request_id)
-            self._client.delete(_key(request_id), _lease_key(request_id))
+            self._client.delete(*keys)
 
     def unfinished(self, now: datetime) -> tuple[int, datetime | None]:
         """Count the analyses that are not over, and tell when the next to time out was made."""

@@ -56,6 +56,8 @@ def _is_free(port: int) -> bool:
 def environment(needed: list[str], ports: dict[str, int], given: set[str]) -> dict[str, str]:
     """The settings that make page and service use the stand-ins that are needed."""
     defaults = {"QSTASH_DELAY": LOCAL_DELAY}
+    if sys.stdout.isatty():  # the processes themselves write to a pipe
+        defaults["LOG_FORMAT"] = "console"
     settings = {}
     if "redis" in needed:
         settings["REDIS_URL"] = f"redis://{HOST}:{ports['redis']}/0"

@@ -52,6 +52,18 @@ def test_what_is_given_wins_over_the_defaults() -> None:
     assert "QSTASH_WEBHOOK_URL" not in settings
 
 
+@pytest.mark.parametrize(
+    ("is_terminal", "given", "log_format"),
+    [(True, set(), "console"), (True, {"LOG_FORMAT"}, None), (False, set(), None)],
+)
+def test_on_a_terminal_the_log_is_for_people(
+    monkeypatch: pytest.MonkeyPatch, is_terminal: bool, given: set[str], log_format: str | None
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+
+    assert environment([], PORTS, given).get("LOG_FORMAT") == log_format
+
+
 def test_a_taken_port_is_left_to_its_owner(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as owner:
         taken = owner.getsockname()[1]
