@@ -28,13 +28,14 @@ check: .venv/installed
 
 audit: .venv/installed  ## Known vulnerabilities of what is pinned; asks pypi.org
 	$(BIN)/python -m pip install --quiet pip-audit
-	for pinned in requirements.txt requirements-service.txt requirements-dev.txt; do $(BIN)/pip-audit --strict --no-deps --disable-pip -r $$pinned || exit 1; done
+	for pinned in requirements.txt requirements-service.txt requirements-operator.txt requirements-dev.txt; do $(BIN)/pip-audit --strict --no-deps --disable-pip -r $$pinned || exit 1; done
 
 lock: .venv/installed  ## Pin the newest versions into requirements*.txt
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --upgrade pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal -c requirements.txt --group service -o requirements-service.txt
-	$(BIN)/uv pip compile --quiet --universal --upgrade --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal -c requirements.txt --group operator -o requirements-operator.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --extra dev --group operator -c requirements.txt pyproject.toml -o requirements-dev.txt
 
 bench-page: .venv/installed  ## What waiting people cost the page's process (about 15 minutes)
 	$(BIN)/python -m benchmarks.page_polls

@@ -6,6 +6,7 @@ counts as unset. `load()` names every missing or malformed variable in one messa
     python -m common.settings page      # exits non-zero, and says why, when something is wrong
 """
 
+import importlib.util
 import os
 import re
 import sys
@@ -108,6 +109,19 @@ def _is_loopback(url: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
+def _database(url: SecretStr | None) -> SecretStr | None:
+    """Accept what `common/archive.py` can use; its packages are not needed otherwise."""
+    if url is None:
+        return None
+    scheme = urlsplit(url.get_secret_value()).scheme
+    drivers = {"postgresql": "psycopg", "postgres": "psycopg", "sqlite": "sqlite3"}
+    if scheme not in drivers:
+        raise ValueError("begins with postgresql:// (or sqlite:/// and a path, on one machine)")
+    if not all(map(importlib.util.find_spec, ("sqlalchemy", drivers[scheme]))):
+        raise ValueError("needs packages: pip install -r requirements-operator.txt")
+    return url
+
+
 def _key_hashes(value: object) -> object:
     """Read `name:sha256,name:sha256` into a dictionary."""
     if not isinstance(value, str):
@@ -123,6 +137,7 @@ Duration = Annotated[
 ]
 Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+DatabaseUrl = Annotated[SecretStr | None, AfterValidator(_database)]
 ApiKeys = Annotated[dict[str, str], NoDecode, BeforeValidator(_key_hashes)]
 
 
@@ -150,6 +165,9 @@ class Settings(BaseSettings):
     # The service asks this model; the page tells the person who reads the text.
     openai_base_url: WebAddress | None = None
     openai_model: str = Field(default="gpt-5.4-mini", min_length=1, pattern=r"^\S+$")
+    database_url: DatabaseUrl = None
+    history_days: int = Field(default=30, ge=1, le=3650)
+    keep_input: bool = False
 
     @field_validator("redis_url")
     @classmethod
@@ -208,6 +226,11 @@ class Settings(BaseSettings):
     def ttl(self) -> timedelta:
         """How long a record is kept from the moment it is terminal."""
         return timedelta(seconds=self.analysis_ttl_seconds)
+
+    @property
+    def kept(self) -> timedelta:
+        """How long an analysis can be read from the moment it is terminal."""
+        return max(self.ttl, timedelta(days=self.history_days)) if self.database_url else self.ttl
 
     @property
     def failure_callback_url(self) -> str:

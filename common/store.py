@@ -54,6 +54,10 @@ class StoreUnavailable(Exception):
     """Redis can't be used just now. The change may have happened; repeating it is safe."""
 
 
+class ArchiveUnavailable(StoreUnavailable):
+    """The database of the history (`archive.py`) can't be used just now; the same holds."""
+
+
 class NotFound(Exception):
     """There is no such record: never made, deleted, expired, or lost."""
 
@@ -141,7 +145,7 @@ class Store:
         One Redis command, unless the deadline has passed. Raises: NotFound, StoreUnavailable.
         """
         with _redis_errors():
-            record = _parse(self._client.get(_key(request_id)))
+            record = parse_record(self._client.get(_key(request_id)))
         if not record.is_overdue(self._clock()):
             return record
         try:
@@ -213,7 +217,7 @@ class Store:
             both.get(_key(request_id))
             both.time()
             raw, time = both.execute()
-        return _parse(raw), raw, _aware(time)
+        return parse_record(raw), raw, _aware(time)
 
     def _swap(
         self,
@@ -266,7 +270,8 @@ def _aware(time: tuple[int, int]) -> datetime:
     return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=microseconds)
 
 
-def _parse(raw: object) -> AnalysisRecord:
+def parse_record(raw: object) -> AnalysisRecord:
+    """Read a record as it is stored. Raises: NotFound, StoreUnavailable."""
     if not isinstance(raw, str):
         raise NotFound("no such record")
     try:

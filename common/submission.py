@@ -55,7 +55,7 @@ class Submissions:
         self._store = store
         self._queue = queue
         self.delay = settings.qstash_delay
-        self.ttl = settings.ttl
+        self.kept = settings.kept
         self._deadline = settings.times.deadline
         self._clock = clock
 
@@ -117,14 +117,14 @@ class Submissions:
     def input_of(self, request_id: str, owner_token: str) -> AnalysisInput | None:
         """Give back what was written, while it is kept. Raises: NotFound, NotOwner."""
         record = self._store.read(request_id)
-        _check_owner(record, owner_token)
+        self._check_owner(record, owner_token)
         return record.input
 
     def cancel(self, request_id: str, owner_token: str) -> AnalysisRecord:
         """Cancel before or during the attempt. Raises: NotFound, NotOwner, Refused."""
 
         def cancel(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
-            _check_owner(record, owner_token)
+            self._check_owner(record, owner_token)
             return record.cancel(now=now)
 
         record = self._store.update(request_id, cancel)
@@ -140,7 +140,7 @@ class Submissions:
     def delete(self, request_id: str, owner_token: str) -> None:
         """Remove record, result and waiting message. Raises: NotFound, NotOwner."""
         record = self._store.read(request_id)
-        _check_owner(record, owner_token)
+        self._check_owner(record, owner_token)
         self._store.delete(request_id)
         log.info("deleted request_id=%s", request_id)
         if record.message_id and not record.status.is_terminal:
@@ -149,12 +149,17 @@ class Submissions:
     def _reopen(self, request_id: str, owner_token: str | None = None) -> AnalysisRecord:
         def reopen(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
             if owner_token is not None:
-                _check_owner(record, owner_token)
+                self._check_owner(record, owner_token)
             return record.reopen(now=now, delay=self.delay, deadline=self._deadline)
 
         record = self._store.update(request_id, reopen)
         log.info("reopened request_id=%s round=%d", request_id, record.round)
         return self._publish(record, record.published_at)
+
+    def _check_owner(self, record: AnalysisRecord, owner_token: str) -> None:
+        owner_hash = record.owner_hash
+        if owner_hash is None or not hmac.compare_digest(_hash(owner_token) or "", owner_hash):
+            raise NotOwner
 
     def _publish(self, record: AnalysisRecord, now: datetime) -> AnalysisRecord:
         """Publish this round's message and write into the record how that went."""
@@ -188,9 +193,3 @@ class Submissions:
 
 def _hash(owner_token: str | None) -> str | None:
     return sha256(owner_token.encode()).hexdigest() if owner_token else None
-
-
-def _check_owner(record: AnalysisRecord, owner_token: str) -> None:
-    owner_hash = record.owner_hash
-    if owner_hash is None or not hmac.compare_digest(_hash(owner_token) or "", owner_hash):
-        raise NotOwner

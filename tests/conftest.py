@@ -13,6 +13,7 @@ from common.settings import DEVELOPMENT_TOKEN, ServiceSettings, Settings
 from common.store import Store, connect
 from local_stack import qstash_courier
 from tests.fakes import FakeQueue
+from tests.postgres import Postgres, find_binaries, start_postgres
 from tests.processes import Stack, start_stack
 
 LEFT_OUT = "Left out:"
@@ -60,6 +61,19 @@ def real_redis(valkey: str) -> Iterator[redis.Redis]:
     client.flushall()
     yield client
     client.connection_pool.disconnect()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL server."""
+    if (binaries := find_binaries()) is None:
+        leave_out(
+            "tests of the history",
+            because="PostgreSQL is missing",
+            remedy="Install it with: apt install postgresql",
+        )
+    with start_postgres(binaries) as server:
+        yield server
 
 
 @pytest.fixture

@@ -94,6 +94,11 @@ def test_the_page_needs_neither_openai_nor_signing_keys(monkeypatch: pytest.Monk
         ("OPENAI_TIMEOUT_SECONDS", "inf"),
         ("PORT", "70000"),
         ("API_KEYS", "plain-key"),
+        ("DATABASE_URL", "mysql://user:password@host/name"),
+        ("DATABASE_URL", "host/name"),
+        ("HISTORY_DAYS", "0"),
+        ("HISTORY_DAYS", "forever"),
+        ("KEEP_INPUT", "perhaps"),
     ],
 )
 def test_a_malformed_variable_is_named_and_its_value_is_not(
@@ -185,6 +190,22 @@ def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in str(settings.model_dump())
+
+
+def test_a_history_without_its_packages_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+
+    with pytest.raises(SettingsError, match=r"DATABASE_URL: .* requirements-operator\.txt"):
+        load_with(monkeypatch, {"DATABASE_URL": "postgresql://user:hunter2@host/name"})
+
+
+def test_with_a_history_an_analysis_is_kept_for_its_days() -> None:
+    settings = make_settings(database_url="sqlite:///history.db", history_days=7)
+
+    assert settings.kept == timedelta(days=7)
+    assert make_settings(history_days=7).kept == timedelta(hours=1)
 
 
 def test_api_keys_are_read_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
