@@ -38,11 +38,13 @@ def open_archive(settings: Settings) -> Archive | None:
     return Archive(settings)
 
 
-def make_submissions(store: Store, queue: Queue, settings: Settings) -> Submissions:
+def make_submissions(
+    store: Store, queue: Queue, settings: Settings, *, is_operator: bool = False
+) -> Submissions:
     """Make what a person can do, with the history if there is to be one."""
     if archive := open_archive(settings):
-        return SubmissionsWithHistory(store, queue, settings, archive)
-    return Submissions(store, queue, settings)
+        return SubmissionsWithHistory(store, queue, settings, archive, is_operator=is_operator)
+    return Submissions(store, queue, settings, is_operator=is_operator)
 
 
 def write_down(store: Store, archive: Archive, request_id: str) -> None:
@@ -65,8 +67,10 @@ class SubmissionsWithHistory(Submissions):
         settings: Settings,
         archive: Archive,
         clock: Callable[[], datetime] = utc_now,
+        *,
+        is_operator: bool = False,
     ) -> None:
-        super().__init__(store, queue, settings, clock)
+        super().__init__(store, queue, settings, clock, is_operator=is_operator)
         self._archive = archive
         self._resume_at = 0.0
 
@@ -85,7 +89,12 @@ class SubmissionsWithHistory(Submissions):
         return self._kept(super().cancel(request_id, owner_token))
 
     def retry(self, request_id: str, owner_token: str) -> AnalysisRecord:
-        return self._kept(super().retry(request_id, owner_token))
+        try:
+            return self._kept(super().retry(request_id, owner_token))
+        except NotFound:
+            if not self._is_operator:
+                raise
+        return self._bring_back(request_id)
 
     def delete(self, request_id: str, owner_token: str) -> None:
         """First in the archive: it must not show what Redis has forgotten."""
@@ -99,6 +108,21 @@ class SubmissionsWithHistory(Submissions):
             super().delete(request_id, owner_token)
         except NotFound:
             log.info("deleted from the history request_id=%s", request_id)
+
+    def _bring_back(self, request_id: str) -> AnalysisRecord:
+        """Run a failed analysis again that Redis has forgotten. Raises: NotFound, Refused."""
+        now = self._store.now()
+        archived = self._archive.find(request_id)
+        record = archived.reopen(now=now, delay=self.delay, deadline=self._deadline)
+        if not self._store.create(record):  # somebody else was quicker
+            return self._store.read(request_id)
+        try:
+            self._archive.find(request_id)
+        except NotFound:  # deleted just now: it must not come back
+            self._store.delete(request_id)
+            raise
+        log.info("reopened from the history request_id=%s round=%d", request_id, record.round)
+        return self._publish(record, now)
 
     def _kept(self, record: AnalysisRecord) -> AnalysisRecord:
         """Write down what ended without a delivery; a database that is away stops nobody."""

