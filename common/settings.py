@@ -1,7 +1,8 @@
 """Every environment variable, read here alone and checked at start.
 
-Values come from the environment, else from `.env` in the working directory. An empty value
-counts as unset. `load()` names every missing or malformed variable in one message.
+Values come from the environment, else from `.env` in the working directory; that of NAME may stand
+in a file instead, whose path is NAME_FILE. An empty value counts as unset. `load()` names every
+missing or malformed variable in one message.
 
     python -m common.settings page      # exits non-zero, and says why, when something is wrong
 """
@@ -12,6 +13,8 @@ import re
 import sys
 from datetime import timedelta
 from functools import cached_property
+from os import PathLike
+from pathlib import Path
 from typing import Annotated, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -257,12 +260,17 @@ def load(kind: type[SettingsT]) -> SettingsT:
 
     Raises: SettingsError, naming every missing or malformed variable but no value.
     """
+    values, unread = _from_files(kind)
+    problems = [f"  {name}: {problem}" for name, problem in unread.items()]
     try:
-        return kind.model_validate({})
+        settings = kind.model_validate(values)
+        if not problems:
+            return settings
     except ValidationError as error:
-        problems = [
-            f"  {str(problem['loc'][0]).upper()}: {_problem(problem['type'], problem['msg'])}"
+        problems += [
+            f"  {name}: {_problem(problem['type'], problem['msg'])}"
             for problem in error.errors(include_input=False, include_url=False)
+            if f"{(name := str(problem['loc'][0]).upper())}_FILE" not in unread
         ]
     raise SettingsError(
         "These environment variables are missing or wrong (see .env.example):\n"
@@ -271,9 +279,35 @@ def load(kind: type[SettingsT]) -> SettingsT:
 
 
 def given_names() -> set[str]:
-    """The names of the variables that have a value in the environment or in `.env`."""
-    values = {**dotenv_values(ENV_FILE), **os.environ}
-    return {name.upper() for name, value in values.items() if value}
+    """The names of the variables that have a value in the environment, in `.env`, or in a file."""
+    return {name.removesuffix("_FILE") for name in _given(ENV_FILE)}
+
+
+def _given(env_file: str | PathLike[str]) -> dict[str, str]:
+    values = {**dotenv_values(env_file), **os.environ}
+    return {name.upper(): value for name, value in values.items() if value}
+
+
+def _from_files(kind: type[Settings]) -> tuple[dict[str, str], dict[str, str]]:
+    """Read the files that variables such as `OPENAI_API_KEY_FILE` name, as containers get secrets.
+
+    Returns the values by field, and a problem by variable.
+    """
+    given = _given(kind.model_config["env_file"])  # type: ignore[arg-type]  # always one path here
+    values, problems = {}, {}
+    for field in kind.model_fields:
+        name = f"{field.upper()}_FILE"
+        if name not in given:
+            continue
+        if field.upper() in given:
+            problems[name] = f"set it or {field.upper()}, not both"
+            continue
+        try:
+            values[field] = Path(given[name]).read_text().strip()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not text"
+            problems[name] = f"this file can't be read ({reason})"
+    return values, problems
 
 
 def _problem(kind: str, message: str) -> str:
