@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 import redis
@@ -23,7 +24,7 @@ from common.submission import NotOwner, new_request_id
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, ID, FakeAnalyst, FakeQueue
 from tests.postgres import Postgres, slow_way
-from tests.processes import ROOT, bare_environment
+from tests.processes import ROOT, Stack, bare_environment, wait_for
 from webhook_service.analyst import AnalysisFailed
 from webhook_service.archiving import ArchivingWorker
 from webhook_service.worker import Delivery, Outcome, OutcomeKind
@@ -580,6 +581,19 @@ def test_a_database_that_is_away_stops_nobody_from_cancelling(
 
     assert cancelled.status is Status.CANCELLED
     assert Archive(with_history).read(ID) == cancelled
+
+
+def test_the_local_stack_finds_in_its_history_what_redis_has_lost(stack: Stack) -> None:
+    sent = httpx.post(f"{stack.service_url}/analyze", json=ADA.model_dump())
+    url = stack.service_url + sent.headers["Location"]
+    wait_for(lambda: httpx.get(url).json()["status"] == "completed")
+    before = httpx.get(url).json()
+
+    with redis.Redis.from_url(stack.process_of("gunicorn").environ()["REDIS_URL"]) as client:
+        client.delete(f"analysis:{{{sent.json()['requestId']}}}")
+
+    wait_for(lambda: httpx.get(url).json() == before)
+    assert (stack.output_path.parent / "data" / "history.db").exists()
 
 
 # ── Off ─────────────────────────────────────────────────────────────────────────────────────

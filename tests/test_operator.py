@@ -180,7 +180,7 @@ def test_a_redriven_one_runs_as_a_new_round(run: Run, put: Put, store: Store) ->
 
 
 def test_a_redrive_by_code_takes_the_time_it_should(run: Run, put: Put, store: Store) -> None:
-    ids = [new_request_id() for _ in range(5)]
+    ids = [new_request_id() for _ in range(3)]
     for request_id in ids:
         put("failed for us to mend", request_id)
     put("failed", OTHER_ID)
@@ -188,8 +188,8 @@ def test_a_redrive_by_code_takes_the_time_it_should(run: Run, put: Put, store: S
 
     ended = run("redrive", "--code", "quota_exceeded")
 
-    assert len(ended.stdout.splitlines()) == 5
-    assert time.monotonic() - began >= 1  # 5 a second
+    assert len(ended.stdout.splitlines()) == 3
+    assert time.monotonic() - began >= 0.6  # 5 a second
     assert {store.read(request_id).round for request_id in ids} == {2}
     assert store.read(OTHER_ID).status is Status.FAILED
 

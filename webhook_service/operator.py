@@ -17,9 +17,9 @@ import click
 from common.failures import Failure
 from common.history import make_submissions, open_archive, write_down
 from common.models import AnalysisRecord, Refused, Status
-from common.queue import DeadLetter, QStashRefused, QStashUnclear
+from common.queue import DeadLetter, QStashRefused, QStashUnclear, Queue
 from common.settings import DURATION_UNITS, ServiceSettings, SettingsError, load
-from common.store import NotFound, StoreUnavailable
+from common.store import NotFound, Store, StoreUnavailable, connect
 from webhook_service.doctor import ALL_CHECKS, Fault, examine, meet
 
 SECONDS_BETWEEN_REDRIVES = 0.2  # what failed together must not come back together
@@ -38,16 +38,15 @@ class Desk:
 
     def __init__(self) -> None:
         settings = load(ServiceSettings)
-        self.at = meet(settings)
+        self.store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
+        self.queue = Queue(settings)
         self.archive = open_archive(settings)
-        self.submissions = make_submissions(
-            self.at.store, self.at.queue, settings, is_operator=True
-        )
+        self.submissions = make_submissions(self.store, self.queue, settings, is_operator=True)
 
     def find(self, request_id: str) -> Found:
         """Raises: NotFound."""
         try:
-            return Found(self.at.store.read(request_id), "Redis")
+            return Found(self.store.read(request_id), "Redis")
         except NotFound:
             if self.archive is None:
                 raise
@@ -55,7 +54,7 @@ class Desk:
 
     def failed(self) -> list[Found]:
         """The oldest first."""
-        in_redis = {record.request_id: record for record in self.at.store.every_record()}
+        in_redis = {record.request_id: record for record in self.store.every_record()}
         archived = self.archive.failed() if self.archive else []
         found = [Found(record, "Redis") for record in in_redis.values()]
         found += [Found(each, "history") for each in archived if each.request_id not in in_redis]
@@ -65,7 +64,7 @@ class Desk:
     def dead_letters(self) -> dict[str, DeadLetter]:
         """What rests in QStash's dead-letter queue, by request id; a warning if it won't say."""
         try:
-            return {letter.request_id: letter for letter in self.at.queue.dead_letters()}
+            return {letter.request_id: letter for letter in self.queue.dead_letters()}
         except (QStashRefused, QStashUnclear) as error:
             click.echo(f"QStash does not show its dead letters: {error}", err=True)
             return {}
@@ -105,7 +104,7 @@ with_ids = click.argument("request_ids", metavar="ID…", nargs=-1)
 def failed(code: str | None, older_than: timedelta, newer_than: timedelta) -> None:
     """List the failed analyses: when, which, why, where they are kept."""
     desk = Desk()
-    letters, now = desk.dead_letters(), desk.at.store.now()
+    letters, now = desk.dead_letters(), desk.store.now()
     for record, where in desk.failed():
         assert record.finished_at, "a failed one says when"
         is_asked_for = code in (None, record.failure)
@@ -164,7 +163,7 @@ def redrive(request_ids: tuple[str, ...], code: str | None, dry_run: bool) -> No
     def run(request_id: str) -> str:
         if dry_run:
             record = desk.find(request_id).record
-            record.reopen(now=desk.at.store.now(), delay=timedelta(0), deadline=timedelta(0))
+            record.reopen(now=desk.store.now(), delay=timedelta(0), deadline=timedelta(0))
             return f"would run round {record.round + 1}"
         time.sleep(SECONDS_BETWEEN_REDRIVES)
         record = desk.submissions.retry(request_id, "")
@@ -200,7 +199,7 @@ def delete(request_ids: tuple[str, ...]) -> None:
 def stats() -> None:
     """Count the analyses: in Redis, in the history, and QStash's dead letters."""
     desk = Desk()
-    redis = Counter((each.status, each.failure) for each in desk.at.store.every_record())
+    redis = Counter((each.status, each.failure) for each in desk.store.every_record())
     for (status, failure), number in sorted(redis.items(), key=str):
         click.echo(f"Redis        {number:7} {status} {failure or ''}".rstrip())
     for count in desk.archive.counts() if desk.archive else ():
@@ -215,10 +214,10 @@ def save() -> None:
     if desk.archive is None:
         raise click.ClickException("There is no history: DATABASE_URL is not set.")
     number = 0
-    for record in desk.at.store.every_record():
+    for record in desk.store.every_record():
         if record.status.is_terminal:
             with suppress(NotFound):  # its time has ended meanwhile
-                write_down(desk.at.store, desk.archive, record.request_id)
+                write_down(desk.store, desk.archive, record.request_id)
                 number += 1
     click.echo(f"{number} are in the history.")
 
