@@ -15,6 +15,7 @@ import streamlit as st
 from pydantic import ValidationError
 
 from common.failures import Failure
+from common.history import make_submissions
 from common.limits import LimitReached, visitor_of
 from common.logs import get_logger, start_logging
 from common.models import AnalysisInput, AnalysisRecord, Refused, Status, input_problems
@@ -49,7 +50,7 @@ def _connect() -> tuple[Settings, Submissions]:
 
         metrics.serve(settings.metrics_port)
     store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
-    return settings, Submissions(store, Queue(settings), settings)
+    return settings, make_submissions(store, Queue(settings), settings)
 
 
 @st.cache_resource(ttl=30, show_spinner=False)
@@ -125,7 +126,7 @@ def _draw_form() -> None:
 
 
 def _draw_promise() -> None:
-    said = words.promise(settings, _pace().usual, submissions.delay, submissions.ttl)
+    said = words.promise(settings, _pace().usual, submissions.delay, submissions.kept)
     lines = "".join(f"<dt>{topic}</dt><dd>{html.escape(text)}</dd>" for topic, text in said.items())
     st.html(f'<dl class="promise">{lines}</dl>')
 
@@ -171,7 +172,7 @@ def _draw_requests() -> None:
         sights.append(_look(request_id))
         if sights[-1].misses:
             break  # each further one would only wait for the store, too
-    entries = [words.entry(sight, submissions.ttl) for sight in sights]
+    entries = [words.entry(sight, submissions.kept) for sight in sights]
     browser.draw_requests(
         [entry for entry in entries if entry],
         forget=st.session_state.get("deleted"),
@@ -261,7 +262,7 @@ def _keep(sight: Sight, owner_token: str | None) -> None:
     if browser.told().request_id == sight.request_id:
         kept.add(sight.request_id)
     token = None if sight.request_id in kept else owner_token
-    entry = words.entry(sight, submissions.ttl, token)
+    entry = words.entry(sight, submissions.kept, token)
     browser.draw_requests(
         [entry] if entry else [], forget=None, wanted=sight.request_id, is_shown=False
     )
@@ -274,7 +275,7 @@ def _draw_gone(request_id: str) -> None:
     st.markdown(words.gone_text(was_here))
     if st.button("New request", type="primary"):
         _open(None)
-    gone = words.entry(Sight(request_id, is_gone=True), submissions.ttl)
+    gone = words.entry(Sight(request_id, is_gone=True), submissions.kept)
     assert gone
     browser.draw_requests([gone], forget=None, wanted=request_id, is_shown=True)
 
@@ -308,7 +309,7 @@ def _draw_result(record: AnalysisRecord) -> None:
         st.warning(words.ending(record))
     else:
         _html(words.ending(record), style="quiet")
-    ready_at, kept_until = record.finished_at, record.finished_at + submissions.ttl
+    ready_at, kept_until = record.finished_at, record.finished_at + submissions.kept
     dates = f"Ready {_local_time(ready_at)} · Kept until {_local_time(kept_until)}"
     _html(f"Model: {record.model} · {dates}", style="quiet")
 
@@ -333,7 +334,7 @@ def _draw_downloads(record: AnalysisRecord) -> None:
 def _draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
     """Offer what can be done now; changing anything needs the submitter's owner token."""
     with st.container(horizontal=True):
-        if owner_token and record.status is Status.FAILED:
+        if owner_token and record.status is Status.FAILED and record.input:
             _draw_second_try(record, owner_token)
         address = (st.context.url or "").rstrip("/")
         browser.draw_copy("Copy link", f"{address}/?request={record.request_id}")

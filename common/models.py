@@ -165,6 +165,7 @@ class Refusal(StrEnum):
     TOO_LATE = "too little time left before the deadline"
     NOT_THE_CLAIM = "not the attempt that holds the claim"
     NOT_FAILED = "not failed"
+    INPUT_GONE = "its text is no longer kept"
     ROUNDS_USED_UP = "no more rounds"
 
 
@@ -351,8 +352,10 @@ class AnalysisRecord(Model):
 
     def reopen(self, *, now: datetime, delay: timedelta, deadline: timedelta) -> Self:
         """Start a new round of a failed analysis, with all its attempts."""
-        if self.status is not Status.FAILED or self.input is None:
+        if self.status is not Status.FAILED:
             raise Refused(Refusal.NOT_FAILED)
+        if self.input is None:
+            raise Refused(Refusal.INPUT_GONE)
         if not self.has_rounds_left:
             raise Refused(Refusal.ROUNDS_USED_UP)
         fresh = self.new(

@@ -6,7 +6,7 @@ Source: https://upstash.com/docs/qstash/api/publish
 
 from collections.abc import Coroutine
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from qstash import AsyncQStash
@@ -31,6 +31,15 @@ class QStashRefused(Exception):
 
 class QStashUnclear(Exception):
     """Nobody knows whether QStash did it. Publishing a message again makes no second one."""
+
+
+class DeadLetter(NamedTuple):
+    """A message that rests in QStash's dead-letter queue (for 3 days on the free plan)."""
+
+    request_id: str
+    dlq_id: str
+    message_id: str
+    response_status: int
 
 
 class Queue:
@@ -59,6 +68,24 @@ class Queue:
         """The current and the next signing key. Raises: QStashRefused, QStashUnclear."""
         keys = self._call(self._client.signing_key.get())
         return str(keys.current), str(keys.next)
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """All messages of ours that QStash has given up. Raises: QStashRefused, QStashUnclear."""
+        found: list[DeadLetter] = []
+        cursor: str | None = None
+        while True:
+            page = self._call(
+                self._client.dlq.list(
+                    cursor=cursor, filter={"url": self._settings.qstash_webhook_url}
+                )
+            )
+            found += [
+                DeadLetter(each.label, each.dlq_id, each.message_id, each.response_status)
+                for each in page.messages
+                if each.label
+            ]
+            if not (cursor := page.cursor):
+                return found
 
     def cancel(self, message_id: str) -> None:
         """Take a message back if it still waits; a failure is only logged: deliveries of a

@@ -1,7 +1,8 @@
 """Every environment variable, read here alone and checked at start.
 
-Values come from the environment, else from `.env` in the working directory. An empty value
-counts as unset. `load()` names every missing or malformed variable in one message.
+Values come from the environment, else from `.env` in the working directory; that of NAME may stand
+in a file instead, whose path is NAME_FILE. An empty value counts as unset. `load()` names every
+missing or malformed variable in one message.
 
     python -m common.settings page      # exits non-zero, and says why, when something is wrong
 """
@@ -13,6 +14,7 @@ import sys
 from datetime import timedelta
 from functools import cached_property
 from importlib.util import find_spec
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import quote, urlsplit
@@ -132,9 +134,23 @@ def _is_upstash(url: str) -> bool:
     return (urlsplit(url).hostname or "").endswith("upstash.io")
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether an address is one of this machine alone."""
     host = urlsplit(url).hostname or ""
     return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _database(url: SecretStr | None) -> SecretStr | None:
+    """Accept what `common/archive.py` can use; its packages are not needed otherwise."""
+    if url is None:
+        return None
+    scheme = urlsplit(url.get_secret_value()).scheme
+    drivers = {"postgresql": "psycopg", "postgres": "psycopg", "sqlite": "sqlite3"}
+    if scheme not in drivers:
+        raise ValueError("begins with postgresql:// (or sqlite:/// and a path, on one machine)")
+    if not all(map(find_spec, ("sqlalchemy", drivers[scheme]))):
+        raise ValueError("needs packages: pip install -r requirements-operator.txt")
+    return url
 
 
 def _key_hashes(value: object) -> object:
@@ -156,6 +172,7 @@ Duration = Annotated[
 ]
 Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+DatabaseUrl = Annotated[SecretStr | None, AfterValidator(_database)]
 ApiKeys = Annotated[dict[str, str], NoDecode, BeforeValidator(_key_hashes)]
 Most = Annotated[int, Field(ge=0, le=10**12)]  # 0: no limit
 
@@ -207,6 +224,9 @@ class Settings(LogSettings):
         default=None, ge=1, le=65535
     )
     otel_exporter_otlp_endpoint: Annotated[WebAddress | None, _needs("opentelemetry.sdk")] = None
+    database_url: DatabaseUrl = None
+    history_days: int = Field(default=30, ge=1, le=3650)
+    keep_input: bool = False
 
     @field_validator("redis_url")
     @classmethod
@@ -242,7 +262,7 @@ class Settings(LogSettings):
         is_development = token.get_secret_value() == DEVELOPMENT_TOKEN
         if is_development and _is_upstash(url):
             raise ValueError("is the public development token, and QSTASH_URL is the real QStash")
-        if not is_development and _is_loopback(url):
+        if not is_development and is_loopback(url):
             raise ValueError("is a real token, and QSTASH_URL is a stand-in on this machine")
         return token
 
@@ -250,7 +270,7 @@ class Settings(LogSettings):
     @classmethod
     def _webhook_can_be_reached(cls, url: str, info: ValidationInfo) -> str:
         if _is_upstash(info.data.get("qstash_url", "")):
-            if _is_loopback(url):
+            if is_loopback(url):
                 raise ValueError("is on this machine, where the real QStash can't reach it")
             if urlsplit(url).scheme != "https":
                 raise ValueError("needs https, as the real QStash calls it over the internet")
@@ -265,6 +285,11 @@ class Settings(LogSettings):
     def ttl(self) -> timedelta:
         """How long a record is kept from the moment it is terminal."""
         return timedelta(seconds=self.analysis_ttl_seconds)
+
+    @property
+    def kept(self) -> timedelta:
+        """How long an analysis can be read from the moment it is terminal."""
+        return max(self.ttl, timedelta(days=self.history_days)) if self.database_url else self.ttl
 
     @property
     def failure_callback_url(self) -> str:
@@ -294,12 +319,17 @@ def load(kind: type[SettingsT]) -> SettingsT:
 
     Raises: SettingsError, naming every missing or malformed variable but no value.
     """
+    values, unread = _from_files(kind)
+    problems = [f"  {name}: {problem}" for name, problem in unread.items()]
     try:
-        return kind.model_validate({})
+        settings = kind.model_validate(values)
+        if not problems:
+            return settings
     except ValidationError as error:
-        problems = [
-            f"  {str(problem['loc'][0]).upper()}: {_problem(problem['type'], problem['msg'])}"
+        problems += [
+            f"  {name}: {_problem(problem['type'], problem['msg'])}"
             for problem in error.errors(include_input=False, include_url=False)
+            if f"{(name := str(problem['loc'][0]).upper())}_FILE" not in unread
         ]
     raise SettingsError(
         "These environment variables are missing or wrong (see .env.example):\n"
@@ -308,9 +338,35 @@ def load(kind: type[SettingsT]) -> SettingsT:
 
 
 def given_names() -> set[str]:
-    """The names of the variables that have a value in the environment or in `.env`."""
-    values = {**dotenv_values(ENV_FILE), **os.environ}
-    return {name.upper() for name, value in values.items() if value}
+    """The names of the variables that have a value in the environment, in `.env`, or in a file."""
+    return {name.removesuffix("_FILE") for name in _given(ENV_FILE)}
+
+
+def _given(env_file: str | PathLike[str]) -> dict[str, str]:
+    values = {**dotenv_values(env_file), **os.environ}
+    return {name.upper(): value for name, value in values.items() if value}
+
+
+def _from_files(kind: type[Settings]) -> tuple[dict[str, str], dict[str, str]]:
+    """Read the files that variables such as `OPENAI_API_KEY_FILE` name, as containers get secrets.
+
+    Returns the values by field, and a problem by variable.
+    """
+    given = _given(kind.model_config["env_file"])  # type: ignore[arg-type]  # always one path here
+    values, problems = {}, {}
+    for field in kind.model_fields:
+        name = f"{field.upper()}_FILE"
+        if name not in given:
+            continue
+        if field.upper() in given:
+            problems[name] = f"set it or {field.upper()}, not both"
+            continue
+        try:
+            values[field] = Path(given[name]).read_text().strip()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not text"
+            problems[name] = f"this file can't be read ({reason})"
+    return values, problems
 
 
 def _problem(kind: str, message: str) -> str:

@@ -22,7 +22,7 @@ analysis could be let in by two that came at once.
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -121,6 +121,14 @@ class StoreUnavailable(Exception):
     """Redis can't be used just now. The change may have happened; repeating it is safe."""
 
 
+class PasswordRefused(StoreUnavailable):
+    """Redis answers, and refuses the password."""
+
+
+class ArchiveUnavailable(StoreUnavailable):
+    """The database of the history (`archive.py`) can't be used just now; the same holds."""
+
+
 class NotFound(Exception):
     """There is no such record: never made, deleted, expired, or lost."""
 
@@ -131,6 +139,13 @@ class Busy(Exception):
     def __init__(self, retry_after: timedelta) -> None:
         super().__init__("the lease is held")
         self.retry_after = retry_after
+
+
+class Condition(NamedTuple):
+    """Whether Redis may lose records by itself; None where the host doesn't tell."""
+
+    evicts: bool | None
+    persists: bool | None
 
 
 class IdempotencyClaim(NamedTuple):
@@ -153,7 +168,9 @@ def _redis_errors() -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, UnicodeDecodeError) as error:
-        raise StoreUnavailable(f"Redis: {type(error).__name__}") from error
+        refused = isinstance(error, redis.AuthenticationError)
+        kind = PasswordRefused if refused else StoreUnavailable
+        raise kind(f"Redis: {type(error).__name__}") from error
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -223,7 +240,7 @@ class Store:
         One Redis command, unless the deadline has passed. Raises: NotFound, StoreUnavailable.
         """
         with _redis_errors():
-            record = _parse(self._client.get(_key(request_id)))
+            record = parse_record(self._client.get(_key(request_id)))
         if not record.is_overdue(self._clock()):
             return record
         try:
@@ -278,7 +295,7 @@ class Store:
             three.zrange(UNFINISHED, 0, 0)
             _, number, first = three.execute()
             raw = self._client.get(_key(first[0])) if first else None
-        return number, _parse(raw).created_at if raw else None
+        return number, parse_record(raw).created_at if raw else None
 
     def note_attempt(
         self,
@@ -332,13 +349,34 @@ class Store:
         with _redis_errors():
             self._client.ping()
 
+    def condition(self) -> Condition:
+        """Ask whether Redis evicts records, and whether it would know them after a restart."""
+        with _redis_errors():
+            info = self._client.info()
+            try:
+                saves = self._client.config_get("save").get("save")
+            except redis.ResponseError:  # many hosts keep their configuration to themselves
+                saves = None
+        policy, appends = info.get("maxmemory_policy"), info.get("aof_enabled")
+        return Condition(
+            evicts=None if policy is None else policy != "noeviction",
+            persists=True if appends or saves else (None if saves is None else False),
+        )
+
+    def every_record(self) -> Iterator[AnalysisRecord]:
+        """All there are, as they are when their turn comes. Walks all keys: for the operator."""
+        with _redis_errors():
+            for key in self._client.scan_iter(match="analysis:{*}", count=500):
+                with suppress(NotFound):  # its time has ended meanwhile
+                    yield self.read(key.removeprefix("analysis:{").removesuffix("}"))
+
     def _load(self, request_id: str) -> tuple[AnalysisRecord, str, datetime]:
         with _redis_errors():
             both = self._client.pipeline(transaction=False)
             both.get(_key(request_id))
             both.time()
             raw, time = both.execute()
-        return _parse(raw), raw, _aware(time)
+        return parse_record(raw), raw, _aware(time)
 
     def _swap(
         self,
@@ -432,7 +470,8 @@ def _aware(time: tuple[int, int]) -> datetime:
     return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=microseconds)
 
 
-def _parse(raw: object) -> AnalysisRecord:
+def parse_record(raw: object) -> AnalysisRecord:
+    """Read a record as it is stored. Raises: NotFound, StoreUnavailable."""
     if not isinstance(raw, str):
         raise NotFound("no such record")
     try:

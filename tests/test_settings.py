@@ -106,6 +106,11 @@ def test_the_page_needs_neither_openai_nor_signing_keys(monkeypatch: pytest.Monk
         ("DAILY_ANALYSES", "1.5"),
         ("DAILY_TOKENS", "-100"),
         ("DAILY_TOKENS", "1e6 tokens"),
+        ("DATABASE_URL", "mysql://user:password@host/name"),
+        ("DATABASE_URL", "host/name"),
+        ("HISTORY_DAYS", "0"),
+        ("HISTORY_DAYS", "forever"),
+        ("KEEP_INPUT", "perhaps"),
     ],
 )
 def test_a_malformed_variable_is_named_and_its_value_is_not(
@@ -197,6 +202,76 @@ def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in str(settings.model_dump())
+
+
+def test_a_history_without_its_packages_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+
+    with pytest.raises(SettingsError, match=r"DATABASE_URL: .* requirements-operator\.txt"):
+        load_with(monkeypatch, {"DATABASE_URL": "postgresql://user:hunter2@host/name"})
+
+
+def test_a_secret_may_stand_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from-a-file\n")
+
+    settings = load_with(
+        monkeypatch, {"OPENAI_API_KEY": "", "OPENAI_API_KEY_FILE": str(tmp_path / "key")}
+    )
+
+    assert settings.openai_api_key.get_secret_value() == "from-a-file"
+    assert "OPENAI_API_KEY" in given_names()
+
+
+def test_the_name_of_a_secrets_file_may_stand_in_the_env_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("from-a-file")
+    (tmp_path / ".env").write_text(f"QSTASH_TOKEN_FILE={tmp_path}/key\n")
+
+    settings = load_with(monkeypatch, {"QSTASH_TOKEN": None})
+
+    assert settings.qstash_token.get_secret_value() == "from-a-file"
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "problem"),
+    [
+        pytest.param(None, "", "this file can't be read (No such file or directory)", id="none"),
+        pytest.param(b"\xff\xfe", "", "this file can't be read (not text)", id="not text"),
+        pytest.param(b"key", "key", "set it or OPENAI_API_KEY, not both", id="both"),
+    ],
+)
+def test_a_secrets_file_that_is_of_no_use_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, key: str, problem: str
+) -> None:
+    path = tmp_path / "secret"
+    if content:
+        path.write_bytes(content)
+
+    with pytest.raises(SettingsError) as caught:
+        load_with(monkeypatch, {"OPENAI_API_KEY": key, "OPENAI_API_KEY_FILE": str(path)})
+
+    assert str(caught.value).splitlines()[1:] == [f"  OPENAI_API_KEY_FILE: {problem}"]
+
+
+def test_what_stands_in_a_file_is_checked_like_the_rest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("two words")
+
+    with pytest.raises(SettingsError, match="OPENAI_API_KEY: holds spaces") as caught:
+        load_with(monkeypatch, {"OPENAI_API_KEY": "", "OPENAI_API_KEY_FILE": f"{tmp_path}/key"})
+
+    assert "two words" not in str(caught.value)
+
+
+def test_with_a_history_an_analysis_is_kept_for_its_days() -> None:
+    settings = make_settings(database_url="sqlite:///history.db", history_days=7)
+
+    assert settings.kept == timedelta(days=7)
+    assert make_settings(history_days=7).kept == timedelta(hours=1)
 
 
 def test_api_keys_are_read_by_hash_and_a_name_may_have_several(

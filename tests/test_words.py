@@ -248,6 +248,15 @@ def test_after_all_rounds_nobody_is_told_to_try_again() -> None:
     assert "You can try again" not in words.failure_text(failed, is_owner=True)
 
 
+def test_a_failure_out_of_the_history_asks_for_a_new_request() -> None:
+    archived = FAILED._evolve(failure=Failure.TIMED_OUT, input=None)
+
+    said = words.failure_text(archived, is_owner=True)
+
+    assert "Its text is no longer kept; please send a new request." in said
+    assert "try again" not in said
+
+
 def test_cancelling_says_whether_the_model_was_asked() -> None:
     assert "has not been asked" in words.cancel_warning(WAITING)
     assert "has already been asked" in words.cancel_warning(WRITING)

@@ -5,14 +5,15 @@ gunicorn -c webhook_service/gunicorn.conf.py 'webhook_service:create_app()'
 
 from flask import Flask
 
+from common.history import make_submissions, open_archive
 from common.logs import start_logging
 from common.queue import Queue
 from common.settings import ServiceSettings, load
 from common.store import Store, connect
-from common.submission import Submissions
 from webhook_service.access import limit_rate, trust_proxies
 from webhook_service.analyst import Analyst
 from webhook_service.api import make_api
+from webhook_service.archiving import ArchivingWorker
 from webhook_service.http import handle_errors
 from webhook_service.metrics import make_metrics
 from webhook_service.routes import make_routes
@@ -39,12 +40,15 @@ def create_app(
     start_logging(settings)
     store = store or Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
     queue = queue or Queue(settings)
+    analyst = analyst or Analyst(settings)
 
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's default provider
-    worker = Worker(store, analyst or Analyst(settings), settings.times)
-    submissions = Submissions(store, queue, settings)
+    worker = Worker(store, analyst, settings.times)
+    if archive := open_archive(settings):
+        worker = ArchivingWorker(store, analyst, settings, archive)
+    submissions = make_submissions(store, queue, settings)
     api = make_api(settings, store, submissions, is_open=open_api)
     limit_rate(app, api, settings, store)
     trust_proxies(app, settings.trusted_proxies)

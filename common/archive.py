@@ -1,0 +1,265 @@
+"""The durable history: what Redis has decided, kept in a database. The only importer of sqlalchemy.
+
+table           column                          holds
+analyses        request_id                      the key: an analysis is there once
+                round, finished_at              a later one replaces an earlier one, never back
+                status, code, created_at        for the operator's commands; `deleted`: a tombstone
+                record                          AnalysisRecord as JSON; nothing in a tombstone
+schema_version  version                         SCHEMA_VERSION
+
+A tombstone stops a late delivery from writing again what a person has deleted. Every write is safe
+to repeat. Each command has a connection of its own: nothing is shared between forked workers, and
+none has gone stale when the database comes back.
+"""
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, timedelta
+from typing import Any, NamedTuple
+
+import sqlalchemy as sql
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+
+from common.logs import get_logger
+from common.models import REQUEST_ID_PATTERN, AnalysisRecord, Status
+from common.settings import Settings
+from common.store import ArchiveUnavailable, NotFound, parse_record, utc_now
+
+SCHEMA_VERSION = 1
+CONNECT_SECONDS = 2  # the least that libpq takes
+STATEMENT_SECONDS = 2.0
+MOST_CONNECTIONS = 4  # of one process; who waits for one longer than a second is told "away"
+PURGE_EVERY_SECONDS = 600.0
+MOST_PURGED = 1000  # at a time, so that no write waits for long
+DELETED = "deleted"
+# The first of several processes makes the tables; the others wait for it.
+ALONE = {"postgresql": "SELECT pg_advisory_xact_lock(7318)", "sqlite": "BEGIN IMMEDIATE"}
+INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+
+_metadata = sql.MetaData()
+_version = sql.Table(
+    "schema_version", _metadata, sql.Column("version", sql.Integer, primary_key=True)
+)
+_analyses = sql.Table(
+    "analyses",
+    _metadata,
+    sql.Column("request_id", sql.String(32), primary_key=True),
+    sql.Column("round", sql.Integer, nullable=False),
+    sql.Column("status", sql.String(16), nullable=False),
+    sql.Column("code", sql.String(40), index=True),
+    sql.Column("created_at", sql.DateTime(timezone=True), nullable=False),
+    sql.Column("finished_at", sql.DateTime(timezone=True), nullable=False, index=True),
+    sql.Column("record", sql.Text),
+)
+
+log = get_logger(__name__)
+
+
+class Count(NamedTuple):
+    """How many analyses ended so; `code` says why they failed."""
+
+    status: str
+    code: str | None
+    number: int
+
+
+class Archive:
+    """The history. Every method raises ArchiveUnavailable, within about 5 s, when it is away."""
+
+    def __init__(self, settings: Settings) -> None:
+        assert settings.database_url, "without one there is no archive"
+        url = sql.make_url(settings.database_url.get_secret_value())
+        if url.drivername in ("postgres", "postgresql"):
+            url = url.set(drivername="postgresql+psycopg")
+        limits: dict[str, object] = {"timeout": CONNECT_SECONDS}
+        if url.get_backend_name() == "postgresql":
+            limits = {"connect_timeout": CONNECT_SECONDS, "prepare_threshold": None}
+        self._engine = sql.create_engine(
+            url, poolclass=sql.NullPool, connect_args=limits, hide_parameters=True
+        )
+        self._keeps_input = settings.keep_input
+        self._days = timedelta(days=settings.history_days)
+        self._connections = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._is_prepared = False
+        self._purged_at: float | None = None
+
+    def write(self, record: AnalysisRecord) -> None:
+        """Keep a terminal record, unless a later one is here, or it was deleted."""
+        assert record.status.is_terminal, "Redis has decided before anything is written"
+        assert record.finished_at, "a terminal record says when"
+        kept = record if self._keeps_input else record.model_copy(update={"input": None})
+        row = _analyses.c
+        new: dict[str, object] = {
+            "request_id": record.request_id,
+            "round": record.round,
+            "status": record.status.value,
+            "code": record.failure and record.failure.value,
+            "created_at": record.created_at.astimezone(UTC),
+            "finished_at": record.finished_at.astimezone(UTC),
+            "record": kept.model_dump_json(by_alias=True),
+        }
+        with self._begin() as connection:
+            insert = INSERTS[connection.dialect.name](_analyses).values(new)
+            is_later = sql.tuple_(insert.excluded.round, insert.excluded.finished_at) > sql.tuple_(
+                row.round, row.finished_at
+            )
+            connection.execute(
+                insert.on_conflict_do_update(
+                    index_elements=[row.request_id],
+                    set_={name: insert.excluded[name] for name in new},
+                    where=sql.and_(row.status != DELETED, is_later),
+                )
+            )
+        self._purge_now_and_then()
+
+    def read(self, request_id: str) -> AnalysisRecord:
+        """Read what a person may still see; never the input. Raises: NotFound."""
+        return self.find(request_id).model_copy(update={"input": None})
+
+    def find(self, request_id: str) -> AnalysisRecord:
+        """Read all that is kept. Raises: NotFound."""
+        if not re.fullmatch(REQUEST_ID_PATTERN, request_id):
+            raise NotFound("not a request id")
+        row = _analyses.c
+        with self._begin() as connection:
+            stored = connection.scalar(
+                sql.select(row.record).where(row.request_id == request_id, self._is_kept())
+            )
+        return parse_record(stored)
+
+    def failed(self) -> list[AnalysisRecord]:
+        """All failed ones that are kept, the oldest first."""
+        row = _analyses.c
+        with self._begin() as connection:
+            found = connection.scalars(
+                sql.select(row.record)
+                .where(row.status == Status.FAILED.value, self._is_kept())
+                .order_by(row.finished_at)
+            ).all()
+        return [parse_record(stored) for stored in found]
+
+    def counts(self) -> list[Count]:
+        """How many are kept, by status and code."""
+        row = _analyses.c
+        with self._begin() as connection:
+            found = connection.execute(
+                sql.select(row.status, row.code, sql.func.count())
+                .where(self._is_kept())
+                .group_by(row.status, row.code)
+                .order_by(row.status, row.code)
+            ).all()
+        return [Count(*each) for each in found]
+
+    def delete(self, request_id: str) -> None:
+        """Erase what is kept and leave a tombstone, even if there was nothing yet."""
+        now = utc_now()
+        erased = {"status": DELETED, "code": None, "finished_at": now, "record": None}
+        with self._begin() as connection:
+            insert = INSERTS[connection.dialect.name](_analyses).values(
+                request_id=request_id, round=0, created_at=now, **erased
+            )
+            connection.execute(
+                insert.on_conflict_do_update(index_elements=["request_id"], set_=erased)
+            )
+
+    def purge(self) -> int:
+        """Remove what is older than `HISTORY_DAYS`, 1,000 at a time; return how many were."""
+        row = _analyses.c
+        too_old = sql.select(row.request_id).where(sql.not_(self._is_young())).limit(MOST_PURGED)
+        with self._begin() as connection:
+            delete = _analyses.delete().where(row.request_id.in_(too_old))
+            return connection.execute(delete).rowcount
+
+    def ping(self) -> None:
+        """Raise ArchiveUnavailable unless the database answers, with a schema that fits."""
+        with self._begin() as connection:
+            connection.execute(sql.select(_version.c.version))
+
+    def _is_young(self) -> sql.ColumnElement[bool]:
+        return _analyses.c.finished_at > utc_now() - self._days
+
+    def _is_kept(self) -> sql.ColumnElement[bool]:
+        return sql.and_(_analyses.c.status != DELETED, self._is_young())
+
+    def _purge_now_and_then(self) -> None:
+        """There is no scheduler: those who write sweep as well."""
+        now = time.monotonic()
+        if self._purged_at is not None and now - self._purged_at < PURGE_EVERY_SECONDS:
+            return
+        self._purged_at = now
+        try:
+            self.purge()
+        except ArchiveUnavailable as error:  # the analysis is written, and this can wait
+            log.warning("history not purged", cause=str(error))
+
+    @contextmanager
+    def _begin(self) -> Iterator[sql.Connection]:
+        """Open a connection for one transaction of bounded time."""
+        if not self._connections.acquire(timeout=1):
+            raise ArchiveUnavailable("database: all connections are busy")
+        try:
+            with self._engine.connect() as connection, _cut_off(connection), connection.begin():
+                _limit_server(connection)
+                if not self._is_prepared:
+                    _prepare(connection)
+                    self._is_prepared = True
+                yield connection
+        except (SQLAlchemyError, OSError) as error:
+            # Only the kind is told: the text may hold the address, or what was to be written.
+            cause = getattr(error, "orig", None) or error
+            raise ArchiveUnavailable(f"database: {type(cause).__name__}") from error
+        finally:
+            self._connections.release()
+
+
+@contextmanager
+def _cut_off(connection: sql.Connection) -> Iterator[None]:
+    """End a transaction that takes too long, by breaking its connection off.
+
+    A time limit at the server alone is none: its answer may be what doesn't come.
+    """
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    driver: Any = connection.connection.driver_connection
+    own = socket.socket(fileno=driver.fileno())
+    timer = threading.Timer(STATEMENT_SECONDS, _break_off, [own])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        own.detach()  # the driver closes it
+
+
+def _break_off(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _limit_server(connection: sql.Connection) -> None:
+    """Have the server stop as well: nobody waits for its work any more."""
+    if connection.dialect.name == "postgresql":
+        milliseconds = round(STATEMENT_SECONDS * 1000)
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
+
+
+def _prepare(connection: sql.Connection) -> None:
+    """Make the tables in an empty database. Raises: ArchiveUnavailable if others are there."""
+    if not sql.inspect(connection).has_table(_version.name):
+        connection.exec_driver_sql(ALONE[connection.dialect.name])
+        _metadata.create_all(connection)
+        if connection.scalar(sql.select(_version.c.version)) is None:
+            connection.execute(sql.insert(_version).values(version=SCHEMA_VERSION))
+    version = connection.scalar(sql.select(sql.func.max(_version.c.version)))
+    if version != SCHEMA_VERSION:
+        raise ArchiveUnavailable(
+            f"the database has version {version} of the schema and this program needs "
+            f"{SCHEMA_VERSION}: run the program that fits it, or point DATABASE_URL elsewhere"
+        )

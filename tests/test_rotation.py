@@ -1,0 +1,80 @@
+"""Keys are rotated as docs/operating.md has it, under load, and no delivery is lost or refused."""
+
+import threading
+import time
+from pathlib import Path
+
+import httpx
+
+from common.models import AnalysisInput
+from common.settings import DEVELOPMENT_TOKEN
+from common.submission import new_request_id
+from tests.chaos.site import Site, open_site
+
+EVERY_SECONDS = 0.1
+SOUND = AnalysisInput(name="Ada", age=36, description="marker-sound-1 never fails")
+
+
+class Load:
+    """Somebody who submits all the time."""
+
+    def __init__(self, site: Site) -> None:
+        self.ids: list[str] = []
+        self._submissions = site.submissions()
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._submit)
+
+    def __enter__(self) -> "Load":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _submit(self) -> None:
+        while not self._is_over.wait(EVERY_SECONDS):
+            request_id = new_request_id()
+            self._submissions.submit(SOUND, request_id=request_id)
+            self.ids.append(request_id)
+
+
+def rotate(site: Site) -> dict[str, str]:
+    """Press "roll" in the console."""
+    answer = httpx.post(
+        f"{site.settings.qstash_url}/v2/keys/rotate",
+        headers={"Authorization": f"Bearer {DEVELOPMENT_TOKEN}"},
+    )
+    keys: dict[str, str] = answer.raise_for_status().json()
+    return keys
+
+
+def restart_with(site: Site, keys: dict[str, str]) -> None:
+    """Give the service the two keys that the console shows, as a deployment does."""
+    changes = {
+        "qstash_current_signing_key": keys["current"],
+        "qstash_next_signing_key": keys["next"],
+    }
+    site.settings = type(site.settings).model_validate(site.settings.model_dump() | changes)
+    site.roll()
+
+
+def test_signing_keys_are_rotated_under_load_without_a_delivery_lost_or_refused(
+    tmp_path: Path,
+) -> None:
+    with open_site(tmp_path, workers=1) as site:
+        with Load(site) as load:
+            for _ in range(2):
+                time.sleep(0.8)
+                keys = rotate(site)
+                time.sleep(0.8)  # deliveries are signed with the key that was the next one
+                restart_with(site, keys)
+            time.sleep(0.8)
+        site.wait_until_settled(load.ids, 40)
+        records = site.raw_records(load.ids)
+        log = site.service_log_path.read_text()
+
+    assert len(load.ids) > 40
+    assert {record and record["status"] for record in records.values()} == {"completed"}
+    assert log.count("claimed") == len(load.ids)
+    assert "delivery refused" not in log

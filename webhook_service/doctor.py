@@ -1,0 +1,189 @@
+"""Check each neighbour that is configured, and say in a sentence what is wrong and how to mend it.
+
+`python -m webhook_service doctor` runs all checks; `make smoke` stops at the first that is not
+right, before anything is paid. Wrong and missing settings are named by `common/settings.py`.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from common.failures import Failure
+from common.history import open_archive
+from common.queue import QStashRefused, QStashUnclear, Queue
+from common.settings import ServiceSettings, is_loopback
+from common.store import (
+    ArchiveUnavailable,
+    PasswordRefused,
+    Store,
+    StoreUnavailable,
+    connect,
+    utc_now,
+)
+from webhook_service.analyst import AnalysisFailed, Analyst
+
+CLOCKS_MAY_DIFFER = timedelta(seconds=10)
+WHAT_TO_DO = {
+    Failure.KEY_REFUSED: "Check OPENAI_API_KEY.",
+    Failure.MODEL_NOT_FOUND: "Check OPENAI_MODEL, and that your key may use it.",
+    Failure.QUOTA_EXCEEDED: "Add credit at OpenAI, or raise the project's limit.",
+    Failure.NOT_QUEUED: "The line above tells what QStash said; check QSTASH_TOKEN and the quota.",
+    Failure.DELIVERY_FAILED: "Is the service running, and QSTASH_WEBHOOK_URL its public address?",
+    Failure.TIMED_OUT: "No delivery came. Is QSTASH_WEBHOOK_URL the service's public address?",
+}
+
+
+class Fault(Exception):
+    """Something is not right; the message says what, and what to do."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Whom the service needs."""
+
+    settings: ServiceSettings
+    store: Store
+    queue: Queue
+    analyst: Analyst
+    clock: Callable[[], datetime] = utc_now
+
+
+def meet(settings: ServiceSettings) -> Neighbours:
+    """Make a client for each; none connects before its first check."""
+    store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
+    return Neighbours(settings, store, Queue(settings), Analyst(settings))
+
+
+Check = Callable[[Neighbours], str]
+
+
+def redis_answers(at: Neighbours) -> str:
+    try:
+        at.store.ping()
+    except PasswordRefused:
+        raise Fault(
+            "Redis refuses the password. Copy REDIS_URL or UPSTASH_REDIS_REST_TOKEN again."
+        ) from None
+    except StoreUnavailable as error:
+        raise Fault(
+            f"Redis does not answer ({error}). Check REDIS_URL or the Upstash pair."
+        ) from None
+    return "Redis answers."
+
+
+def redis_evicts_nothing(at: Neighbours) -> str:
+    evicts = at.store.condition().evicts
+    if evicts:
+        raise Fault(
+            "Redis evicts records when its memory is full: requests would be lost. "
+            "Switch eviction off (maxmemory-policy noeviction)."
+        )
+    return "Redis evicts nothing." if evicts is False else "Redis does not tell if it evicts."
+
+
+def redis_persists(at: Neighbours) -> str:
+    persists = at.store.condition().persists
+    if persists is False:
+        raise Fault("Redis keeps nothing over a restart. Switch persistence on (appendonly yes).")
+    return "Redis persists." if persists else "Redis does not tell if it persists."
+
+
+def clocks_agree(at: Neighbours) -> str:
+    ahead = at.clock() - at.store.now()
+    if abs(ahead) > CLOCKS_MAY_DIFFER:
+        seconds = round(ahead.total_seconds())
+        raise Fault(
+            f"This machine's clock is {abs(seconds)} s {'ahead of' if seconds > 0 else 'behind'} "
+            "Redis's: signatures may be refused. Synchronise it (NTP)."
+        )
+    return "This machine's clock agrees with Redis's."
+
+
+def qstash_knows_us(at: Neighbours) -> str:
+    theirs = at.queue.signing_keys()
+    ours = (
+        at.settings.qstash_current_signing_key.get_secret_value(),
+        at.settings.qstash_next_signing_key.get_secret_value(),
+    )
+    if ours == theirs[::-1]:
+        raise Fault("The two signing keys are swapped.")
+    if theirs[0] not in ours:
+        raise Fault("The signing keys are not QStash's (any more). Copy both from its console.")
+    if ours != theirs:
+        raise Fault(
+            "QStash's signing keys were rotated: deliveries are taken now, and will be refused "
+            "after the next rotation. Copy both from its console."
+        )
+    return "QStash takes the token, and signs with a key we know."
+
+
+def service_answers(at: Neighbours) -> str:
+    webhook_url = at.settings.qstash_webhook_url
+    if not is_loopback(at.settings.qstash_url):
+        if is_loopback(webhook_url):
+            raise Fault("QSTASH_WEBHOOK_URL is on this machine, where QStash can't reach it.")
+        if urlsplit(webhook_url).scheme != "https":
+            raise Fault("QSTASH_WEBHOOK_URL is http: anybody on the way can read. Use https.")
+    url = webhook_url.removesuffix("/webhook") + "/health"
+    try:
+        with urlopen(url, timeout=10) as answer:  # noqa: S310 (the scheme was checked with the settings)
+            is_ours = json.load(answer) == {"status": "ok"}
+    except ValueError:
+        is_ours = False
+    except (URLError, OSError) as error:
+        raise Fault(f"{url} does not answer ({error}). Is the service running there?") from None
+    if not is_ours:
+        raise Fault(f"{url} is answered by something else. Correct QSTASH_WEBHOOK_URL.")
+    return "The service answers at its public address."
+
+
+def model_is_known(at: Neighbours) -> str:
+    at.analyst.check_model()
+    return f"OpenAI knows the model {at.settings.openai_model}."
+
+
+def model_answers(at: Neighbours) -> str:
+    at.analyst.check_quota()
+    return "The model answers: there is quota left."
+
+
+def history_answers(at: Neighbours) -> str:
+    if archive := open_archive(at.settings):
+        archive.ping()
+        return "The history's database answers."
+    return "There is no history (DATABASE_URL)."
+
+
+FREE_CHECKS: list[Check] = [
+    redis_answers,
+    redis_evicts_nothing,
+    redis_persists,
+    clocks_agree,
+    qstash_knows_us,
+    service_answers,
+    history_answers,
+    model_is_known,
+]
+ALL_CHECKS = [*FREE_CHECKS, model_answers]
+
+
+def examine(at: Neighbours, checks: list[Check]) -> Iterator[str | Fault]:
+    """Run the checks in turn; each gives a sentence, or a Fault with its mend."""
+    for check in checks:
+        try:
+            yield check(at)
+        except Fault as fault:
+            yield fault
+        except ArchiveUnavailable as error:
+            yield Fault(f"The history can't be written ({error}). Check DATABASE_URL.")
+        except StoreUnavailable:
+            pass  # the first check has told
+        except (QStashRefused, QStashUnclear) as error:
+            yield Fault(f"QStash refuses ({error}). Check QSTASH_TOKEN and QSTASH_URL.")
+        except AnalysisFailed as failed:
+            todo = WHAT_TO_DO.get(failed.failure, "Check OPENAI_BASE_URL, or try again later.")
+            yield Fault(f"{failed.failure.sentence} ({failed}) {todo}")

@@ -1,0 +1,259 @@
+"""What the operator does about analyses, from a shell: find, look at, run again, remove, check.
+
+Never shows what a person wrote or was answered. Exit status 1 when anything asked for was not done.
+"""
+
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import click
+
+from common.failures import Failure
+from common.history import make_submissions, open_archive, write_down
+from common.limits import LimitReached
+from common.models import AnalysisRecord, Refused, Status
+from common.queue import DeadLetter, QStashRefused, QStashUnclear, Queue
+from common.settings import DURATION_UNITS, ServiceSettings, SettingsError, load
+from common.store import NotFound, Store, StoreUnavailable, connect
+from webhook_service.doctor import ALL_CHECKS, Fault, examine, meet
+
+SECONDS_BETWEEN_REDRIVES = 0.2  # what failed together must not come back together
+HIDDEN = {"input", "result", "owner_hash", "claim_token"}
+
+
+class Found(NamedTuple):
+    """A record, and where it is: Redis, or the history alone."""
+
+    record: AnalysisRecord
+    where: str
+
+
+class Desk:
+    """All that the commands work with."""
+
+    def __init__(self) -> None:
+        settings = load(ServiceSettings)
+        self.store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
+        self.queue = Queue(settings)
+        self.archive = open_archive(settings)
+        self.submissions = make_submissions(self.store, self.queue, settings, is_operator=True)
+
+    def find(self, request_id: str) -> Found:
+        """Raises: NotFound."""
+        try:
+            return Found(self.store.read(request_id), "Redis")
+        except NotFound:
+            if self.archive is None:
+                raise
+            return Found(self.archive.find(request_id), "history")
+
+    def failed(self) -> list[Found]:
+        """The oldest first."""
+        in_redis = {record.request_id: record for record in self.store.every_record()}
+        archived = self.archive.failed() if self.archive else []
+        found = [Found(record, "Redis") for record in in_redis.values()]
+        found += [Found(each, "history") for each in archived if each.request_id not in in_redis]
+        failed = [each for each in found if each.record.status is Status.FAILED]
+        return sorted(failed, key=lambda each: each.record.finished_at or each.record.created_at)
+
+    def dead_letters(self) -> dict[str, DeadLetter]:
+        """What rests in QStash's dead-letter queue, by request id; a warning if it won't say."""
+        try:
+            return {letter.request_id: letter for letter in self.queue.dead_letters()}
+        except (QStashRefused, QStashUnclear) as error:
+            click.echo(f"QStash does not show its dead letters: {error}", err=True)
+            return {}
+
+
+class Commands(click.Group):
+    """Tells what the world does wrong in a sentence."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except (SettingsError, StoreUnavailable) as error:
+            raise click.ClickException(str(error)) from None
+
+
+class Age(click.ParamType[timedelta]):
+    name = "age"
+
+    def convert(self, value: Any, *_: object) -> timedelta:
+        if isinstance(value, timedelta):  # a default
+            return value
+        match = re.fullmatch(r"(\d{1,6})([smhd])", str(value))
+        if match is None:
+            self.fail("write a number with s, m, h or d behind it, such as 2h")
+        return timedelta(**{DURATION_UNITS[match[2]]: int(match[1])})
+
+
+commands = Commands(help=__doc__)
+with_code = click.option("--code", type=click.Choice([code.value for code in Failure]))
+with_ids = click.argument("request_ids", metavar="ID…", nargs=-1)
+
+
+@commands.command()
+@with_code
+@click.option("--older-than", type=Age(), default=timedelta(0), help="2h, 3d, …")
+@click.option("--newer-than", type=Age(), default=timedelta(days=36_500), help="2h, 3d, …")
+def failed(code: str | None, older_than: timedelta, newer_than: timedelta) -> None:
+    """List the failed analyses: when, which, why, where they are kept."""
+    desk = Desk()
+    letters, now = desk.dead_letters(), desk.store.now()
+    for record, where in desk.failed():
+        assert record.finished_at, "a failed one says when"
+        is_asked_for = code in (None, record.failure)
+        letter = " dead-letter" if letters.pop(record.request_id, None) else ""
+        if is_asked_for and older_than <= now - record.finished_at <= newer_than:
+            click.echo(
+                f"{record.finished_at:%Y-%m-%d %H:%M:%S}Z {record.request_id} "
+                f"round={record.round} {record.failure} {where}{letter}"
+            )
+    for request_id in letters if code is None else ():
+        click.echo(f"{'-':20} {request_id} no failed record, only a dead-letter")
+
+
+@commands.command()
+@click.argument("request_id", metavar="ID")
+def show(request_id: str) -> None:
+    """Show a record without its texts, where it is kept, and its message in the DLQ."""
+    desk = Desk()
+    lines: list[str] = []
+    try:
+        record, where = desk.find(request_id)
+        lines += [f"kept in: {where}", record.model_dump_json(exclude=HIDDEN, indent=2)]
+    except NotFound:
+        pass
+    if desk.archive:
+        try:
+            archived = desk.archive.find(request_id)
+            lines.append(
+                f"history: {archived.status} round={archived.round} "
+                f"finished={archived.finished_at} input={'kept' if archived.input else 'not kept'}"
+            )
+        except NotFound:
+            lines.append("history: not in it")
+    if letter := desk.dead_letters().get(request_id):
+        lines.append(
+            f"dead letter: {letter.dlq_id} message={letter.message_id} "
+            f"answered={letter.response_status}"
+        )
+    elif len(lines) < 2:
+        raise click.ClickException(f"{request_id}: there is no such analysis.")
+    click.echo("\n".join(lines))
+
+
+@commands.command()
+@with_ids
+@with_code
+@click.option("--dry-run", is_flag=True, help="Only tell what would be run.")
+def redrive(request_ids: tuple[str, ...], code: str | None, dry_run: bool) -> None:
+    """Run failed analyses again, at most 5 a second: these, or all that failed with a code."""
+    if bool(request_ids) == bool(code):
+        raise click.UsageError("Name ids, or a --code.")
+    desk = Desk()
+    records = [] if request_ids else [each.record for each in desk.failed()]
+    ids = request_ids or [each.request_id for each in records if each.failure == code]
+
+    def run(request_id: str) -> str:
+        if dry_run:
+            record = desk.find(request_id).record
+            record.reopen(now=desk.store.now(), delay=timedelta(0), deadline=timedelta(0))
+            return f"would run round {record.round + 1}"
+        time.sleep(SECONDS_BETWEEN_REDRIVES)
+        record = desk.submissions.retry(request_id, "")
+        if record.failure:
+            raise click.ClickException(record.failure.sentence)
+        return f"runs again, round {record.round}"
+
+    _each(ids, run)
+
+
+@commands.command()
+@with_ids
+def cancel(request_ids: tuple[str, ...]) -> None:
+    """Stop analyses that have not ended."""
+    submissions = Desk().submissions
+    _each(request_ids, lambda id: submissions.cancel(id, "").status)
+
+
+@commands.command()
+@with_ids
+def delete(request_ids: tuple[str, ...]) -> None:
+    """Remove analyses for good: from Redis, the history, and QStash."""
+    submissions = Desk().submissions
+
+    def remove(request_id: str) -> str:
+        submissions.delete(request_id, "")
+        return "deleted"
+
+    _each(request_ids, remove)
+
+
+@commands.command()
+def stats() -> None:
+    """Count the analyses: in Redis, in the history, and QStash's dead letters."""
+    desk = Desk()
+    redis = Counter((each.status, each.failure) for each in desk.store.every_record())
+    for (status, failure), number in sorted(redis.items(), key=str):
+        click.echo(f"Redis        {number:7} {status} {failure or ''}".rstrip())
+    for count in desk.archive.counts() if desk.archive else ():
+        click.echo(f"history      {count.number:7} {count.status} {count.code or ''}".rstrip())
+    click.echo(f"dead letters {len(desk.dead_letters()):7}")
+
+
+@commands.command()
+def save() -> None:
+    """Write what has ended and Redis still has into the history: after it was away, say."""
+    desk = Desk()
+    if desk.archive is None:
+        raise click.ClickException("There is no history: DATABASE_URL is not set.")
+    number = 0
+    for record in desk.store.every_record():
+        if record.status.is_terminal:
+            with suppress(NotFound):  # its time has ended meanwhile
+                write_down(desk.store, desk.archive, record.request_id)
+                number += 1
+    click.echo(f"{number} are in the history.")
+
+
+@commands.command()
+def purge() -> None:
+    """Remove from the history what is older than HISTORY_DAYS."""
+    archive = open_archive(load(ServiceSettings))
+    if archive is None:
+        raise click.ClickException("There is no history: DATABASE_URL is not set.")
+    click.echo(f"{sum(iter(archive.purge, 0))} were removed.")
+
+
+@commands.command()
+def doctor() -> None:
+    """Check all that is configured, with one smallest call of the model."""
+    wrong = 0
+    for found in examine(meet(load(ServiceSettings)), ALL_CHECKS):
+        is_wrong = isinstance(found, Fault)
+        wrong += is_wrong
+        click.echo(f"{'WRONG' if is_wrong else 'ok   '} {found}", err=is_wrong)
+    sys.exit(1 if wrong else 0)
+
+
+def _each(request_ids: Iterable[str], act: Callable[[str], object]) -> None:
+    """Do it to each, tell what came of it, and go on when one is refused."""
+    is_done = True
+    for request_id in request_ids:
+        try:
+            click.echo(f"{request_id} {act(request_id)}")
+        except NotFound:
+            is_done = False
+            click.echo(f"{request_id}: there is no such analysis.", err=True)
+        except (Refused, LimitReached, click.ClickException) as refusal:
+            is_done = False
+            click.echo(f"{request_id}: not done, {refusal}.", err=True)
+    if not is_done:
+        sys.exit(1)
