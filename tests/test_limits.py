@@ -323,11 +323,12 @@ def test_those_that_are_over_when_the_new_one_is_due_take_no_turn_from_it(store:
 
 
 def test_when_the_days_tokens_are_spent_nothing_new_is_taken_and_what_waits_runs(
-    store: Store,
+    store: Store, client: redis.Redis
 ) -> None:
     submissions = submissions_with(store, daily_tokens=500)
     submit(submissions, 0)
     submit(submissions, 1)
+    spent_by_submitting = list(client.scan_iter("count:daily_tokens:*"))
     store.note_attempt(store.now(), tokens=TOKENS)
 
     error = refusal(submissions, 2)
@@ -335,6 +336,7 @@ def test_when_the_days_tokens_are_spent_nothing_new_is_taken_and_what_waits_runs
         f"{1:032x}", lambda r, now: r.claim("a", round=1, now=r.due_at, call=CALL), lease="a"
     )
 
+    assert spent_by_submitting == []
     assert error.limit is Limit.DAILY_TOKENS
     assert store.read(f"{1:032x}").status is Status.PROCESSING
 
