@@ -228,7 +228,7 @@ class Store:
         One Redis command: checked, counted and stored in one step. Raises: LimitReached.
         """
         new = record.model_dump_json(by_alias=True)
-        return self._admit(record, record.created_at, admission, new)
+        return self._admit(record, record.published_at, admission, new)
 
     def admit(self, record: AnalysisRecord, now: datetime, admission: Admission) -> None:
         """Check and count one more round of a record. Raises: LimitReached."""

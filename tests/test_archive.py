@@ -529,7 +529,7 @@ def test_a_new_round_replaces_the_failure_in_the_archive(
 ) -> None:
     people = make_people(store, with_history)
     people.submit(ADA, request_id=ID, owner_token=OWNER)
-    deliver(make_worker(store, with_history, QUOTA))
+    deliver(make_worker(store, with_history, AnalysisFailed(Failure.MODEL_NOT_FOUND, "as planned")))
 
     people.retry(ID, OWNER)
     make_worker(store, with_history).process(Delivery(request_id=ID, round=2))

@@ -164,7 +164,7 @@ def test_a_record_is_shown_without_what_was_written_and_answered(run: Run, put: 
     assert "kept in: Redis" in in_redis
     assert '"failure": "quota_exceeded"' in in_redis
     assert "kept in: history" in archived
-    for text in (ADA.name, ADA.description, ANALYSIS.summary, "owner", "token"):
+    for text in (ADA.name, ADA.description, ANALYSIS.summary, "owner", "claim_token"):
         assert text not in in_redis + archived
 
 

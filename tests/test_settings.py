@@ -207,7 +207,7 @@ def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_history_without_its_packages_is_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("common.settings.find_spec", lambda _: None)
 
     with pytest.raises(SettingsError, match=r"DATABASE_URL: .* requirements-operator\.txt"):
         load_with(monkeypatch, {"DATABASE_URL": "postgresql://user:hunter2@host/name"})
