@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from common.failures import Failure
 from common.models import AnalysisInput
 from common.store import StoreUnavailable
 from tests.chaos.history import Raw, read_history
@@ -28,7 +29,7 @@ GIVEN_UP = re.compile(r"^(msg_\w+) given up", re.MULTILINE)
 COMPLETED = "analyses: completed, unless faults used up the attempts or deliveries"
 UNFINISHED = "… of them left pending or processing"
 ASKED_TWICE = "claim tokens: the model asked twice with one"
-EXTRA_CALLS = "calls cut off by a kill: asked again more often than that"
+EXTRA_CALLS = "calls cut off by a kill or the time limit: asked again more often than that"
 PLAIN_FAILS = (COMPLETED, UNFINISHED, ASKED_TWICE)  # or the harness sees nothing
 PERSONAL = "Canary Personal"
 SECRET = "sk-canary-secret"
@@ -172,10 +173,12 @@ def _check(
 
 def _cut_off(log: str, killed: set[int], history: dict[str, list[Raw]]) -> dict[str, set[str]]:
     """For each analysis the claims whose worker was killed before it wrote that it had settled,
-    or even before it wrote that it had claimed.
+    or even before it wrote that it had claimed; and those that a busy machine kept waiting until
+    the call's time limit, while the model's side went on to answer.
     """
     claims = defaultdict(list)
     settled: Counter[tuple[int, str]] = Counter()
+    found: dict[str, set[str]] = defaultdict(set)
     for line in log.splitlines():
         with suppress(ValueError):  # a kill may cut a line off
             logged = json.loads(line)
@@ -183,7 +186,8 @@ def _cut_off(log: str, killed: set[int], history: dict[str, list[Raw]]) -> dict[
                 claims[logged["pid"], logged["request_id"]].append(logged["call_id"])
             elif logged["event"] == "settled":
                 settled[logged["pid"], logged["request_id"]] += 1
-    found: dict[str, set[str]] = defaultdict(set)
+            elif logged["event"] == "attempt failed" and logged["code"] == Failure.MODEL_TIMEOUT:
+                found[logged["request_id"]].add(claims[logged["pid"], logged["request_id"]][-1])
     for (pid, id), tokens in claims.items():
         if pid in killed and len(tokens) > settled[pid, id]:
             found[id].add(tokens[-1])

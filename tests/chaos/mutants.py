@@ -150,8 +150,8 @@ MUTANTS = [
         "anyone may cancel",
         SUBMISSION,
         {
-            "            _check_owner(record, owner_token)\n            return record.cancel": (
-                "            return record.cancel"
+            "self._check_owner(record, owner_token)\n            return record.cancel": (
+                "return record.cancel"
             )
         },
     ),

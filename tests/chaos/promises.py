@@ -114,7 +114,7 @@ def check_write(actor: Actor, before: Seen, after: Seen, ledger: Ledger, call: t
         ledger.births[new["requestId"]] += 1
         must((new["round"], new["attempt"]) == (1, 0), "a new record begins at the beginning")
         return
-    if before.status in TERMINAL or (before.is_overdue and actor.kind == "retry"):
+    if before.status in TERMINAL:
         check_reopening(actor, before, after)
         return
     must(new["round"] == old["round"], "1: the round changes by reopening alone")
@@ -195,9 +195,7 @@ def check_reopening(actor: Actor, before: Seen, after: Seen) -> None:
     """Invariant 1: terminal is terminal, but for a failed analysis that is run again."""
     assert before.record
     assert after.record
-    must(
-        before.status == "failed" or before.is_overdue, "1: what is completed or cancelled stays so"
-    )
+    must(before.status == "failed", "1: what is completed or cancelled stays so")
     must(actor.kind in ("retry", "submit"), f"1: {actor.kind} changed a failed analysis")
     not_queued = before.record["failure"] == "not_queued"
     must(actor.kind == "retry" or not_queued, "a submission reopens only what was never queued")
