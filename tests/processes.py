@@ -1,5 +1,6 @@
 """Real processes for tests: free ports, waiting, and the whole local stack."""
 
+import fcntl
 import os
 import random
 import re
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -90,11 +92,19 @@ class Stack:
 
 
 @contextmanager
+def _starting_alone() -> Iterator[None]:
+    """Stacks that start at the same time would choose the same free ports for their stand-ins."""
+    with (Path(tempfile.gettempdir()) / "ask-later-starting.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def start_stack(directory: Path, code: Path = ROOT, /, **settings: str) -> Iterator[Stack]:
     """Run the code's local stack with its data in this directory, until it says it is ready."""
     output_path = directory / "output.txt"
     ports = ["--page-port", str(free_port()), "--service-port", str(free_port())]
-    with output_path.open("w") as output:
+    with output_path.open("w") as output, _starting_alone():
         process = subprocess.Popen(
             [sys.executable, "-m", "local_stack", "--data", str(directory / "data"), *ports],
             cwd=code,
@@ -103,9 +113,9 @@ def start_stack(directory: Path, code: Path = ROOT, /, **settings: str) -> Itera
             stderr=subprocess.STDOUT,
             text=True,
         )
-    stack = Stack(process, output_path)
-    try:
+        stack = Stack(process, output_path)
         wait_for(lambda: process.poll() is not None or "Ctrl-C ends all" in stack.output)
+    try:
         assert process.poll() is None, stack.output
         stack.page_url, stack.service_url = re.findall(r"The \w+: +(\S+)", stack.output)
         yield stack
