@@ -83,12 +83,12 @@ class ModelServer:
 
 def _process_at(request: Request) -> int:
     """The process at the other end of the connection."""
-    assert request.client
-    port = request.client.port
+    ends = (tuple(request.scope["client"]), tuple(request.scope["server"]))
     return next(
         connection.pid
         for connection in psutil.net_connections("tcp")
-        if connection.laddr[1:] == (port,) and connection.pid and connection.pid != os.getpid()
+        # Both ends: another process may use the same port of its own to reach something else.
+        if (connection.laddr, connection.raddr) == ends and connection.pid
     )
 
 

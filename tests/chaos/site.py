@@ -100,7 +100,7 @@ class Site:
             process.kill() if process.poll() is None else None
         for process in (*self._services, *self._processes):
             process.wait(timeout=30)
-        self.redis_server.terminate()
+        self._end_redis()
 
     def start_service(self, port: int | None = None) -> subprocess.Popen[bytes]:
         """Start one more gunicorn, on the same port or on another."""
@@ -150,7 +150,7 @@ class Site:
 
     def kill_redis(self) -> None:
         """As a crash would, and start it again on what it had on disk."""
-        self.redis_server.terminate()
+        self._end_redis()
         self.redis_server.start()
 
     def submissions(self) -> Submissions:
@@ -208,6 +208,13 @@ class Site:
 
     def ledger(self) -> list[dict[str, str]]:
         return [json.loads(line) for line in self.ledger_path.read_text().splitlines()]
+
+    def _end_redis(self) -> None:
+        """The library's own `terminate` gives up after a second; a busy disk takes longer."""
+        if process := self.redis_server._process:
+            process.kill()
+            process.wait(timeout=30)
+        self.redis_server.terminate()
 
     def _log_text(self) -> str:
         return self.service_log_path.read_text() if self.service_log_path.exists() else ""
