@@ -59,11 +59,13 @@ class RedisProxy:
             self._listen()
 
     def refuse_connections(self) -> None:
-        """Take none any more, and end those there are."""
-        for each in (self._listener, *self._clients):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        """Take none any more, then end those there are: who notices that may mend it at once."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        for client in list(self._clients):
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
 
     def _listen(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", self.port))
@@ -73,12 +75,12 @@ class RedisProxy:
         with suppress(OSError):
             while True:
                 client, _ = listener.accept()
+                self._clients.add(client)
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
         server = socket.create_connection(("127.0.0.1", self._server_port))
         with client, server, client.makefile("rb") as commands, server.makefile("rb") as replies:
-            self._clients.add(client)
             with suppress(OSError, EOFError):
                 while True:
                     exchange = Exchange(self, client, server, replies, read_value(commands))
