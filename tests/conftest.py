@@ -109,8 +109,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.fixture
-def closed_clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _closed_clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Close the HTTP clients that a test has made: a command's end with its process."""
     made: list[Any] = []
 

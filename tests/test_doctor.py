@@ -17,7 +17,6 @@ from tests.processes import start_stand_in
 from webhook_service.doctor import ALL_CHECKS, Fault, Neighbours, examine, meet
 from webhook_service.operator import commands
 
-pytestmark = pytest.mark.usefixtures("closed_clients")
 HEALTHY = answer(200, {"status": "ok"})
 
 

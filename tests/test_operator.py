@@ -22,8 +22,6 @@ from tests.processes import start_stand_in, wait_for
 from tests.product import in_state
 from webhook_service.operator import commands
 
-pytestmark = pytest.mark.usefixtures("closed_clients")
-
 
 @pytest.fixture(scope="module")
 def qstash() -> Iterator[str]:

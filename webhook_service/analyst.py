@@ -1,5 +1,7 @@
-"""The prompt and the model call. The only importer of openai.
+"""The prompt and the model call. The only importer of openai, and of aiohttp, its transport.
 
+The answer is checked by models of our own: of the SDK's typed ones nothing would be believed, and
+building them, and the typed request, takes as long as all the rest of the call.
 Source: https://platform.openai.com/docs/guides/structured-outputs?api-mode=responses
 """
 
@@ -9,9 +11,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+import aiohttp
 import openai
-from openai.types.responses import Response
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from common.failures import Failure
 from common.models import Analysis, AnalysisInput, Tokens
@@ -27,6 +29,12 @@ Address the person kindly and plainly, as "you". Be specific to what they wrote;
 Write every field in the language of the description."""
 MOST_OUTPUT_TOKENS = 2000
 LEAST_OUTPUT_TOKENS = 16  # https://platform.openai.com/docs/api-reference/responses/create
+FORMAT = {
+    "type": "json_schema",
+    "name": "analysis",
+    "strict": True,
+    "schema": Analysis.model_json_schema(),
+}
 PROBE = AnalysisInput.model_construct(description="I check that the whole path works.")
 
 FAILURE_BY_STATUS = {
@@ -58,6 +66,41 @@ class Answer(NamedTuple):
     tokens: Tokens | None = None
 
 
+class Part(BaseModel):
+    """A piece of a message; of a refusal, the text has another name and is not read."""
+
+    type: str
+    text: str = ""
+
+
+class Item(BaseModel):
+    """Something that the model brought forth; only a message has content of interest."""
+
+    type: str
+    content: list[Part] = []
+
+
+class Details(BaseModel):
+    """Why an answer ends too soon."""
+
+    reason: str = ""
+    code: str = ""
+
+
+class Reply(BaseModel):
+    """What is read of a response.
+
+    Source: https://platform.openai.com/docs/api-reference/responses/object
+    """
+
+    status: str
+    model: str
+    output: list[Item] = []
+    incomplete_details: Details | None = None
+    error: Details | None = None
+    usage: Any = None
+
+
 class AnalysisFailed(Exception):
     """The model gave no usable answer; `retry_after` is the provider's wish, often zero."""
 
@@ -77,11 +120,13 @@ class Analyst:
         self._seconds = settings.openai_timeout_seconds
         self._model = settings.openai_model
         # QStash is the only retry loop: max_retries would multiply the calls that are paid.
+        # `run_within` limits the whole call: a timeout of each read says nothing more.
         self._client = openai.AsyncOpenAI(
             api_key=settings.openai_api_key.get_secret_value(),
             base_url=settings.openai_base_url,
             max_retries=0,
-            timeout=self._seconds,
+            timeout=None,
+            http_client=openai.DefaultAioHttpClient(timeout=None),
         )
 
     @span("ask the model")
@@ -93,9 +138,11 @@ class Analyst:
         tokens = None
         try:
             with _failures(self._seconds):
-                response = run_within(self._seconds, self._ask(input, call_id))
-                tokens = _tokens(response)
-                return _read(response)._replace(tokens=tokens)
+                reply = Reply.model_validate_json(
+                    run_within(self._seconds, self._ask(input, call_id))
+                )
+                tokens = _tokens(reply.usage)
+                return Answer(_read(reply), reply.model[:100], tokens)
         except AnalysisFailed as failed:
             failed.tokens = tokens
             raise
@@ -112,23 +159,21 @@ class Analyst:
 
     async def _ask(
         self, input: AnalysisInput, call_id: str, most_tokens: int = MOST_OUTPUT_TOKENS
-    ) -> Response:
-        return await self._client.responses.create(
-            model=self._model,
-            instructions=INSTRUCTIONS,
-            input=input.model_dump_json(),
-            text={
-                "format": {
-                    "type": "json_schema",
-                    "name": "analysis",
-                    "strict": True,
-                    "schema": Analysis.model_json_schema(),
-                }
+    ) -> str:
+        """Returns the answer as it came."""
+        return await self._client.post(
+            "/responses",
+            cast_to=str,
+            body={
+                "model": self._model,
+                "instructions": INSTRUCTIONS,
+                "input": input.model_dump_json(),
+                "text": {"format": FORMAT},
+                "max_output_tokens": most_tokens,
+                "store": False,
             },
-            max_output_tokens=most_tokens,
-            store=False,
             # https://platform.openai.com/docs/api-reference/debugging-requests
-            extra_headers={"X-Client-Request-Id": call_id, **headers()},
+            options={"headers": {"X-Client-Request-Id": call_id, **headers()}},
         )
 
 
@@ -137,12 +182,13 @@ def _failures(seconds: float) -> Iterator[None]:
     """Turn every error of the SDK, and every surprise in an answer, into AnalysisFailed."""
     try:
         yield
-    except (TimeoutError, openai.APITimeoutError):
+    except TimeoutError:
         raise AnalysisFailed(Failure.MODEL_TIMEOUT, f"over {seconds} s") from None
     except openai.APIStatusError as error:
         raise _refused(error) from error
-    except openai.APIConnectionError as error:
-        cause = type(error.__cause__ or error).__name__
+    except (openai.APIConnectionError, aiohttp.ClientError) as error:
+        # The SDK calls a cut connection a timeout, and lets through what isn't HTTP at all.
+        cause = type(error.__context__ or error).__name__
         raise AnalysisFailed(Failure.MODEL_UNAVAILABLE, cause) from error
     except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
         # Not "from error": a validation error's text holds what the model wrote.
@@ -173,31 +219,29 @@ def _retry_after(error: openai.APIStatusError) -> timedelta:
         return timedelta(0)
 
 
-def _tokens(response: Any) -> Tokens | None:
+def _tokens(usage: object) -> Tokens | None:
     """What the call is charged by; None where a compatible server doesn't tell."""
     try:
-        return Tokens.model_validate(getattr(response, "usage", None), from_attributes=True)
+        return Tokens.model_validate(usage, extra="ignore")
     except ValidationError:
         return None
 
 
-def _read(response: Any) -> Answer:
-    """Check the answer; nothing in it is trusted, its shape included.
+def _read(reply: Reply) -> Analysis:
+    """Check the answer; nothing in it is trusted.
 
     The status is read first: an incomplete answer may hold text that only looks unreadable.
-    Raises: AnalysisFailed, or whatever an unexpected shape leads to.
+    Raises: AnalysisFailed, ValidationError.
     """
-    if response.status == "incomplete":
-        reason = str(response.incomplete_details.reason)
+    if reply.status == "incomplete":
+        reason = (reply.incomplete_details or Details()).reason
         failure = FAILURE_BY_REASON.get(reason, Failure.UNREADABLE_ANSWER)
         raise AnalysisFailed(failure, f"incomplete: {_code(reason)}")
-    if response.status == "failed":
-        code = str(response.error.code)
+    if reply.status == "failed":
+        code = (reply.error or Details()).code
         failure = FAILURE_BY_CODE.get(code, Failure.MODEL_UNAVAILABLE)
         raise AnalysisFailed(failure, f"failed: {_code(code)}")
-    parts = [part for item in response.output if item.type == "message" for part in item.content]
+    parts = [part for item in reply.output if item.type == "message" for part in item.content]
     if any(part.type == "refusal" for part in parts):
         raise AnalysisFailed(Failure.REFUSED_BY_MODEL, "refusal")
-    return Answer(
-        Analysis.model_validate_json(response.output_text), model=str(response.model)[:100]
-    )
+    return Analysis.model_validate_json("".join(p.text for p in parts if p.type == "output_text"))
