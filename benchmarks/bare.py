@@ -1,6 +1,6 @@
 """The limit: a pool of threads that makes the same calls with the same SDK, and nothing else.
 
-    python -m benchmarks.bare --calls 1000 --in-flight 200
+python -m benchmarks.bare --calls 1000 --in-flight 200
 """
 
 import json

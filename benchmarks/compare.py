@@ -96,9 +96,14 @@ class Bench:
     def run(self, system: System, case: Case) -> Run:
         """Warm the system up, bring it the jobs, and measure."""
         self.redis.flushall()
-        with self._model(case.seconds), self._workers(system, case.in_flight) as workers:
+        with self._model(case.seconds), self._workers(system, case.in_flight) as masters:
             if system.has_records:
                 self._feed(system, Case(case.seconds, case.in_flight, case.in_flight), lambda: None)
+            workers = [
+                process
+                for master in map(psutil.Process, (master.pid for master in masters))
+                for process in (master, *master.children(recursive=True))
+            ]
             before, idle = _cpu(workers), _megabytes(workers)
             busy = [idle]
             told, ids = self._feed(
@@ -130,7 +135,7 @@ class Bench:
         with self._model(case.seconds), self._workers(system, case.in_flight):
             self._feed(system, Case(case.seconds, 50, 50), lambda: None)
             ids = self._seed(jobs)
-            with self.redis.monitor() as monitor:
+            with self.redis.monitor() as monitor:  # type: ignore[no-untyped-call]
                 threading.Thread(target=_count, args=(monitor, seen), daemon=True).start()
                 self._bring(system, case, ids, lambda: None)
                 self._wait(ids)
@@ -160,7 +165,8 @@ class Bench:
             for command in system.feeders(job, self.ports)
         ]
         for feeder in feeders:
-            assert feeder.stdout and feeder.stdout.readline() == "ready\n"
+            assert feeder.stdout
+            assert feeder.stdout.readline() == "ready\n"
         for feeder in feeders:
             assert feeder.stdin
             feeder.stdin.write("\n")
@@ -199,8 +205,8 @@ class Bench:
         """When each result was written; ours tells it in ISO format."""
         times = []
         for raw in self.redis.mget(map(_key, ids)):
-            record = json.loads(raw)
-            if record["status"] == "completed":
+            record = json.loads(raw or "{}")
+            if record.get("status") == "completed":
                 at = record.get("finishedAtUnix")
                 times.append(at or datetime.fromisoformat(record["finishedAt"]).timestamp())
         return times
@@ -218,8 +224,8 @@ class Bench:
             yield
 
     @contextmanager
-    def _workers(self, system: System, in_flight: int) -> Iterator[list[psutil.Process]]:
-        """Run a system's workers; tells all their processes."""
+    def _workers(self, system: System, in_flight: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+        """Run a system's workers."""
         with ExitStack() as stack:
             log = stack.enter_context((self._directory / "log").open("ab"))
             commands = system.workers(in_flight, self.ports)
@@ -229,11 +235,7 @@ class Bench:
             ]
             if system is OURS:
                 wait_for(lambda: httpx.get(f"http://127.0.0.1:{self.ports.service}/health"))
-            yield [
-                process
-                for master in map(psutil.Process, (master.pid for master in masters))
-                for process in (master, *master.children(recursive=True))
-            ]
+            yield masters
 
 
 @contextmanager
@@ -305,7 +307,8 @@ def table(case: Case, runs: Sequence[Run]) -> str:
     """The figures of one case, the fastest first."""
     lines = [
         f"\n### {case.name} ({case.jobs} jobs)\n",
-        "| | makespan | × ideal | jobs/s | over the call, p50 | p95 | CPU s per 1,000 | MB busy | MB idle |",
+        "| | makespan | × ideal | jobs/s | over the call: p50 | p95 | CPU s per 1,000 "
+        "| MB busy | MB idle |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for run in sorted(runs, key=lambda run: run.overhead_p95 if case.rate else run.makespan):

@@ -53,7 +53,7 @@ class Deliverer:
         while True:
             try:
                 status, retry_after = await self._exchange(message)
-            except OSError as error:
+            except (OSError, asyncio.IncompleteReadError) as error:
                 status, retry_after = type(error).__name__, 0.0
             self.statuses[status] += 1
             if status == "200":
@@ -61,8 +61,11 @@ class Deliverer:
             await asyncio.sleep(max(retry_after, BACKLOG_PAUSE_SECONDS))
 
     async def _exchange(self, message: bytes) -> tuple[str, float]:
-        if self._idle:
+        while self._idle:
             reader, writer = self._idle.pop()
+            if not reader.at_eof():  # else the service has closed it, being idle
+                break
+            writer.close()
         else:
             reader, writer = await asyncio.open_connection(self._host, self._port)
         writer.write(message)

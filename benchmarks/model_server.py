@@ -48,7 +48,9 @@ RESPONSE = {
 
 def _answer(body: object) -> bytes:
     text = json.dumps(body).encode()
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
+    head = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
+    )
     return head.encode() + text
 
 
