@@ -93,9 +93,10 @@ class Bench:
         self.ports = Ports(free_port(), free_port(), free_port())
         self.redis = redis.Redis(port=self.ports.redis, decode_responses=True)
 
-    def run(self, system: System, case: Case) -> Run:
-        """Warm the system up, bring it the jobs, and measure."""
-        self.redis.flushall()
+    def run(self, system: System, case: Case, *, beside_others: bool = False) -> Run:
+        """Warm the system up, bring it the jobs, and measure; with an empty Redis, if none are."""
+        if not beside_others:
+            self.redis.flushall()
         with self._model(case.seconds), self._workers(system, case.in_flight) as masters:
             if system.has_records:
                 self._feed(system, Case(case.seconds, case.in_flight, case.in_flight), lambda: None)

@@ -1,0 +1,98 @@
+"""Whether it stays as fast with a million analyses in Redis: deliveries, submissions and polls.
+
+python -m benchmarks.growth
+"""
+
+import statistics
+import sys
+import time
+from argparse import ArgumentParser
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import timedelta
+
+from benchmarks.compare import INPUT, KEPT_MS, Bench, Case, open_bench
+from benchmarks.systems import OURS, environment
+from common.models import Analysis, AnalysisRecord
+from common.settings import ServiceSettings
+from common.store import Store, connect, utc_now
+from common.submission import Submissions, new_request_id
+from tests.fakes import FakeQueue
+
+SIZES = (1_000, 100_000, 1_000_000)
+CASE = Case(0.05, 50, 500, rate=50)
+OPERATIONS = 2_000
+
+
+def fill(bench: Bench, number: int) -> None:
+    """Store so many analyses that are ready."""
+    now = utc_now()
+    record = AnalysisRecord.new(
+        "0" * 32,
+        INPUT,
+        owner_hash=None,
+        now=now,
+        delay=timedelta(0),
+        deadline=timedelta(minutes=10),
+    ).claim("t", round=1, now=now, call=timedelta(seconds=25))
+    analysis = Analysis(summary="s" * 200, tone="calm", themes=["a", "b"], suggestions=["c", "d"])
+    raw = record.complete("t", analysis, model="m", now=now).model_dump_json(by_alias=True)
+    for start in range(0, number, 10_000):
+        pipeline = bench.redis.pipeline(transaction=False)
+        for index in range(start, min(start + 10_000, number)):
+            id = f"{index:032x}"
+            pipeline.set(f"analysis:{{{id}}}", raw.replace("0" * 32, id, 1), px=KEPT_MS)
+        pipeline.execute()
+
+
+def timed(act: Callable[[], object]) -> list[float]:
+    """Milliseconds that each of many took."""
+    took = []
+    for _ in range(OPERATIONS):
+        began = time.perf_counter()
+        act()
+        took.append((time.perf_counter() - began) * 1000)
+    return sorted(took)
+
+
+def measure(bench: Bench, size: int) -> dict[str, float]:
+    """All figures with so many analyses stored."""
+    bench.redis.flushall()
+    fill(bench, size)
+    run = bench.run(OURS, CASE, beside_others=True)
+    settings = ServiceSettings.model_validate(
+        {name.lower(): value for name, value in environment(bench.ports).items()}
+    )
+    store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
+    submissions = Submissions(store, FakeQueue(), settings)
+    polls = timed(lambda: submissions.look_up("0" * 31 + "1"))
+    submits = timed(lambda: submissions.submit(INPUT, request_id=new_request_id()))
+    info = bench.redis.info("memory")
+    return {
+        "delivery, CPU ms": run.cpu_per_1000,
+        "delivery, p95 over the call, ms": run.overhead_p95 * 1000,
+        "poll, p50 ms": statistics.median(polls),
+        "poll, p95 ms": polls[int(OPERATIONS * 0.95)],
+        "submit without QStash, p50 ms": statistics.median(submits),
+        "submit without QStash, p95 ms": submits[int(OPERATIONS * 0.95)],
+        "Redis, MB": info["used_memory"] / 1e6,
+    }
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--repetitions", type=int, default=3)
+    arguments = parser.parse_args()
+    figures: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    with open_bench() as bench:
+        for _ in range(arguments.repetitions):
+            for size in SIZES:
+                for name, value in measure(bench, size).items():
+                    figures[name][size].append(value)
+                print(f"  {size:,}", file=sys.stderr, flush=True)
+    print("| stored analyses |" + "".join(f" {size:,} |" for size in SIZES) + " last ÷ first |")
+    print("|---|" + "--:|" * (len(SIZES) + 1))
+    for name, by_size in figures.items():
+        medians = [statistics.median(by_size[size]) for size in SIZES]
+        cells = "".join(f" {value:.2f} |" for value in medians)
+        print(f"| {name} |{cells} {medians[-1] / medians[0]:.2f} |")
