@@ -50,7 +50,7 @@ WORKERS: dict[str, Callable[[str, int], Commands]] = {
     "celery gevent": lambda python, calls: celery(python, calls, "gevent", 2),
     "dramatiq 2 processes": lambda python, calls: dramatiq(python, calls, 2),
     "dramatiq 4 processes": lambda python, calls: dramatiq(python, calls, 4),
-    "huey threads": lambda python, calls: huey(python, calls, 1),
+    "huey threads": lambda python, calls: huey(python, calls, 2),
     "rq": rq,
     "arq": lambda python, calls: arq(python, calls, 1),
 }
