@@ -9,33 +9,28 @@ import sys
 import time
 from argparse import ArgumentParser
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import openai
 
 from common.models import Analysis, AnalysisInput
-from webhook_service.analyst import INSTRUCTIONS, MOST_OUTPUT_TOKENS
+from webhook_service.analyst import FORMAT, INSTRUCTIONS, MOST_OUTPUT_TOKENS
 
 INPUT = AnalysisInput(name="Ada", age=36, description="I sketch machines and like long walks.")
+REQUEST: dict[str, Any] = {
+    "model": "benchmark",
+    "instructions": INSTRUCTIONS,
+    "input": INPUT.model_dump_json(),
+    "text": {"format": FORMAT},
+    "max_output_tokens": MOST_OUTPUT_TOKENS,
+    "store": False,
+}
 
 
 def call(client: openai.OpenAI, due_at: float) -> float:
     """Call once, not before it is due; tell when the answer was there and checked."""
     time.sleep(max(0.0, due_at - time.time()))
-    response = client.responses.create(
-        model="benchmark",
-        instructions=INSTRUCTIONS,
-        input=INPUT.model_dump_json(),
-        text={
-            "format": {
-                "type": "json_schema",
-                "name": "analysis",
-                "strict": True,
-                "schema": Analysis.model_json_schema(),
-            }
-        },
-        max_output_tokens=MOST_OUTPUT_TOKENS,
-        store=False,
-    )
+    response = client.responses.create(**REQUEST)
     Analysis.model_validate_json(response.output_text)
     return time.time()
 
