@@ -16,7 +16,7 @@ from common.store import StoreUnavailable
 from tests.chaos.evidence import Evidence
 from tests.chaos.history import Raw, read_history
 from tests.chaos.model_server import ERRORS
-from tests.chaos.report import Row
+from tests.chaos.report import Row, beyond_bearable
 from tests.chaos.site import PRODUCT, Site, open_site
 from tests.processes import wait_for
 
@@ -150,7 +150,7 @@ def check(plan: Plan, accepted: dict[str, AnalysisInput], seen: Evidence) -> lis
         Row(
             GIVEN_UP,
             len(accepted),
-            _beyond(len(undelivered), len(accepted)),
+            beyond_bearable(len(undelivered), len(accepted)),
             f"delivered in vain: {_names(undelivered, accepted)}",
         ),
         Row(UNFINISHED, len(accepted), unfinished),
@@ -172,7 +172,7 @@ def check(plan: Plan, accepted: dict[str, AnalysisInput], seen: Evidence) -> lis
             "calls that a busy machine kept beyond the time limit, answered all the same and asked "
             "again: more than two and 0.2 %",
             len(asked),
-            _beyond(late, len(asked)),
+            beyond_bearable(late, len(asked)),
             f"{late} of them",
         ),
         Row(
@@ -213,11 +213,6 @@ def _extra_calls(
         late += min(beyond, seen.late[id])
         unexplained += max(0, beyond - seen.late[id])
     return extra, late, unexplained
-
-
-def _beyond(count: int, of: int) -> int:
-    """How much this is over what is bearable of so many."""
-    return max(0, count - max(2, round(of * 0.002)))
 
 
 def _changes_after_end(values: list[Raw]) -> int:
