@@ -28,7 +28,7 @@ check: .venv/installed
 
 audit: .venv/installed  ## Known vulnerabilities of what is pinned; asks pypi.org
 	$(BIN)/python -m pip install --quiet pip-audit
-	for pinned in requirements.txt requirements-service.txt requirements-operator.txt requirements-dev.txt; do $(BIN)/pip-audit --strict --no-deps --disable-pip -r $$pinned || exit 1; done
+	for pinned in requirements.txt requirements-service.txt requirements-operator.txt requirements-dev.txt benchmarks/requirements.txt; do $(BIN)/pip-audit --strict --no-deps --disable-pip -r $$pinned || exit 1; done
 
 lock: .venv/installed  ## Pin the newest versions into requirements*.txt
 	$(BIN)/python -m pip install --quiet uv

@@ -147,7 +147,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in the last lines what was left out, and how to have it."""
+    """Say in the last lines what tests have to say, what was left out, and how to have it."""
+    for report in terminalreporter.stats.get("passed", []):
+        for name, said in report.user_properties:
+            if name == "said" and said:
+                terminalreporter.line(str(said))
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
     for reason in sorted({text.partition(LEFT_OUT)[2].rstrip("')") for text in skipped}):
         terminalreporter.line(f"{LEFT_OUT}{reason}")

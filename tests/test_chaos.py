@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,13 +40,16 @@ def drills(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drills]:
         pytest.param(["state_machine", "--examples", "100"], id="none is found in the product"),
     ],
 )
-def test_the_search_for_a_broken_promise(search: list[str]) -> None:
+def test_the_search_for_a_broken_promise(
+    search: list[str], record_property: Callable[[str, object], None]
+) -> None:
     module, *options = search
     command = [sys.executable, "-m", f"tests.chaos.{module}", *options]
 
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert run.returncode == 0, run.stdout + run.stderr
+    record_property("said", run.stdout.strip())
 
 
 @pytest.mark.parametrize("name", ["kills", "poison", "sleepers", "crowds"])

@@ -3,33 +3,32 @@ its append-only file, the model's ledger and the log say is held against each ot
 """
 
 import json
-import re
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from common.failures import Failure
 from common.models import AnalysisInput
 from common.store import StoreUnavailable
+from tests.chaos.evidence import Evidence
 from tests.chaos.history import Raw, read_history
-from tests.chaos.report import Row
+from tests.chaos.model_server import ERRORS
+from tests.chaos.report import Row, beyond_bearable
 from tests.chaos.site import PRODUCT, Site, open_site
+from tests.processes import wait_for
 
 SECONDS_BETWEEN_KILLS = 0.7
 DUPLICATES = 0.10
 DOOMED = 0.001  # of the analyses: each call for them fails
 SUBMITTERS = 12
-DELIVERED = re.compile(r"^(msg_\w+) delivered to \S+/webhook: (.+)$", re.MULTILINE)
-GIVEN_UP = re.compile(r"^(msg_\w+) given up", re.MULTILINE)
 COMPLETED = "analyses: completed, unless faults used up the attempts or deliveries"
+GIVEN_UP = "… given up by QStash, as no delivery got through the kills: more than two and 0.2 %"
 UNFINISHED = "… of them left pending or processing"
 ASKED_TWICE = "claim tokens: the model asked twice with one"
-EXTRA_CALLS = "calls cut off by a kill or the time limit: asked again more often than that"
+EXTRA_CALLS = "calls cut off by a kill: asked again more often than that"
 PLAIN_FAILS = (COMPLETED, UNFINISHED, ASKED_TWICE)  # or the harness sees nothing
 PERSONAL = "Canary Personal"
 SECRET = "sk-canary-secret"
@@ -68,8 +67,17 @@ def run(plan: Plan, directory: Path, app: str = PRODUCT, patience: float = 300) 
         site.duplicate(plan.duplicates())
         accepted = _submit_amid_kills(site, plan)
         site.wait_until_settled(list(accepted), patience)
-        records = site.raw_records(list(accepted))
-        return _check(site, plan, accepted, records)
+        seen = Evidence(
+            site.raw_records(list(accepted)),
+            read_history(site.data),
+            site.ledger(),
+            site.service_log_path.read_text(errors="replace"),
+            site.qstash_log_path.read_text(),
+            site.killed,
+            site.redis_kills,
+            site.rolls,
+        )
+        return check(plan, accepted, seen)
 
 
 def _submit_amid_kills(site: Site, plan: Plan) -> dict[str, AnalysisInput]:
@@ -90,7 +98,9 @@ def _submit_amid_kills(site: Site, plan: Plan) -> dict[str, AnalysisInput]:
     has_all = threading.Event()
 
     def kill() -> None:
+        """Begin when there is somebody to disturb."""
         random = Random(plan.seed + 2)
+        wait_for(site.ledger)
         for _ in range(plan.kills):
             time.sleep(SECONDS_BETWEEN_KILLS)
             site.kill_a_worker(random)
@@ -112,98 +122,97 @@ def _submit_amid_kills(site: Site, plan: Plan) -> dict[str, AnalysisInput]:
     return accepted
 
 
-def _check(
-    site: Site, plan: Plan, accepted: dict[str, AnalysisInput], records: dict[str, Raw | None]
-) -> list[Row]:
-    log = site.service_log_path.read_text(errors="replace")
-    ledger = site.ledger()
-    history = read_history(site.data)
-    cut_off = _cut_off(log, set(site.killed), history)
-    failed_calls = {line["token"] for line in ledger if line["event"] == "failed"}
+def check(plan: Plan, accepted: dict[str, AnalysisInput], seen: Evidence) -> list[Row]:
+    """Hold the witnesses against each other."""
+    records, asked = seen.records, Counter(_marks(seen, "asked", "token"))
+    answered = Counter(_marks(seen, "answered", "marker"))
     statuses = Counter(str(record and record["status"]) for record in records.values())
-
-    def used_up(id: str) -> bool:
-        """Whether each attempt of a failed analysis ended by an injected fault."""
-        tokens = {r["claimToken"] for r in history[id] if r["status"] == "processing"}
-        return bool(tokens) and tokens <= failed_calls | cut_off[id]
-
-    unfinished = [id for id, r in records.items() if r and r["status"] in ("pending", "processing")]
-    lost = [id for id, record in records.items() if record is None]
     failed = [id for id, record in records.items() if record and record["status"] == "failed"]
-    unheard = _unheard(site.qstash_log_path.read_text())
-    excused = [id for id in failed if used_up(id) or (records[id] or {})["messageId"] in unheard]
-    asked = Counter(line["token"] for line in ledger if line["event"] == "asked")
-    answered = Counter(line["marker"] for line in ledger if line["event"] == "answered")
-    extra, unexplained = 0, 0
-    for id, input in accepted.items():
-        more = answered[input.description.split()[2]] - 1
-        extra += max(0, more)
-        unexplained += max(0, more - len(cut_off[id]))
+    used_up = [id for id in failed if seen.used_up_attempts(id)]
+    doomed = [id for id in used_up if "-doomed-" in accepted[id].description]
+    others = [id for id in used_up if id not in doomed]
+    undelivered = [id for id in failed if seen.was_never_delivered(id)]
+    excused = len(used_up) + len(undelivered)
+    unfinished = statuses["pending"] + statuses["processing"]
+    duplicates, failures = sum(plan.duplicates()), len(seen.failed_calls)
+    extra, late, unexplained = _extra_calls(accepted, seen, answered)
+    timed_out = sum(record["failure"] == "timed_out" for record in records.values() if record)
+    upsets = len(seen.redis_kills) + len(seen.rolls)
     return [
+        Row("analyses that were taken", len(accepted), plan.analyses - len(accepted)),
         Row(
             COMPLETED,
             len(accepted),
-            len(accepted) - statuses["completed"] - len(excused),
-            f"{statuses['completed']} completed; used up: {_names(excused, accepted)}",
+            len(accepted) - statuses["completed"] - excused,
+            f"{statuses['completed']:,} completed; doomed by the plan: {_names(doomed, accepted)}; "
+            f"all three attempts met faults: {_names(others, accepted)}",
         ),
-        Row(UNFINISHED, len(accepted), len(unfinished)),
-        Row("… gone from Redis", len(accepted), len(lost)),
-        Row("… timed out", len(accepted), _with_failure(records, "timed_out")),
+        Row(
+            GIVEN_UP,
+            len(accepted),
+            beyond_bearable(len(undelivered), len(accepted)),
+            f"delivered in vain: {_names(undelivered, accepted)}",
+        ),
+        Row(UNFINISHED, len(accepted), unfinished),
+        Row("… gone from Redis", len(accepted), statuses["None"]),
+        Row("… timed out", len(accepted), timed_out),
         Row(
             "… changed after their end",
-            len(history),
-            sum(map(_changes_after_end, history.values())),
+            len(seen.history),
+            sum(map(_changes_after_end, seen.history.values())),
         ),
-        Row(ASKED_TWICE, len(asked), _more_than_once(asked)),
+        Row(ASKED_TWICE, len(asked), sum(count > 1 for count in asked.values())),
         Row(
             EXTRA_CALLS,
-            sum(map(len, cut_off.values())),
+            sum(map(len, seen.cut_off.values())),
             unexplained,
             f"{extra} answered calls more than one per analysis",
         ),
-        Row("workers killed with SIGKILL", len(site.killed), plan.kills - len(site.killed)),
-        Row("Redis killed, and the service replaced", plan.redis_kills + 1, 0),
+        Row(
+            "calls that a busy machine kept beyond the time limit, answered all the same and asked "
+            "again: more than two and 0.2 %",
+            len(asked),
+            beyond_bearable(late, len(asked)),
+            f"{late} of them",
+        ),
+        Row(
+            "messages delivered twice at once: far from the tenth that is planned",
+            seen.delivered_twice,
+            int(not duplicates / 2 <= seen.delivered_twice <= duplicates * 2),
+        ),
+        Row(
+            "calls that the model let fail: far from the twentieth that is planned",
+            failures,
+            int(not ERRORS / 3 <= failures / max(1, len(asked)) <= ERRORS * 3),
+        ),
+        Row("workers killed with SIGKILL", len(seen.killed), plan.kills - len(seen.killed)),
+        Row("Redis killed, and the service replaced", upsets, plan.redis_kills + 1 - upsets),
         Row(
             "log lines, completed records and messages with personal text or the key",
-            log.count("\n"),
-            _leaks(site, log, records),
+            seen.log.count("\n"),
+            _leaks(seen),
         ),
     ]
 
 
-def _cut_off(log: str, killed: set[int], history: dict[str, list[Raw]]) -> dict[str, set[str]]:
-    """For each analysis the claims whose worker was killed before it wrote that it had settled,
-    or even before it wrote that it had claimed; and those that a busy machine kept waiting until
-    the call's time limit, while the model's side went on to answer.
+def _marks(seen: Evidence, event: str, name: str) -> list[str]:
+    return [line[name] for line in seen.ledger if line["event"] == event]
+
+
+def _extra_calls(
+    accepted: dict[str, AnalysisInput], seen: Evidence, answered: Counter[str]
+) -> tuple[int, int, int]:
+    """The answered calls more than one per analysis; of them those that only a busy machine
+    explains; and those that nothing does.
     """
-    claims = defaultdict(list)
-    settled: Counter[tuple[int, str]] = Counter()
-    found: dict[str, set[str]] = defaultdict(set)
-    for line in log.splitlines():
-        with suppress(ValueError):  # a kill may cut a line off
-            logged = json.loads(line)
-            if logged["event"] == "claimed":
-                claims[logged["pid"], logged["request_id"]].append(logged["call_id"])
-            elif logged["event"] == "settled":
-                settled[logged["pid"], logged["request_id"]] += 1
-            elif logged["event"] == "attempt failed" and logged["code"] == Failure.MODEL_TIMEOUT:
-                found[logged["request_id"]].add(claims[logged["pid"], logged["request_id"]][-1])
-    for (pid, id), tokens in claims.items():
-        if pid in killed and len(tokens) > settled[pid, id]:
-            found[id].add(tokens[-1])
-    written = {token for tokens in claims.values() for token in tokens}
-    for id, values in history.items():
-        found[id] |= {raw["claimToken"] for raw in values if raw["claimToken"]} - written
-    return found
-
-
-def _unheard(qstash_log: str) -> set[str]:
-    """The messages that were given up and never got another answer than none, or 503."""
-    answers = defaultdict(set)
-    for message_id, answer in DELIVERED.findall(qstash_log):
-        answers[message_id].add(answer)
-    given_up = set(GIVEN_UP.findall(qstash_log))
-    return {id for id in given_up if answers[id] <= {"no answer", "503"}}
+    extra, late, unexplained = 0, 0, 0
+    for id, input in accepted.items():
+        more = max(0, answered[input.description.split()[2]] - 1)
+        beyond = max(0, more - len(seen.cut_off[id]))
+        extra += more
+        late += min(beyond, seen.late[id])
+        unexplained += max(0, beyond - seen.late[id])
+    return extra, late, unexplained
 
 
 def _changes_after_end(values: list[Raw]) -> int:
@@ -212,19 +221,12 @@ def _changes_after_end(values: list[Raw]) -> int:
     return len(values) - 1 - ends[0] if ends else 0
 
 
-def _more_than_once(counts: Counter[str]) -> int:
-    return sum(count > 1 for count in counts.values())
-
-
-def _with_failure(records: dict[str, Raw | None], code: str) -> int:
-    return sum(bool(record) and record["failure"] == code for record in records.values() if record)
-
-
 def _names(ids: list[str], accepted: dict[str, AnalysisInput]) -> str:
-    return ", ".join(sorted(accepted[id].description.split()[2] for id in ids)) or "none"
+    numbers = sorted(int(accepted[id].description.split()[2].split("-")[2]) for id in ids)
+    return f"{len(ids)} ({', '.join(map(str, numbers))})" if ids else "none"
 
 
-def _leaks(site: Site, log: str, records: dict[str, Raw | None]) -> int:
-    texts = [log, site.qstash_log_path.read_text()]
-    texts += [json.dumps(r) for r in records.values() if r and r["status"] == "completed"]
+def _leaks(seen: Evidence) -> int:
+    texts = [seen.log, seen.qstash_log]
+    texts += [json.dumps(r) for r in seen.records.values() if r and r["status"] == "completed"]
     return sum(text.count(word) for text in texts for word in (PERSONAL, SECRET))

@@ -37,14 +37,18 @@ SOUND = "sound"  # never fails
 class ModelServer:
     """An OpenAI-compatible endpoint with a ledger."""
 
-    def __init__(self, ledger: TextIO, seed: int, seconds: float) -> None:
+    def __init__(self, ledger: TextIO, seed: int, seconds: float, *, is_held: bool) -> None:
         self._ledger, self._seed, self._seconds = ledger, seed, seconds
+        self._may_answer = asyncio.Event()
+        if not is_held:
+            self._may_answer.set()
         self._calls: Counter[str] = Counter()
         self._running = 0
         self.app = Starlette(
             routes=[
                 Route("/v1/responses", self.respond, methods=["POST"]),
                 Route("/running", self.running),
+                Route("/release", self.release, methods=["POST"]),
             ]
         )
 
@@ -60,6 +64,7 @@ class ModelServer:
         self._running += 1
         try:
             await asyncio.sleep(self._seconds * chance.uniform(0.5, 1.5))
+            await self._may_answer.wait()
         finally:
             self._running -= 1
         if want == POISON:
@@ -73,6 +78,11 @@ class ModelServer:
 
     async def running(self, request: Request) -> Response:
         """How many calls wait for their answer now."""
+        return JSONResponse(self._running)
+
+    async def release(self, request: Request) -> Response:
+        """Give the answers that were held back, and all further ones at once."""
+        self._may_answer.set()
         return JSONResponse(self._running)
 
     def _write(self, marker: str, token: str, event: str) -> None:
@@ -98,7 +108,8 @@ if __name__ == "__main__":
     parser.add_argument("--ledger", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0.2, help="of a call, on average")
+    parser.add_argument("--held", action="store_true", help="no answers before POST /release")
     arguments = parser.parse_args()
     with arguments.ledger.open("a") as ledger:
-        server = ModelServer(ledger, arguments.seed, arguments.seconds)
+        server = ModelServer(ledger, arguments.seed, arguments.seconds, is_held=arguments.held)
         uvicorn.run(server.app, host="127.0.0.1", port=arguments.port, log_level="warning")

@@ -208,5 +208,6 @@ def seeded_faults() -> Row:
 
 if __name__ == "__main__":
     row = seeded_faults()
-    print(f"caught {row.tried - row.wrong} of {row.tried}", row.note and f"missed: {row.note}")
+    missed = row.note and f"; missed: {row.note}"
+    print(f"Faults seeded into the product: caught {row.tried - row.wrong} of {row.tried}{missed}")
     sys.exit(row.wrong > 0)

@@ -8,3 +8,8 @@ class Row(NamedTuple):
     tried: int
     wrong: int
     note: str = ""
+
+
+def beyond_bearable(count: int, of: int) -> int:
+    """How much this is over two, and 0.2 % of so many."""
+    return max(0, count - max(2, round(of * 0.002)))

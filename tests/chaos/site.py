@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -45,6 +46,7 @@ class Site:
         workers: int = 4,
         threads: int = 32,
         model_seconds: float = 0.2,
+        is_held: bool = False,
         call_seconds: float = CALL_SECONDS,
         secret: str = "local",
     ) -> None:
@@ -54,8 +56,12 @@ class Site:
         self.service_log_path = directory / "service.log"
         self.qstash_log_path = directory / "qstash.log"
         self.data = directory / "redis"
-        self.killed: list[int] = []
-        self._app, self._seed, self._model_seconds = app, seed, model_seconds
+        self.killed: dict[int, float] = {}  # when, by pid
+        self.redis_kills: list[float] = []
+        self.rolls: list[float] = []
+        self._app = app
+        self._model_options = ["--seed", str(seed), "--seconds", str(model_seconds)]
+        self._model_options += ["--held"] if is_held else []
         self._size = ["--workers", str(workers), "--threads", str(threads)]
         self._ports = {name: free_port() for name in ("redis", "qstash", "model", "service")}
         self.settings: ServiceSettings = make_settings(
@@ -80,27 +86,31 @@ class Site:
 
     def open(self) -> None:
         self.redis_server.start()
-        self._start(
-            self.qstash_log_path, "local_stack.qstash_server", "--port", str(self._ports["qstash"])
-        )
+        qstash = ("local_stack.qstash_server", "--port", str(self._ports["qstash"]))
+        self._start(self.qstash_log_path, *qstash, is_timed=True)
         self._start(
             self.directory / "model.log",
             "tests.chaos.model_server",
             *("--port", str(self._ports["model"]), "--ledger", str(self.ledger_path)),
-            *("--seed", str(self._seed), "--seconds", str(self._model_seconds)),
+            *self._model_options,
         )
         wait_for(lambda: httpx.get(self.settings.qstash_url).status_code)
         wait_for(lambda: self.calls_running() == 0)
         self.start_service()
 
     def close(self) -> None:
-        for queue in self._queues:
-            run_within(5, queue._client.http._client.aclose())
+        """End everything, stopped workers too: those would be left behind for ever."""
+        workers = self.workers()
         for process in (*self._services, *self._processes):
             process.kill() if process.poll() is None else None
+        for worker in workers:
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
         for process in (*self._services, *self._processes):
             process.wait(timeout=30)
         self._end_redis()
+        for queue in self._queues:
+            run_within(5, queue._client.http._client.aclose())
 
     def start_service(self, port: int | None = None) -> subprocess.Popen[bytes]:
         """Start one more gunicorn, on the same port or on another."""
@@ -125,33 +135,37 @@ class Site:
         """Start a new gunicorn beside the old ones, then end those as a deployment does."""
         old = list(self._services)
         self.start_service()
+        self.rolls.append(time.time())
         for service in old:
             service.send_signal(signal.SIGTERM)
         for service in old:
             service.wait(timeout=60)
             self._services.remove(service)
 
-    def workers(self, service: subprocess.Popen[bytes] | None = None) -> list[psutil.Process]:
-        """The worker processes of one gunicorn, or of all."""
-        masters = [service] if service else self._services
-        found = [
-            worker
-            for master in masters
-            if master.poll() is None
-            for worker in psutil.Process(master.pid).children()
-        ]
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes of every gunicorn; one that ends just now may be among them."""
+        found: list[psutil.Process] = []
+        for master in list(self._services):
+            with suppress(psutil.NoSuchProcess):
+                found += psutil.Process(master.pid).children()
         return sorted(found, key=lambda worker: int(worker.pid))
 
     def kill_a_worker(self, random: Random) -> None:
-        if workers := self.workers():
-            worker = random.choice(workers)
-            self.killed.append(worker.pid)
-            worker.kill()
+        alive = [worker for worker in self.workers() if worker.pid not in self.killed]
+        for worker in random.sample(alive, len(alive)):
+            with suppress(psutil.NoSuchProcess):  # it has ended by itself
+                worker.kill()
+                self.killed[worker.pid] = time.time()
+                return
 
     def kill_redis(self) -> None:
         """As a crash would, and start it again on what it had on disk."""
         self._end_redis()
+        died_at = time.time()
         self.redis_server.start()
+        with self.raw_client() as client:
+            wait_for(lambda: _answers(client))
+        self.redis_kills.append(died_at)
 
     def submissions(self) -> Submissions:
         """The page's side, as one process has it."""
@@ -206,7 +220,13 @@ class Site:
         """How many calls wait for the model's answer now."""
         return int(httpx.get(f"http://127.0.0.1:{self._ports['model']}/running").text)
 
+    def release_answers(self) -> None:
+        """Let the model answer, where it was told not to until now."""
+        httpx.post(f"http://127.0.0.1:{self._ports['model']}/release")
+
     def ledger(self) -> list[dict[str, str]]:
+        if not self.ledger_path.exists():
+            return []
         return [json.loads(line) for line in self.ledger_path.read_text().splitlines()]
 
     def _end_redis(self) -> None:
@@ -237,6 +257,7 @@ class Site:
         module: str,
         *arguments: str,
         environment: dict[str, str] | None = None,
+        is_timed: bool = False,
     ) -> subprocess.Popen[bytes]:
         log: IO[bytes]
         with log_path.open("ab") as log:
@@ -244,11 +265,26 @@ class Site:
                 [sys.executable, "-m", module, *arguments],
                 cwd=ROOT,
                 env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", **(environment or {})},
-                stdout=log,
+                stdout=subprocess.PIPE if is_timed else log,
                 stderr=subprocess.STDOUT,
             )
         self._processes.append(process)
+        if process.stdout:
+            threading.Thread(target=_write_timed, args=(process.stdout, log_path)).start()
         return process
+
+
+def _write_timed(lines: IO[bytes], path: Path) -> None:
+    """Write each line with the time before it, until the process ends."""
+    with lines, path.open("ab", buffering=0) as log:
+        for line in lines:
+            log.write(b"%.3f %b" % (time.time(), line))
+
+
+def _answers(client: redis.Redis) -> bool:
+    with suppress(redis.RedisError):
+        return bool(client.ping())
+    return False
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import hypothesis
 import redis
@@ -53,7 +54,7 @@ from tests.conftest import make_settings
 from tests.fakes import ANALYSIS
 from tests.processes import free_port
 from webhook_service.analyst import AnalysisFailed, Answer
-from webhook_service.worker import Delivery, Worker
+from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
 
 IDS = ("a" * 32, "b" * 32)
 OWNERS = {id: f"owner of {id}" for id in IDS}
@@ -84,6 +85,8 @@ ENDINGS: dict[str, Failure | None] = {
     "transient": Failure.MODEL_UNAVAILABLE,
     "truncated": Failure.ANSWER_TRUNCATED,
     "refused": Failure.REFUSED_BY_MODEL,
+    "filtered": Failure.CONTENT_FILTERED,
+    "broken": Failure.INTERNAL_ERROR,
     "operator": Failure.MODEL_NOT_FOUND,  # which pauses nothing, so that the search goes on
 }
 
@@ -164,8 +167,8 @@ class World(RuleBasedStateMachine):
                 self.raw.pexpire(key, max(rest - round(duration.total_seconds() * 1000), 0))
 
     def lives_ms(self) -> dict[str, int]:
-        """How long each key that there can be still lives; negative when for ever."""
-        keys = [f"analysis:{{{id}}}{part}" for id in IDS for part in ("", ":lease")]
+        """How long each key still lives; negative when for ever."""
+        keys = [str(key) for key in self.raw.scan_iter()]
         with self.raw.pipeline(transaction=False) as commands:
             for key in keys:
                 commands.pttl(key)
@@ -205,6 +208,8 @@ class World(RuleBasedStateMachine):
         self.ledger.call(call_id, actor.life, actor.round)
         plan = self.plans[Step.current] if Step.current else "answered"
         gate(Gate.IN_CALL)
+        if plan == "broken":
+            raise RuntimeError("as planned")
         if failure := ENDINGS[plan]:
             raise AnalysisFailed(failure, "as planned")
         return Answer(ANALYSIS, model="planned")
@@ -363,13 +368,18 @@ class World(RuleBasedStateMachine):
         """A step that stalled goes on, repeats its last write, or dies there."""
         chosen = self.steps[step % len(self.steps)]
         actor = self.actors[chosen]
+        claimed, settled = False, False
         if order == "replay" and chosen.at is Gate.AFTER_WRITE and actor.token:
-            is_its = [s for s in self.look().values() if s.is_claimed_with(actor.token)]
-        else:
-            is_its = []
+            seen = self.look().values()
+            claimed = any(each.is_claimed_with(actor.token) for each in seen)
+            settled = any(each.is_settled_with(actor.token) for each in seen)
         chosen.go_on(order)
         self.after(chosen)
-        must(not is_its or actor.token in self.ledger.calls, "5: a repeated claim is the same")
+        called = (actor.life, actor.token) in self.ledger.calls
+        must(not claimed or called, "5: a repeated claim is the same")
+        outcome = chosen.result
+        is_ignored = isinstance(outcome, Outcome) and outcome.kind is OutcomeKind.IGNORED
+        must(not settled or not is_ignored, "5: a repeated settling is the same")
 
     @rule(what=st.sampled_from([3, 16, 45, 570, 4300, "wiped"]))
     def world_moves(self, what: int | str) -> None:
@@ -387,8 +397,7 @@ class World(RuleBasedStateMachine):
             if seen.record is None:
                 continue
             check_stored(seen) if not seen.is_overdue else None
-            claims = list(self.ledger.calls.values())
-            calls = claims.count((self.ledger.life(id), seen.record["round"]))
+            calls = self.ledger.count(self.ledger.life(id), seen.record["round"])
             must(calls <= seen.record["attempt"] <= MOST_ATTEMPTS, "2: calls are counted")
         must(min(self.lives_ms().values(), default=1) > 0, "6: every key has a time to live")
 
@@ -406,20 +415,23 @@ class World(RuleBasedStateMachine):
 
 def search(examples: int, seed: int, url: str, *, is_shortened: bool = True) -> Row:
     """Try sequences of steps. Raises: Broken, with the steps that lead there."""
-    common.models.MAX_ATTEMPTS, common.models.MAX_ROUNDS = MOST_ATTEMPTS, MOST_ROUNDS
     machine: Any = hypothesis.seed(seed)(lambda: World(url))
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=MOST_STEPS,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate, Phase.shrink] if is_shortened else [Phase.generate],
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    with (
+        patch.object(common.models, "MAX_ATTEMPTS", MOST_ATTEMPTS),
+        patch.object(common.models, "MAX_ROUNDS", MOST_ROUNDS),
+    ):
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=MOST_STEPS,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate, Phase.shrink] if is_shortened else [Phase.generate],
+                report_multiple_bugs=False,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
     return Row(f"sequences of up to {MOST_STEPS} steps on two analyses", examples, 0)
 
 
