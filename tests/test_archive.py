@@ -355,7 +355,7 @@ def test_a_database_that_takes_ten_seconds_is_not_waited_for(
         when_back = deliver(worker)
 
     assert while_slow == Outcome(OutcomeKind.RETRY, LATER)
-    assert took < 6
+    assert took < 10
     assert when_back.kind is OutcomeKind.IGNORED
     assert Archive(settings_for(postgres.url)).read(ID) == store.read(ID)
 
@@ -373,7 +373,46 @@ def test_a_database_that_falls_silent_in_mid_statement_is_cut_off(postgres: Post
         with pytest.raises(ArchiveUnavailable):
             archive.write(completed(2))
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10
+
+
+def test_a_database_that_falls_silent_before_the_first_statement_is_cut_off(
+    postgres: Postgres,
+) -> None:
+    """What SQLAlchemy asks a server that it doesn't know yet has a time limit, too."""
+    with slow_way(postgres.port) as way:
+        archive = Archive(settings_for(f"postgresql://tester@127.0.0.1:{way.port}/postgres"))
+        way.silent_after = b"pg_catalog.version()"
+        began = time.monotonic()
+
+        def write(_: int) -> bool:
+            with pytest.raises(ArchiveUnavailable):
+                archive.write(completed())
+            return True
+
+        with ThreadPoolExecutor(4) as threads:
+            answered = list(threads.map(write, range(4)))
+        took = time.monotonic() - began
+        way.silent_after = None
+        archive.write(completed())
+
+    assert len(answered) == 4
+    assert took < 10, "it is silent for ever"
+    assert Archive(settings_for(postgres.url)).read(ID) == completed()
+
+
+def test_after_a_first_write_that_failed_the_tables_are_made_by_the_second(any_url: str) -> None:
+    archive = Archive(settings_for(any_url))
+
+    @event.listens_for(archive._engine, "commit", once=True)
+    def fail(_: object) -> None:
+        raise OSError("as planned")
+
+    with pytest.raises(ArchiveUnavailable):
+        archive.write(completed())
+    archive.write(completed())
+
+    assert archive.read(ID) == completed()
 
 
 def test_a_locked_table_is_not_waited_for(
@@ -388,7 +427,7 @@ def test_a_locked_table_is_not_waited_for(
         with pytest.raises(ArchiveUnavailable, match=r"QueryCanceled|OperationalError"):
             archive.write(completed())
 
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 10
 
 
 def test_many_at_once_while_the_database_is_slow_are_all_answered_in_time(
@@ -409,7 +448,7 @@ def test_many_at_once_while_the_database_is_slow_are_all_answered_in_time(
             answered = list(threads.map(write, range(16)))
 
     assert len(answered) == 16
-    assert time.monotonic() - began < 7
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("version", [0, 2])
