@@ -622,6 +622,23 @@ def test_a_database_that_is_away_stops_nobody_from_cancelling(
     assert Archive(with_history).read(ID) == cancelled
 
 
+def test_what_ended_without_a_delivery_is_written_once_however_often_it_is_read(
+    store: Store, with_history: ServiceSettings
+) -> None:
+    people = make_people(store, with_history)
+    people.submit(ADA, request_id=ID, owner_token=OWNER)
+    people.cancel(ID, OWNER)
+    used: list[object] = []
+    event.listen(people._archive._engine, "begin", used.append)
+
+    for _ in range(3):
+        people.look_up(ID)
+
+    assert used == []
+    make_people(store, with_history).look_up(ID)
+    assert Archive(with_history).read(ID).status is Status.CANCELLED
+
+
 def test_the_local_stack_finds_in_its_history_what_redis_has_lost(stack: Stack) -> None:
     sent = httpx.post(f"{stack.service_url}/analyze", json=ADA.model_dump())
     url = stack.service_url + sent.headers["Location"]
