@@ -453,6 +453,35 @@ def test_the_page_serves_its_own_on_a_port_and_goes_on_if_that_is_taken(tmp_path
     assert (first.returncode, second.returncode) == (0, 0)
 
 
+OPEN_THE_PAGE = """
+import os, urllib.request
+from streamlit.testing.v1 import AppTest
+page = AppTest.from_file("streamlit_app.py", default_timeout=20).run()
+assert not page.exception
+print(urllib.request.urlopen(f"http://127.0.0.1:{os.environ['METRICS_PORT']}").read().decode())
+"""
+
+
+def test_the_real_page_serves_its_metrics(valkey: str, tmp_path: Path) -> None:
+    settings = {
+        "REDIS_URL": valkey,
+        "QSTASH_TOKEN": "token",
+        "QSTASH_WEBHOOK_URL": WEBHOOK_URL,
+        "METRICS_PORT": str(free_port()),
+    }
+
+    told = subprocess.run(
+        [sys.executable, "-c", OPEN_THE_PAGE],
+        cwd=ROOT,
+        env=bare_environment(tmp_path, **settings),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert read(told)["analysis_submitted_total"] == 0
+
+
 ENDINGS = {
     "counter": ["_total"],
     "histogram": ["_bucket", "_sum", "_count"],
