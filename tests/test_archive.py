@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,13 +19,17 @@ from common.archive import Archive
 from common.failures import Failure
 from common.history import SubmissionsWithHistory, make_submissions
 from common.models import AnalysisRecord, Status
-from common.settings import ServiceSettings
+from common.queue import Queue
+from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable
-from common.submission import NotOwner, new_request_id
+from common.submission import NotOwner, Submissions, new_request_id
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, ID, FakeAnalyst, FakeQueue
+from tests.http_server import serve
 from tests.postgres import Postgres, slow_way
-from tests.processes import ROOT, Stack, bare_environment, wait_for
+from tests.processes import ROOT, Stack, bare_environment, start_stand_in, wait_for
+from tests.product import COMMANDS, GOOD, Server
+from tests.tokens import CURRENT, NEXT
 from webhook_service.analyst import AnalysisFailed
 from webhook_service.archiving import ArchivingWorker
 from webhook_service.worker import Delivery, Outcome, OutcomeKind
@@ -637,6 +642,52 @@ def test_what_ended_without_a_delivery_is_written_once_however_often_it_is_read(
     assert used == []
     make_people(store, with_history).look_up(ID)
     assert Archive(with_history).read(ID).status is Status.CANCELLED
+
+
+@pytest.mark.usefixtures("closed_clients")
+def test_a_database_that_is_away_for_a_while_costs_a_redelivery(
+    real_redis: redis.Redis, valkey: str, postgres: Postgres, tmp_path: Path
+) -> None:
+    """The real service and QStash's stand-in: 503, the redelivery, the row; one call alone."""
+    with start_stand_in("qstash_server") as qstash, serve(GOOD) as openai:
+        environment = bare_environment(
+            tmp_path,
+            REDIS_URL=valkey,
+            DATABASE_URL=postgres.url,
+            ANALYSIS_TTL_SECONDS="60",
+            QSTASH_URL=qstash,
+            QSTASH_TOKEN=DEVELOPMENT_TOKEN,
+            QSTASH_CURRENT_SIGNING_KEY=CURRENT,
+            QSTASH_NEXT_SIGNING_KEY=NEXT,
+            OPENAI_BASE_URL=f"{openai.url}/v1",
+            OPENAI_API_KEY="test",
+        )
+        service = Server(COMMANDS["service"], environment, tmp_path / "service.txt")
+        webhook_url = environment["QSTASH_WEBHOOK_URL"] = f"{service.url}/webhook"
+        settings = make_settings(
+            qstash_url=qstash, qstash_webhook_url=webhook_url, qstash_delay="0s"
+        )
+        service.start()
+        postgres.stop()
+        try:
+            Submissions(make_store(real_redis), Queue(settings), settings).submit(
+                ADA, request_id=ID
+            )
+            wait_for(lambda: "not archived" in service.output)
+        finally:
+            postgres.start()
+        archive = Archive(settings_for(postgres.url))
+
+        def is_written() -> bool:
+            with suppress(NotFound):
+                return archive.read(ID).status is Status.COMPLETED
+            return False
+
+        wait_for(is_written)  # an eighth of the 60 s later
+        service.stop()
+
+    assert archive.read(ID) == make_store(real_redis).read(ID)
+    assert len(openai.requests) == service.output.count('"event": "claimed"') == 1
 
 
 def test_the_local_stack_finds_in_its_history_what_redis_has_lost(stack: Stack) -> None:
