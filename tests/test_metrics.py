@@ -274,11 +274,13 @@ def test_while_redis_is_away_the_rest_is_still_told(
 ) -> None:
     app = create_app(metered, queue=queue)
 
-    told = app.test_client().get("/metrics", headers=BEARER)
+    before, told = (app.test_client().get("/metrics", headers=BEARER) for _ in range(2))
 
     assert told.status_code == 200
     assert "analysis_submitted_total" in told.text
     assert "analysis_unfinished" not in told.text
+    name = "analysis_store_errors_total{store=redis}"
+    assert read(told.text)[name] - read(before.text)[name] == 1
 
 
 # ── Real gunicorn, two workers ──────────────────────────────────────────────────────────────

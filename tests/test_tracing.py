@@ -176,18 +176,19 @@ def test_a_collector_that_is_of_no_use_costs_one_line_and_no_time(
             text=True,
         )
         assert page.stdin
+        assert page.stdout
+        seconds = []
         for number in range(1, 4):
             page.stdin.write("submit\n")
             page.stdin.flush()
+            seconds.append(float(page.stdout.readline()))
             if fault:
                 wait_for(partial(has_been_asked, collector, 1 if fault is hang else number))
         began = time.monotonic()
-        told, log = page.communicate()
+        _, log = page.communicate()
 
-    seconds = [float(line) for line in told.split()]
-    assert len(seconds) == 3
     assert max(seconds) < EXPORT_SECONDS
-    assert time.monotonic() - began < 6, "a stop does not wait long for the collector"
+    assert time.monotonic() - began < 10, "a stop does not wait long for the collector"
     assert log.count("traces can't be sent") == 1
     assert page.returncode == 0
     events = [json.loads(line)["event"] for line in log.splitlines()]

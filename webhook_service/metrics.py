@@ -64,7 +64,8 @@ def _write(store: Store, submissions: Submissions) -> bytes:
             with suppress(NotFound, ArchiveUnavailable):
                 submissions.look_up(request_id)
         number, oldest = store.unfinished(now)
-    except StoreUnavailable:
+    except StoreUnavailable as error:  # counted, so that the alert needs no traffic
+        log.error("store unavailable", at="/metrics", cause=str(error))
         return bytes(_metrics.exposition())
     late = max(now - oldest, timedelta(0)) if oldest else timedelta(0)
     return bytes(_metrics.exposition(_metrics.Unfinished(number, late)))
