@@ -1,12 +1,15 @@
-# Two images from one file: `docker build --target service .` and `docker build --target page .`
+# Two images from one file: `docker build --target service .` and `docker build --target page .`;
+# with `--build-arg OPERATOR=1` they can do what requirements-operator.txt is for.
 FROM python:3.13-slim AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app
 RUN useradd --uid 10001 --no-create-home app
 
 FROM base AS service
+ARG OPERATOR=
 COPY requirements-service.txt .
-RUN pip install --no-cache-dir -r requirements-service.txt
+COPY requirements-operator.txt .
+RUN pip install --no-cache-dir -r requirements-service.txt ${OPERATOR:+-r requirements-operator.txt}
 COPY common common
 COPY webhook_service webhook_service
 USER 10001
@@ -17,8 +20,10 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
 CMD ["gunicorn", "-c", "webhook_service/gunicorn.conf.py", "webhook_service:create_app()"]
 
 FROM base AS page
+ARG OPERATOR=
 COPY requirements.txt .
-RUN pip install --no-cache-dir -r requirements.txt
+COPY requirements-operator.txt .
+RUN pip install --no-cache-dir -r requirements.txt ${OPERATOR:+-r requirements-operator.txt}
 COPY common common
 COPY .streamlit .streamlit
 COPY page page

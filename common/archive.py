@@ -12,6 +12,7 @@ to repeat. Each command has a connection of its own: nothing is shared between f
 none has gone stale when the database comes back.
 """
 
+import os
 import re
 import socket
 import threading
@@ -82,6 +83,9 @@ class Archive:
         self._engine = sql.create_engine(
             url, poolclass=sql.NullPool, connect_args=limits, hide_parameters=True
         )
+        if url.get_backend_name() == "postgresql":
+            sql.event.listen(self._engine, "do_connect", _connect)
+            sql.event.listen(self._engine, "close", _disarm)
         self._keeps_input = settings.keep_input
         self._days = timedelta(days=settings.history_days)
         self._connections = threading.BoundedSemaphore(MOST_CONNECTIONS)
@@ -203,12 +207,12 @@ class Archive:
         if not self._connections.acquire(timeout=1):
             raise ArchiveUnavailable("database: all connections are busy")
         try:
-            with self._engine.connect() as connection, _cut_off(connection), connection.begin():
+            with self._engine.connect() as connection, connection.begin():
                 _limit_server(connection)
                 if not self._is_prepared:
                     _prepare(connection)
-                    self._is_prepared = True
                 yield connection
+            self._is_prepared = True  # now that it is committed
         except (SQLAlchemyError, OSError) as error:
             # Only the kind is told: the text may hold the address, or what was to be written.
             cause = getattr(error, "orig", None) or error
@@ -217,30 +221,30 @@ class Archive:
             self._connections.release()
 
 
-@contextmanager
-def _cut_off(connection: sql.Connection) -> Iterator[None]:
-    """End a transaction that takes too long, by breaking its connection off.
+def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
+    """Connect, and break the connection off when all that is done over it takes too long.
 
-    A time limit at the server alone is none: its answer may be what doesn't come.
+    A time limit at the server alone is none: its answer may be what doesn't come, and what
+    SQLAlchemy asks a new server first would wait for it without end.
     """
-    if connection.dialect.name != "postgresql":
-        yield
-        return
-    driver: Any = connection.connection.driver_connection
-    own = socket.socket(fileno=driver.fileno())
+    driver = dialect.connect(*arguments, **options)
+    own = socket.socket(fileno=os.dup(driver.fileno()))
     timer = threading.Timer(STATEMENT_SECONDS, _break_off, [own])
     timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()
-        own.detach()  # the driver closes it
+    record.info[_connect] = timer, own
+    return driver
 
 
 def _break_off(connection: socket.socket) -> None:
-    with suppress(OSError):
+    with connection, suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def _disarm(_: object, record: Any) -> None:
+    timer, own = record.info.pop(_connect)
+    timer.cancel()
+    timer.join()
+    own.close()
 
 
 def _limit_server(connection: sql.Connection) -> None:
@@ -260,6 +264,6 @@ def _prepare(connection: sql.Connection) -> None:
     version = connection.scalar(sql.select(sql.func.max(_version.c.version)))
     if version != SCHEMA_VERSION:
         raise ArchiveUnavailable(
-            f"the database has version {version} of the schema and this program needs "
+            f"database: has version {version} of the schema, and this program needs "
             f"{SCHEMA_VERSION}: run the program that fits it, or point DATABASE_URL elsewhere"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from common.submission import Submissions
 if TYPE_CHECKING:
     from common.archive import Archive
 
+MOST_REMEMBERED = 1000
 PAUSE_SECONDS = 30.0  # after the database was away: people wait for what is only a precaution
 ENDED_WITHOUT_DELIVERY = (Failure.TIMED_OUT, Failure.NOT_QUEUED)
 
@@ -73,6 +75,7 @@ class SubmissionsWithHistory(Submissions):
         super().__init__(store, queue, settings, clock, is_operator=is_operator)
         self._archive = archive
         self._resume_at = 0.0
+        self._written: set[tuple[str, datetime | None]] = set()
 
     def submit(
         self,
@@ -140,13 +143,19 @@ class SubmissionsWithHistory(Submissions):
         return self._publish(record, now)
 
     def _kept(self, record: AnalysisRecord) -> AnalysisRecord:
-        """Write down what ended without a delivery; a database that is away stops nobody."""
+        """Write down, once, what ended without a delivery; a database that is away stops nobody."""
         is_ours = record.status is Status.CANCELLED or record.failure in ENDED_WITHOUT_DELIVERY
-        if not is_ours or time.monotonic() < self._resume_at:
+        this = record.request_id, record.finished_at
+        if not is_ours or this in self._written or time.monotonic() < self._resume_at:
             return record
         try:
-            write_down(self._store, self._archive, record.request_id)
-        except (NotFound, StoreUnavailable) as error:
+            with suppress(NotFound):  # deleted just now
+                write_down(self._store, self._archive, record.request_id)
+        except StoreUnavailable as error:
             log.warning("not archived", request_id=record.request_id, cause=str(error))
             self._resume_at = time.monotonic() + PAUSE_SECONDS
+            return record
+        if len(self._written) >= MOST_REMEMBERED:
+            self._written.clear()
+        self._written.add(this)
         return record

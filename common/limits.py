@@ -55,9 +55,10 @@ class Admission(NamedTuple):
     most_waiting: int = 0
     most_ahead: int = 0  # of those that are not over yet when the new one is due
     slot: timedelta = timedelta(0)
+    even_paused: bool = False
 
 
-UNLIMITED = Admission()
+UNLIMITED = Admission(even_paused=True)  # for the operator, who has just mended what was wrong
 
 
 class Limits:

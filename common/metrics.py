@@ -21,6 +21,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from common.failures import Failure
 from common.logs import Event, get_logger, observe
 from common.models import Status
 
@@ -32,7 +33,7 @@ FAILED_ATTEMPTS = Counter("analysis_failed_attempts", "Attempts that failed", ["
 DUPLICATES = Counter("analysis_duplicates", "Submissions and deliveries with no effect", ["reason"])
 REFUSED = Counter("analysis_refused_deliveries", "Deliveries not let in", ["reason"])
 NOT_LET_IN = Counter("analysis_not_let_in", "Submissions over a limit", ["limit"])
-STORE_ERRORS = Counter("analysis_store_errors", "Times that Redis was away when needed")
+STORE_ERRORS = Counter("analysis_store_errors", "Times that one was away when needed", ["store"])
 TOKENS = Counter("analysis_tokens", "Tokens paid for", ["direction"])
 IN_FLIGHT = Gauge("analysis_calls_in_flight", "Model calls now", multiprocess_mode="livesum")
 MODEL_SECONDS = Histogram(
@@ -52,8 +53,17 @@ log = get_logger(__name__)
 
 
 def start() -> None:
-    """Count from now on; safe to call again."""
+    """Count from now on; safe to call again.
+
+    What alerts watch is there at 0 from the start: of a series that begins at 1, Prometheus can't
+    tell that it has increased.
+    """
     observe(count)
+    SETTLED.labels(Status.COMPLETED, "")
+    for code in Failure:
+        SETTLED.labels(Status.FAILED, code)
+    for store in ("redis", "database"):
+        STORE_ERRORS.labels(store)
 
 
 def count(event: Event) -> None:
@@ -80,8 +90,8 @@ def count(event: Event) -> None:
         DUPLICATES.labels(cause).inc()
     elif name == "delivery refused":
         REFUSED.labels(cause.partition(":")[0].partition(" (")[0]).inc()
-    elif name == "store unavailable":
-        STORE_ERRORS.inc()
+    elif name in ("store unavailable", "not archived"):
+        STORE_ERRORS.labels("database" if cause.startswith("database: ") else "redis").inc()
     elif name == "not let in":
         NOT_LET_IN.labels(event["code"]).inc()
     if name == "attempt failed":
@@ -89,7 +99,7 @@ def count(event: Event) -> None:
 
 
 class Unfinished(Collector):
-    """What Redis knows when it is asked: how many analyses are not over, and the oldest's age."""
+    """What Redis knows when it is asked: how many are not over, and how late the first is."""
 
     def __init__(self, how_many: int, oldest: timedelta) -> None:
         self._how_many = how_many
@@ -99,7 +109,7 @@ class Unfinished(Collector):
         yield GaugeMetricFamily("analysis_unfinished", "Analyses not over", self._how_many)
         yield GaugeMetricFamily(
             "analysis_oldest_unfinished_seconds",
-            "Age of the oldest of them",
+            "How long one of them has been due",
             self._oldest.total_seconds(),
         )
 

@@ -13,6 +13,7 @@ import re
 import sys
 from datetime import timedelta
 from functools import cached_property
+from hashlib import sha256
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
@@ -162,6 +163,8 @@ def _key_hashes(value: object) -> object:
         raise ValueError("write name:sha256-of-the-key, several separated by commas")
     names: dict[str, str] = {}
     for name, _, digest in (pair.partition(":") for pair in pairs):
+        if digest == sha256(b"").hexdigest():
+            raise ValueError("holds the hash of an empty key")
         if names.setdefault(digest, name) != name:
             raise ValueError(f"gives one key to two names, {names[digest]} and {name}")
     return names

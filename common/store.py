@@ -45,6 +45,7 @@ USUAL_DURATION = "usual-duration"
 USUAL_DURATION_LIVES = timedelta(days=7)
 UNFINISHED, PAUSED = "unfinished", "paused"
 UNFINISHED_LIVES = timedelta(days=8)  # more than the longest delay and deadline
+MOST_OVERDUE = 100
 INPUT, OUTPUT = "input_tokens", "output_tokens"
 
 # Decides nothing: it writes what Python decided, unless somebody was in between.
@@ -73,20 +74,23 @@ return 'done'
 # is stored already is neither checked nor counted. Without a record, a repetition counts again.
 ADMIT = """
 local record, unfinished, paused = KEYS[1], KEYS[2], KEYS[3]
-local new, ttl_ms, id, deadline, unfinished_ms, now, due, most_waiting, most_ahead = unpack(ARGV)
+local new, ttl_ms, id, deadline, unfinished_ms, now, due = unpack(ARGV)
+local forgotten, most_waiting, most_ahead, even_paused = unpack(ARGV, 8)
 if new ~= '' and redis.call('EXISTS', record) == 1 then return {'exists'} end
-if redis.call('EXISTS', paused) == 1 then return {'paused', redis.call('PTTL', paused)} end
-redis.call('ZREMRANGEBYSCORE', unfinished, '-inf', now)
-local waiting = redis.call('ZCARD', unfinished)
+if even_paused == '0' and redis.call('EXISTS', paused) == 1 then
+  return {'paused', redis.call('PTTL', paused)}
+end
+redis.call('ZREMRANGEBYSCORE', unfinished, '-inf', forgotten)
+local waiting = redis.call('ZCOUNT', unfinished, '(' .. now, '+inf')
 local ahead = redis.call('ZCOUNT', unfinished, '(' .. due, '+inf')
 if most_waiting ~= '0' and waiting >= tonumber(most_waiting) then return {'waiting'} end
 if most_ahead ~= '0' and ahead >= tonumber(most_ahead) then return {'waiting'} end
 for i = 4, #KEYS do
-  local count, most = tonumber(redis.call('GET', KEYS[i]) or '0'), tonumber(ARGV[3 * i - 2])
+  local count, most = tonumber(redis.call('GET', KEYS[i]) or '0'), tonumber(ARGV[3 * i])
   if count >= most then return {'used up', i - 4} end
 end
 for i = 4, #KEYS do
-  local adds, kept_ms = ARGV[3 * i - 1], ARGV[3 * i]
+  local adds, kept_ms = ARGV[3 * i + 1], ARGV[3 * i + 2]
   if adds ~= '0' then
     redis.call('INCRBY', KEYS[i], adds)
     redis.call('PEXPIRE', KEYS[i], kept_ms)
@@ -287,15 +291,27 @@ class Store:
             self._client.delete(*keys)
 
     def unfinished(self, now: datetime) -> tuple[int, datetime | None]:
-        """Count the analyses that are not over, and tell when the next to time out was made."""
+        """Count the analyses that are not over, and tell when the next to time out is due."""
+        after = f"({_timestamp(now)}"
         with _redis_errors():
-            three = self._client.pipeline(transaction=False)
-            three.zremrangebyscore(UNFINISHED, "-inf", _timestamp(now))
-            three.zcard(UNFINISHED)
-            three.zrange(UNFINISHED, 0, 0)
-            _, number, first = three.execute()
+            both = self._client.pipeline(transaction=False)
+            both.zcount(UNFINISHED, after, "+inf")
+            both.zrangebyscore(UNFINISHED, after, "+inf", start=0, num=1)
+            number, first = both.execute()
             raw = self._client.get(_key(first[0])) if first else None
-        return number, parse_record(raw).created_at if raw else None
+        return number, parse_record(raw).due_at if raw else None
+
+    def overdue(self, now: datetime) -> list[str]:
+        """Name analyses whose deadline has passed unnoticed: whoever reads one settles it.
+
+        At most MOST_OVERDUE at a time, the first first. Those that Redis has forgotten are none.
+        """
+        with _redis_errors():
+            both = self._client.pipeline(transaction=False)
+            both.zremrangebyscore(UNFINISHED, "-inf", _timestamp(now - self._ttl))
+            both.zrangebyscore(UNFINISHED, "-inf", _timestamp(now), start=0, num=MOST_OVERDUE)
+            ids: list[str] = both.execute()[1]
+        return ids
 
     def note_attempt(
         self,
@@ -423,8 +439,10 @@ class Store:
                     _ms(UNFINISHED_LIVES),
                     _timestamp(now),
                     _timestamp(record.due_at),
+                    _timestamp(now - self._ttl),
                     admission.most_waiting,
                     admission.most_ahead,
+                    int(admission.even_paused),
                     *(arg for q in quotas for arg in (q.most, q.adds, _ms(q.kept))),
                 ],
             )

@@ -71,10 +71,11 @@ def start_postgres(binaries: Path) -> Iterator[Postgres]:
 
 
 class SlowWay:
-    """Passes bytes on to a port, each piece after `seconds`."""
+    """Passes bytes on to a port, each piece after `seconds`; nothing after a certain piece."""
 
     def __init__(self, target: int) -> None:
         self.seconds = 0.0
+        self.silent_after: bytes | None = None
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -94,6 +95,8 @@ class SlowWay:
         with suppress(OSError):
             while data := source.recv(65_536):
                 time.sleep(self.seconds)
+                if self.silent_after and self.silent_after in data:
+                    return  # with both ends open
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
 

@@ -145,6 +145,20 @@ def test_a_redis_that_does_not_tell_is_no_fault(right: dict[str, object]) -> Non
     assert "Redis does not tell if it persists." in found
 
 
+def test_what_redis_refuses_to_be_asked_is_told(right: dict[str, object]) -> None:
+    client = connect(make_settings(**right))
+    client.acl_setuser("blind", enabled=True, nopass=True, keys="*", commands=["+@all", "-info"])
+    url = str(right["redis_url"]).replace("127", "blind:any@127")
+
+    found = faults_with(right | {"redis_url": url})
+    client.connection_pool.disconnect()
+
+    assert [each.partition(" (")[0] for each in found] == [
+        "It could not be checked that redis evicts nothing",
+        "It could not be checked that redis persists",
+    ]
+
+
 @pytest.mark.parametrize("seconds", [11, -11])
 def test_a_clock_that_is_off_is_told(right: dict[str, object], seconds: int) -> None:
     at = meet(make_settings(**right))
@@ -174,13 +188,13 @@ def test_swapped_signing_keys_are_told(right: dict[str, object]) -> None:
         qstash_next_signing_key=keys[0].get_secret_value(),
     )
 
-    assert found == ["The two signing keys are swapped."]
+    assert found == ["The two signing keys are swapped. Exchange them."]
 
 
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("http://127.0.0.1:1/webhook", "QSTASH_WEBHOOK_URL is on this machine"),
+        ("http://127.0.0.1:1/webhook", "reach it. Set the service's public address."),
         ("http://service.example/webhook", "QSTASH_WEBHOOK_URL is http"),
     ],
 )
@@ -229,8 +243,10 @@ def test_a_schema_of_another_version_is_told(right: dict[str, object], postgres:
     assert faults_with(right) == []
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("UPDATE schema_version SET version = 0")
-        found = faults_with(right)
-        connection.execute("UPDATE schema_version SET version = 1")
+        try:
+            found = faults_with(right)
+        finally:
+            connection.execute("UPDATE schema_version SET version = 1")
 
     assert "has version 0 of the schema" in found[0]
 

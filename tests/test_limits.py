@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from common.failures import Limit
-from common.limits import PAUSE, LimitReached, Limits, network, turns, visitor_of
+from common.limits import PAUSE, UNLIMITED, LimitReached, Limits, network, turns, visitor_of
 from common.models import AnalysisRecord, Refused, Status
 from common.queue import QStashRefused
 from common.settings import ServiceSettings, TimeLadder
@@ -243,7 +243,7 @@ def test_an_analysis_is_unfinished_from_its_creation_to_its_end(store: Store) ->
     )
     seen.append(store.unfinished(store.now()))
 
-    waiting = (1, record.created_at)
+    waiting = (1, record.due_at)
     assert seen == [(0, None), waiting, waiting, (0, None)]
 
 
@@ -265,7 +265,7 @@ def test_the_oldest_is_the_one_that_ends_first(store: Store) -> None:
     for number, age in enumerate([3, 9, 6]):
         store.create(pending(now - timedelta(minutes=age), request_id=f"{number:032x}"))
 
-    assert store.unfinished(now) == (3, now - timedelta(minutes=9))
+    assert store.unfinished(now) == (3, now - timedelta(minutes=9) + DELAY)
 
 
 def test_what_is_past_its_deadline_waits_no_more(store: Store) -> None:
@@ -279,6 +279,20 @@ def test_what_is_past_its_deadline_waits_no_more(store: Store) -> None:
     store.admit(pending(over), over, limits.admission(over))
 
     assert store.unfinished(over)[0] == 0
+    assert store.overdue(over) == [ID]
+
+
+def test_what_is_past_its_deadline_is_told_until_redis_forgets_it(store: Store) -> None:
+    now = store.now()
+    store.create(pending(now))
+    over, forgotten = now + DELAY + DEADLINE, now + DELAY + DEADLINE + timedelta(hours=1)
+
+    assert store.overdue(now) == []
+    assert store.overdue(over) == [ID]
+    store.admit(pending(over), over, Limits(make_settings(most_waiting=1)).admission(over))
+    assert store.overdue(over) == [ID]
+    store.admit(pending(over), forgotten, UNLIMITED)
+    assert store.overdue(over) == []
 
 
 @pytest.mark.parametrize("parallelism", [1, 2, 7])
@@ -363,6 +377,11 @@ def test_while_paused_nothing_is_taken_and_then_it_is_again(
     assert error.limit is Limit.PAUSED
     assert timedelta(minutes=4) < error.retry_after <= timedelta(minutes=5)
     assert submit(submissions, 0) == known
+    fail(store, 0)
+    with pytest.raises(LimitReached):
+        submissions.retry(known.request_id, OWNER)
+    operator = Submissions(store, FakeQueue(), make_settings(), is_operator=True)
+    assert operator.retry(known.request_id, "").round == 2
     client.delete("paused")
     assert submit(submissions, 1).status is Status.PENDING
 

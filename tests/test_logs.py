@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import WEBHOOK_URL
+from common.failures import Failure
+from common.store import Store
+from common.submission import Submissions
+from tests.conftest import WEBHOOK_URL, make_settings
+from tests.fakes import ADA, ANALYSIS, ID, TOKENS, FakeAnalyst, FakeQueue
 from tests.processes import ROOT, bare_environment
+from tests.tokens import token
+from webhook_service import create_app
+from webhook_service.analyst import AnalysisFailed, Answer
 
 LOG_ONE_OF_EACH = """
 import logging
@@ -35,6 +42,54 @@ def log(tmp_path: Path, code: str = LOG_ONE_OF_EACH, **settings: str) -> list[st
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     return ended.stderr.splitlines()
+
+
+TIMES = ("seconds", "seconds_after_due")
+LEFT_OUT = {"time", "level", "logger", "pid", "call_id", *TIMES}
+
+
+def test_the_lines_of_one_analysis_tell_all_of_it(
+    caplog: pytest.LogCaptureFixture, store: Store, queue: FakeQueue
+) -> None:
+    """A submission, an attempt that fails, and one that is answered, as a deployment writes it."""
+    caplog.set_level("INFO")
+    settings = make_settings(qstash_delay="0s")
+    answers = AnalysisFailed(Failure.RATE_LIMITED, "429"), Answer(ANALYSIS, "fake", TOKENS)
+    app = create_app(settings, store=store, queue=queue, analyst=FakeAnalyst(*answers))
+    message = json.dumps({"requestId": ID, "round": 1}).encode()
+    headers = {
+        "Upstash-Signature": token(WEBHOOK_URL, message),
+        "Upstash-Message-Id": "msg_1",
+    }
+
+    Submissions(store, queue, settings).submit(ADA, request_id=ID)
+    for _ in range(2):
+        app.test_client().post("/webhook", data=message, headers=headers)
+        store.update(ID, lambda r, now: r._evolve(next_attempt_at=now))
+
+    lines = [json.loads(line) for line in caplog.text.splitlines()]
+    for line in lines:
+        assert line.pop("request_id") == ID
+        assert {"time", "level", "logger", "pid"} <= set(line)
+        assert all(line.get(name, 0) >= 0 for name in TIMES)
+    told = [{k: v for k, v in line.items() if k not in LEFT_OUT} for line in lines]
+    first = {"message_id": "msg_1", "round": 1, "attempt": 1}
+    second = first | {"attempt": 2}
+    limited = {"code": "rate_limited"}
+    cost = {"input_tokens": 300, "output_tokens": 200}
+    assert told == [
+        {"event": "submitted"},
+        {"event": "published", "message_id": f"msg-{ID}-1", "round": 1},
+        {"event": "claimed", **first},
+        {"event": "attempt failed", **first, **limited, "cause": "429"},
+        {"event": "settled", **first, **limited, "status": "pending"},
+        {"event": "claimed", **second},
+        {"event": "answered", **second, **cost},
+        {"event": "settled", **second, "status": "completed"},
+    ]
+    with_times = ["seconds_after_due", "seconds", "seconds"] * 2
+    assert [name for line in lines for name in TIMES if name in line] == with_times
+    assert lines[2]["call_id"] != lines[5]["call_id"]
 
 
 def test_where_there_is_no_terminal_each_line_is_json(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,21 +22,33 @@ import yaml
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
+from pydantic import SecretStr
 
 from common import metrics
+from common.archive import Archive
 from common.failures import Failure
 from common.logs import get_logger
+from common.models import Tokens
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.store import Store
 from common.submission import Submissions
-from tests.conftest import WEBHOOK_URL, make_settings, make_store
-from tests.fakes import ADA, ID, FakeAnalyst, FakeQueue, pending
+from tests.conftest import WEBHOOK_URL, leave_out, make_settings, make_store
+from tests.fakes import (
+    ADA,
+    ANALYSIS,
+    ID,
+    OTHER_ID,
+    TOKENS,
+    FakeAnalyst,
+    FakeQueue,
+    pending,
+)
 from tests.http_server import Behaviour, hang, serve
 from tests.processes import ROOT, bare_environment, free_port, wait_for
 from tests.product import COMMANDS, GOOD, Server
 from tests.tokens import CURRENT, NEXT, token
 from webhook_service import create_app
-from webhook_service.analyst import AnalysisFailed
+from webhook_service.analyst import AnalysisFailed, Answer
 
 TOKEN = "metrics-token"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -123,7 +136,7 @@ def test_a_submission_and_its_duplicates_are_counted(
     assert waiting["analysis_submitted_total"] == 1
     assert waiting["analysis_duplicates_total{reason=submitted again}"] == 2
     assert waiting["analysis_unfinished"] == 1
-    assert waiting["analysis_oldest_unfinished_seconds"] >= 0
+    assert waiting["analysis_oldest_unfinished_seconds"] == 0, "it is not due yet"
     assert scrape()["analysis_unfinished"] == 0
     assert scrape()["analysis_settled_total{code=}{status=cancelled}"] == 1
 
@@ -159,6 +172,79 @@ def test_attempts_and_what_they_come_to_are_counted(
     assert counted["analysis_calls_in_flight"] == 0
 
 
+def test_tokens_and_times_of_calls_are_counted_and_what_limits_keep_out(
+    scrape: Callable[[], Samples], store: Store, queue: FakeQueue
+) -> None:
+    settings = make_settings(most_waiting=1)
+    busy = AnalysisFailed(Failure.RATE_LIMITED, "x")
+    busy.tokens = Tokens(input_tokens=7, output_tokens=0)
+    analyst = FakeAnalyst(busy, Answer(ANALYSIS, model="fake", tokens=TOKENS))
+    app = create_app(settings, store=store, queue=queue, analyst=analyst, open_api=True)
+    client = app.test_client()
+    store.create(pending(store.now(), NOW))
+    message = json.dumps({"requestId": ID, "round": 1}).encode()
+    headers = {"Upstash-Signature": token(WEBHOOK_URL, message)}
+
+    refused = client.post("/analyze", json=ADA.model_dump())
+    client.post("/webhook", data=message, headers=headers)
+    store.update(ID, lambda r, now: r._evolve(next_attempt_at=now))
+    client.post("/webhook", data=message, headers=headers)
+
+    counted = scrape()
+    assert refused.status_code == 503
+    assert counted["analysis_not_let_in_total{limit=waiting}"] == 1
+    assert counted["analysis_tokens_total{direction=in}"] == 307
+    assert counted["analysis_tokens_total{direction=out}"] == 200
+    assert counted["analysis_model_seconds_count{outcome=rate_limited}"] == 1
+    assert counted["analysis_model_seconds_count{outcome=answered}"] == 1
+
+
+def test_a_late_analysis_is_told_by_how_late_it_is_and_from_anew_in_a_new_round(
+    scrape: Callable[[], Samples], store: Store, queue: FakeQueue
+) -> None:
+    store.create(pending(store.now() - timedelta(seconds=400)))  # due a minute later
+
+    late = scrape()
+    store.update(ID, lambda r, now: r.give_up(round=1, now=now))
+    Submissions(store, queue, make_settings(), is_operator=True).retry(ID, "")
+    reopened = scrape()
+
+    assert late["analysis_oldest_unfinished_seconds"] == pytest.approx(340, abs=2)
+    assert reopened["analysis_oldest_unfinished_seconds"] == 0
+    assert reopened["analysis_unfinished"] == 1
+    assert reopened["analysis_reopened_total"] == 1
+
+
+def test_what_times_out_and_nobody_reads_is_settled_counted_and_kept_at_a_scrape(
+    metered: ServiceSettings, store: Store, queue: FakeQueue, tmp_path: Path
+) -> None:
+    url = SecretStr(f"sqlite:///{tmp_path}/history.db")
+    settings = metered.model_copy(update={"database_url": url})
+    client = create_app(settings, store=store, queue=queue).test_client()
+    name = "analysis_settled_total{code=timed_out}{status=failed}"
+    before = read(client.get("/metrics", headers=BEARER).text)
+    store.create(pending(store.now() - timedelta(minutes=12)))
+    store.create(pending(store.now() - timedelta(days=1), request_id=OTHER_ID))  # it is forgotten
+
+    told = [read(client.get("/metrics", headers=BEARER).text) for _ in range(2)]
+
+    assert [each[name] - before[name] for each in told] == [1, 1]
+    assert [each["analysis_unfinished"] for each in told] == [0, 0]
+    assert Archive(settings).read(ID).failure is Failure.TIMED_OUT
+
+
+def test_which_store_is_away_is_told_apart(scrape: Callable[[], Samples]) -> None:
+    log = get_logger("webhook_service.archiving")
+    log.error("store unavailable", cause="Redis: ConnectionError")
+    log.error("store unavailable", cause="database: OperationalError")
+    log.error("not archived", cause="database: OperationalError")
+
+    counted = scrape()
+
+    assert counted["analysis_store_errors_total{store=redis}"] == 1
+    assert counted["analysis_store_errors_total{store=database}"] == 2
+
+
 def test_an_analysis_whose_time_is_over_is_counted_once(
     scrape: Callable[[], Samples], store: Store
 ) -> None:
@@ -188,11 +274,13 @@ def test_while_redis_is_away_the_rest_is_still_told(
 ) -> None:
     app = create_app(metered, queue=queue)
 
-    told = app.test_client().get("/metrics", headers=BEARER)
+    before, told = (app.test_client().get("/metrics", headers=BEARER) for _ in range(2))
 
     assert told.status_code == 200
     assert "analysis_submitted_total" in told.text
     assert "analysis_unfinished" not in told.text
+    name = "analysis_store_errors_total{store=redis}"
+    assert read(told.text)[name] - read(before.text)[name] == 1
 
 
 # ── Real gunicorn, two workers ──────────────────────────────────────────────────────────────
@@ -217,7 +305,8 @@ class Service:
         return read(httpx.get(f"{self.server.url}/metrics", headers=BEARER, timeout=20).text)
 
     def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.server.output.splitlines()]
+        lines = self.server.output.splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def workers(self) -> set[int]:
         (master,) = {line["pid"] for line in self.log() if "Starting gunicorn" in line["event"]}
@@ -269,6 +358,8 @@ def test_the_sums_are_right_over_two_workers_and_after_one_was_killed(
     start_service: Callable[..., Service], tmp_path: Path
 ) -> None:
     service = start_service()
+    wait_for(lambda: len(service.workers()) == 2)
+    first = service.scrape()
     with ThreadPoolExecutor(12) as pool:
         told = list(pool.map(lambda n: service.deliver(f"{n:032x}"), range(24)))
     lines = service.log()
@@ -286,6 +377,8 @@ def test_the_sums_are_right_over_two_workers_and_after_one_was_killed(
     service.deliver("f" * 32)
     after = service.scrape()
 
+    for code in Failure:
+        assert first[f"analysis_settled_total{{code={code}}}{{status=failed}}"] == 0, "is there"
     assert set(told) == {200}
     assert len(both) == 2, "both workers had something to count"
     assert before["analysis_settled_total{code=}{status=completed}"] == 24
@@ -362,6 +455,35 @@ def test_the_page_serves_its_own_on_a_port_and_goes_on_if_that_is_taken(tmp_path
     assert (first.returncode, second.returncode) == (0, 0)
 
 
+OPEN_THE_PAGE = """
+import os, urllib.request
+from streamlit.testing.v1 import AppTest
+page = AppTest.from_file("streamlit_app.py", default_timeout=20).run()
+assert not page.exception
+print(urllib.request.urlopen(f"http://127.0.0.1:{os.environ['METRICS_PORT']}").read().decode())
+"""
+
+
+def test_the_real_page_serves_its_metrics(valkey: str, tmp_path: Path) -> None:
+    settings = {
+        "REDIS_URL": valkey,
+        "QSTASH_TOKEN": "token",
+        "QSTASH_WEBHOOK_URL": WEBHOOK_URL,
+        "METRICS_PORT": str(free_port()),
+    }
+
+    told = subprocess.run(
+        [sys.executable, "-c", OPEN_THE_PAGE],
+        cwd=ROOT,
+        env=bare_environment(tmp_path, **settings),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert read(told)["analysis_submitted_total"] == 0
+
+
 ENDINGS = {
     "counter": ["_total"],
     "histogram": ["_bucket", "_sum", "_count"],
@@ -391,14 +513,14 @@ EXPRESSIONS = [rule["expr"] for rule in RULES] + [
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_the_dashboard_and_the_alerts_ask_for_what_is_exported(expression: str) -> None:
-    named = set(re.findall(r"\banalysis_\w+", expression))
+    named = set(re.findall(r"\b(?:analysis_\w+|up)\b", expression))
     asked = set(re.findall(r'(\w+)\s*(?:=~|!~|!=|=)\s*"', expression))
     for grouped in re.findall(r"by \(([^)]*)\)", expression):
         asked |= set(re.findall(r"\w+", grouped))
 
     assert named
-    assert named <= set(EXPORTED)
-    assert asked <= {"instance"}.union(*(EXPORTED[name] for name in named))
+    assert named <= {*EXPORTED, "up"}
+    assert asked <= {"instance", "job"}.union(*(EXPORTED.get(name, ()) for name in named))
 
 
 def test_every_metric_is_on_the_dashboard() -> None:
@@ -412,3 +534,23 @@ def test_every_alert_says_what_it_means_and_what_to_do() -> None:
         assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
         assert set(rule["annotations"]) == {"summary", "todo"}
         assert rule["labels"]["severity"] in ("page", "ticket")
+
+
+def test_each_alert_fires_when_it_should_and_not_before() -> None:
+    if (promtool := shutil.which("promtool")) is None:
+        leave_out(
+            "tests of the alerts",
+            because="promtool is missing",
+            remedy="Install it with: apt install prometheus",
+        )
+    cases = yaml.safe_load((ROOT / "tests" / "alerts.yml").read_text())["tests"]
+
+    checked = [
+        subprocess.run(
+            [promtool, what, "rules", path], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        for what, path in (("check", "deploy/alerts.yml"), ("test", "tests/alerts.yml"))
+    ]
+
+    assert [each.returncode for each in checked] == [0, 0], checked
+    assert {case["name"].partition(",")[0] for case in cases} == {rule["alert"] for rule in RULES}

@@ -1,7 +1,12 @@
 """The operator's commands, on a real Valkey and a real PostgreSQL, with QStash's stand-in."""
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,10 +20,10 @@ from common.settings import ServiceSettings
 from common.store import NotFound, Store
 from common.submission import new_request_id
 from tests.conftest import make_settings, make_store
-from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID
+from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID, TOKENS
 from tests.http_server import answer, serve
 from tests.postgres import Postgres
-from tests.processes import start_stand_in, wait_for
+from tests.processes import ROOT, bare_environment, start_stand_in, wait_for
 from tests.product import in_state
 from webhook_service.operator import commands
 
@@ -101,7 +106,13 @@ def test_an_unknown_id_is_a_sentence_and_a_failure(run: Run, command: str, unkno
 
 @pytest.mark.parametrize(
     "arguments",
-    [["redrive"], ["redrive", ID, "--code", "quota_exceeded"], ["failed", "--code", "x"]],
+    [
+        ["redrive"],
+        ["redrive", ID, "--code", "quota_exceeded"],
+        ["failed", "--code", "x"],
+        ["cancel"],
+        ["delete"],
+    ],
 )
 def test_a_wrong_call_is_told(run: Run, arguments: list[str]) -> None:
     ended = run(*arguments)
@@ -201,6 +212,27 @@ def test_a_dry_run_changes_nothing(run: Run, put: Put, store: Store) -> None:
     assert store.read(ID) == before
 
 
+def test_a_code_that_none_has_failed_with_is_told(run: Run, put: Put) -> None:
+    put("failed")
+
+    ended = run("redrive", "--code", "quota_exceeded")
+
+    assert (ended.exit_code, ended.stdout) == (0, "")
+    assert ended.stderr == "None that is kept has failed with quota_exceeded.\n"
+
+
+def test_one_that_qstash_does_not_take_is_told_in_a_sentence(
+    run: Run, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("failed for us to mend")
+    monkeypatch.setenv("QSTASH_URL", "http://127.0.0.1:1")
+
+    ended = run("redrive", ID)
+
+    assert ended.exit_code == 1
+    assert ended.stderr.endswith(": not done: Your analysis could not be put into the queue.\n")
+
+
 @pytest.mark.parametrize("state", ["done", "waiting", "cancelled"])
 @pytest.mark.parametrize("options", [[], ["--dry-run"]])
 def test_only_what_has_failed_is_redriven(
@@ -211,7 +243,7 @@ def test_only_what_has_failed_is_redriven(
     ended = run("redrive", ID, *options)
 
     assert ended.exit_code == 1
-    assert f"{ID}: not done, not failed." in ended.stderr
+    assert f"{ID}: not done: not failed." in ended.stderr
 
 
 def test_what_redis_has_forgotten_is_redriven_from_the_history(
@@ -219,6 +251,10 @@ def test_what_redis_has_forgotten_is_redriven_from_the_history(
 ) -> None:
     put("failed for us to mend", archived=True)
 
+    tried = run("redrive", ID, "--dry-run")
+    assert tried.stdout == f"{ID} would run round 2\n"
+    with pytest.raises(NotFound):
+        store.read(ID)
     ended = run("redrive", ID)
 
     assert ended.exit_code == 0, ended.stderr
@@ -261,6 +297,25 @@ def test_cancelling_and_deleting_need_no_owner(
         Archive(settings).find(ID)
 
 
+def test_what_is_in_the_history_alone_has_ended(run: Run, put: Put) -> None:
+    put("done", archived=True)
+
+    ended = run("cancel", ID)
+
+    assert ended.exit_code == 1
+    assert ended.stderr == f"{ID}: not done: already terminal.\n"
+
+
+def test_todays_spend_is_told(run: Run, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.note_attempt(store.now(), tokens=TOKENS)
+    without_limit = run("stats").stdout
+    monkeypatch.setenv("DAILY_ANALYSES", "9")
+
+    assert "today            300 tokens in\ntoday            200 tokens out\n" in without_limit
+    assert "today              0 analyses\n" in run("stats").stdout
+    assert "analyses" not in without_limit
+
+
 def test_everything_is_counted(run: Run, put: Put) -> None:
     put("failed for us to mend", ID)
     put("done", OTHER_ID, archived=True)
@@ -299,6 +354,38 @@ def test_without_a_history_there_is_nothing_to_save_to(
     for command in ("save", "purge"):
         assert run(command).exit_code == 1
         assert "DATABASE_URL is not set" in run(command).stderr
+
+
+def test_without_the_database_what_redis_has_is_told_all_the_same(
+    run: Run, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("failed")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://tester@127.0.0.1:1/postgres")
+
+    for arguments in (["failed"], ["show", ID], ["stats"], ["redrive", "--code", "timed_out"]):
+        ended = run(*arguments)
+        assert ended.exit_code == 0
+        assert "The history does not answer: database: " in ended.stderr
+        assert "refused_by_model" in ended.stdout or arguments[0] == "redrive"
+
+
+def test_the_command_logs_what_it_does(put: Put, settings: ServiceSettings, tmp_path: Path) -> None:
+    put("failed for us to mend")
+    names = [name.upper() for name in settings.model_fields_set]
+    environment = bare_environment(tmp_path, **{name: os.environ[name] for name in names})
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "webhook_service", "redrive", ID],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stdout) == (0, f"{ID} runs again, round 2\n")
+    logged = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert [line["event"] for line in logged] == ["reopened", "published"]
 
 
 def test_without_redis_each_command_ends_with_a_sentence(

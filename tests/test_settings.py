@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,7 @@ def test_the_page_needs_neither_openai_nor_signing_keys(monkeypatch: pytest.Monk
         ("API_KEYS", "plain-key"),
         ("API_KEYS", f"two words:{'a' * 64}"),
         ("API_KEYS", f"app:{'a' * 64},web:{'a' * 64}"),
+        ("API_KEYS", f"app:{sha256(b'').hexdigest()}"),
         ("API_RATE_LIMIT", "-1"),
         ("API_RATE_LIMIT", "often"),
         ("TRUSTED_PROXIES", "-1"),

@@ -54,6 +54,6 @@ def create_app(
     trust_proxies(app, settings.trusted_proxies)
     app.register_blueprint(make_routes(settings, store, worker))
     app.register_blueprint(api)
-    app.register_blueprint(make_metrics(settings, store))
+    app.register_blueprint(make_metrics(settings, store, submissions))
     handle_errors(app)
     return app

@@ -110,7 +110,7 @@ def qstash_knows_us(at: Neighbours) -> str:
         at.settings.qstash_next_signing_key.get_secret_value(),
     )
     if ours == theirs[::-1]:
-        raise Fault("The two signing keys are swapped.")
+        raise Fault("The two signing keys are swapped. Exchange them.")
     if theirs[0] not in ours:
         raise Fault("The signing keys are not QStash's (any more). Copy both from its console.")
     if ours != theirs:
@@ -125,7 +125,10 @@ def service_answers(at: Neighbours) -> str:
     webhook_url = at.settings.qstash_webhook_url
     if not is_loopback(at.settings.qstash_url):
         if is_loopback(webhook_url):
-            raise Fault("QSTASH_WEBHOOK_URL is on this machine, where QStash can't reach it.")
+            raise Fault(
+                "QSTASH_WEBHOOK_URL is on this machine, where QStash can't reach it. "
+                "Set the service's public address."
+            )
         if urlsplit(webhook_url).scheme != "https":
             raise Fault("QSTASH_WEBHOOK_URL is http: anybody on the way can read. Use https.")
     url = webhook_url.removesuffix("/webhook") + "/health"
@@ -173,15 +176,22 @@ ALL_CHECKS = [*FREE_CHECKS, model_answers]
 
 def examine(at: Neighbours, checks: list[Check]) -> Iterator[str | Fault]:
     """Run the checks in turn; each gives a sentence, or a Fault with its mend."""
+    redis_answered = True
     for check in checks:
         try:
             yield check(at)
         except Fault as fault:
+            redis_answered &= check is not redis_answers
             yield fault
         except ArchiveUnavailable as error:
             yield Fault(f"The history can't be written ({error}). Check DATABASE_URL.")
-        except StoreUnavailable:
-            pass  # the first check has told
+        except StoreUnavailable as error:
+            if redis_answered:  # else the first check has told
+                what = check.__name__.replace("_", " ")
+                yield Fault(
+                    f"It could not be checked that {what} ({error}). "
+                    "Try again, and let REDIS_URL's user INFO and TIME."
+                )
         except (QStashRefused, QStashUnclear) as error:
             yield Fault(f"QStash refuses ({error}). Check QSTASH_TOKEN and QSTASH_URL.")
         except AnalysisFailed as failed:

@@ -7,6 +7,7 @@ import hmac
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from datetime import timedelta
 from types import ModuleType
 
@@ -14,7 +15,8 @@ from flask import Blueprint, Response, request
 
 from common.logs import get_logger
 from common.settings import ServiceSettings
-from common.store import Store, StoreUnavailable
+from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable
+from common.submission import Submissions
 from webhook_service.http import Problem
 
 log = get_logger(__name__)
@@ -23,7 +25,7 @@ _metrics: ModuleType | None = None
 _directory = ""
 
 
-def make_metrics(settings: ServiceSettings, store: Store) -> Blueprint:
+def make_metrics(settings: ServiceSettings, store: Store, submissions: Submissions) -> Blueprint:
     """Begin to count, before gunicorn forks, and make the route; neither if it is switched off.
 
     A directory that can't be written costs the metrics and nothing else.
@@ -45,21 +47,28 @@ def make_metrics(settings: ServiceSettings, store: Store) -> Blueprint:
         if not hmac.compare_digest(given_bytes, token) or scheme.lower() != "bearer":
             detail = "Send METRICS_TOKEN as a bearer token."
             raise Problem(401, detail, {"WWW-Authenticate": "Bearer"})
-        return Response(_write(store), mimetype="text/plain")
+        return Response(_write(store, submissions), mimetype="text/plain")
 
     return routes
 
 
-def _write(store: Store) -> bytes:
-    """All metrics; while Redis is away, those that only it knows are left out."""
+def _write(store: Store, submissions: Submissions) -> bytes:
+    """All metrics; while Redis is away, those that only it knows are left out.
+
+    What has timed out without anybody reading it is read here, and so settled and counted.
+    """
     assert _metrics, "there is no route before there are metrics"
     try:
         now = store.now()
+        for request_id in store.overdue(now):
+            with suppress(NotFound, ArchiveUnavailable):
+                submissions.look_up(request_id)
         number, oldest = store.unfinished(now)
-    except StoreUnavailable:
+    except StoreUnavailable as error:  # counted, so that the alert needs no traffic
+        log.error("store unavailable", at="/metrics", cause=str(error))
         return bytes(_metrics.exposition())
-    age = now - oldest if oldest else timedelta(0)
-    return bytes(_metrics.exposition(_metrics.Unfinished(number, age)))
+    late = max(now - oldest, timedelta(0)) if oldest else timedelta(0)
+    return bytes(_metrics.exposition(_metrics.Unfinished(number, late)))
 
 
 def _start(settings: ServiceSettings) -> None:

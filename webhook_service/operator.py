@@ -3,6 +3,8 @@
 Never shows what a person wrote or was answered. Exit status 1 when anything asked for was not done.
 """
 
+from __future__ import annotations
+
 import re
 import sys
 import time
@@ -10,20 +12,25 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 from common.failures import Failure
 from common.history import make_submissions, open_archive, write_down
-from common.limits import LimitReached
-from common.models import AnalysisRecord, Refused, Status
+from common.limits import LimitReached, day_of
+from common.logs import start_logging
+from common.models import AnalysisRecord, Refusal, Refused, Status
 from common.queue import DeadLetter, QStashRefused, QStashUnclear, Queue
 from common.settings import DURATION_UNITS, ServiceSettings, SettingsError, load
-from common.store import NotFound, Store, StoreUnavailable, connect
+from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable, connect
 from webhook_service.doctor import ALL_CHECKS, Fault, examine, meet
 
+if TYPE_CHECKING:
+    from common.archive import Archive
+
 SECONDS_BETWEEN_REDRIVES = 0.2  # what failed together must not come back together
+Told = TypeVar("Told")
 HIDDEN = {"input", "result", "owner_hash", "claim_token"}
 
 
@@ -38,7 +45,7 @@ class Desk:
     """All that the commands work with."""
 
     def __init__(self) -> None:
-        settings = load(ServiceSettings)
+        self.settings = settings = _settings()
         self.store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
         self.queue = Queue(settings)
         self.archive = open_archive(settings)
@@ -56,11 +63,19 @@ class Desk:
     def failed(self) -> list[Found]:
         """The oldest first."""
         in_redis = {record.request_id: record for record in self.store.every_record()}
-        archived = self.archive.failed() if self.archive else []
+        archived = self.ask_archive(lambda archive: archive.failed())
         found = [Found(record, "Redis") for record in in_redis.values()]
         found += [Found(each, "history") for each in archived if each.request_id not in in_redis]
         failed = [each for each in found if each.record.status is Status.FAILED]
         return sorted(failed, key=lambda each: each.record.finished_at or each.record.created_at)
+
+    def ask_archive(self, ask: Callable[[Archive], list[Told]]) -> list[Told]:
+        """Ask the history, if there is one; a warning if it is away, as Redis knows the rest."""
+        try:
+            return ask(self.archive) if self.archive else []
+        except ArchiveUnavailable as error:
+            click.echo(f"The history does not answer: {error}", err=True)
+            return []
 
     def dead_letters(self) -> dict[str, DeadLetter]:
         """What rests in QStash's dead-letter queue, by request id; a warning if it won't say."""
@@ -95,7 +110,7 @@ class Age(click.ParamType[timedelta]):
 
 commands = Commands(help=__doc__)
 with_code = click.option("--code", type=click.Choice([code.value for code in Failure]))
-with_ids = click.argument("request_ids", metavar="ID…", nargs=-1)
+with_ids = click.argument("request_ids", metavar="ID…", nargs=-1, required=True)
 
 
 @commands.command()
@@ -130,15 +145,7 @@ def show(request_id: str) -> None:
         lines += [f"kept in: {where}", record.model_dump_json(exclude=HIDDEN, indent=2)]
     except NotFound:
         pass
-    if desk.archive:
-        try:
-            archived = desk.archive.find(request_id)
-            lines.append(
-                f"history: {archived.status} round={archived.round} "
-                f"finished={archived.finished_at} input={'kept' if archived.input else 'not kept'}"
-            )
-        except NotFound:
-            lines.append("history: not in it")
+    lines += desk.ask_archive(lambda archive: [_in_history(archive, request_id)])
     if letter := desk.dead_letters().get(request_id):
         lines.append(
             f"dead letter: {letter.dlq_id} message={letter.message_id} "
@@ -149,8 +156,19 @@ def show(request_id: str) -> None:
     click.echo("\n".join(lines))
 
 
+def _in_history(archive: Archive, request_id: str) -> str:
+    try:
+        archived = archive.find(request_id)
+    except NotFound:
+        return "history: not in it"
+    return (
+        f"history: {archived.status} round={archived.round} "
+        f"finished={archived.finished_at} input={'kept' if archived.input else 'not kept'}"
+    )
+
+
 @commands.command()
-@with_ids
+@click.argument("request_ids", metavar="[ID…]", nargs=-1)
 @with_code
 @click.option("--dry-run", is_flag=True, help="Only tell what would be run.")
 def redrive(request_ids: tuple[str, ...], code: str | None, dry_run: bool) -> None:
@@ -160,6 +178,8 @@ def redrive(request_ids: tuple[str, ...], code: str | None, dry_run: bool) -> No
     desk = Desk()
     records = [] if request_ids else [each.record for each in desk.failed()]
     ids = request_ids or [each.request_id for each in records if each.failure == code]
+    if not ids:
+        click.echo(f"None that is kept has failed with {code}.", err=True)
 
     def run(request_id: str) -> str:
         if dry_run:
@@ -179,14 +199,20 @@ def redrive(request_ids: tuple[str, ...], code: str | None, dry_run: bool) -> No
 @with_ids
 def cancel(request_ids: tuple[str, ...]) -> None:
     """Stop analyses that have not ended."""
-    submissions = Desk().submissions
-    _each(request_ids, lambda id: submissions.cancel(id, "").status)
+    desk = Desk()
+
+    def stop(request_id: str) -> Status:
+        if desk.find(request_id).where == "history":
+            raise Refused(Refusal.TERMINAL)
+        return desk.submissions.cancel(request_id, "").status
+
+    _each(request_ids, stop)
 
 
 @commands.command()
 @with_ids
 def delete(request_ids: tuple[str, ...]) -> None:
-    """Remove analyses for good: from Redis, the history, and QStash."""
+    """Remove analyses for good, and what waits at QStash; a dead letter holds the id alone."""
     submissions = Desk().submissions
 
     def remove(request_id: str) -> str:
@@ -198,14 +224,18 @@ def delete(request_ids: tuple[str, ...]) -> None:
 
 @commands.command()
 def stats() -> None:
-    """Count the analyses: in Redis, in the history, and QStash's dead letters."""
+    """Count the analyses in Redis and in the history, QStash's dead letters, and today's spend."""
     desk = Desk()
     redis = Counter((each.status, each.failure) for each in desk.store.every_record())
     for (status, failure), number in sorted(redis.items(), key=str):
         click.echo(f"Redis        {number:7} {status} {failure or ''}".rstrip())
-    for count in desk.archive.counts() if desk.archive else ():
+    for count in desk.ask_archive(lambda archive: archive.counts()):
         click.echo(f"history      {count.number:7} {count.status} {count.code or ''}".rstrip())
     click.echo(f"dead letters {len(desk.dead_letters()):7}")
+    analyses, tokens_in, tokens_out = desk.store.spent(day_of(desk.store.now()))
+    if desk.settings.daily_analyses:
+        click.echo(f"today        {analyses:7} analyses")
+    click.echo(f"today        {tokens_in:7} tokens in\ntoday        {tokens_out:7} tokens out")
 
 
 @commands.command()
@@ -226,7 +256,7 @@ def save() -> None:
 @commands.command()
 def purge() -> None:
     """Remove from the history what is older than HISTORY_DAYS."""
-    archive = open_archive(load(ServiceSettings))
+    archive = open_archive(_settings())
     if archive is None:
         raise click.ClickException("There is no history: DATABASE_URL is not set.")
     click.echo(f"{sum(iter(archive.purge, 0))} were removed.")
@@ -236,11 +266,18 @@ def purge() -> None:
 def doctor() -> None:
     """Check all that is configured, with one smallest call of the model."""
     wrong = 0
-    for found in examine(meet(load(ServiceSettings)), ALL_CHECKS):
+    for found in examine(meet(_settings()), ALL_CHECKS):
         is_wrong = isinstance(found, Fault)
         wrong += is_wrong
         click.echo(f"{'WRONG' if is_wrong else 'ok   '} {found}", err=is_wrong)
     sys.exit(1 if wrong else 0)
+
+
+def _settings() -> ServiceSettings:
+    """Raises: SettingsError."""
+    settings = load(ServiceSettings)
+    start_logging(settings)
+    return settings
 
 
 def _each(request_ids: Iterable[str], act: Callable[[str], object]) -> None:
@@ -254,6 +291,6 @@ def _each(request_ids: Iterable[str], act: Callable[[str], object]) -> None:
             click.echo(f"{request_id}: there is no such analysis.", err=True)
         except (Refused, LimitReached, click.ClickException) as refusal:
             is_done = False
-            click.echo(f"{request_id}: not done, {refusal}.", err=True)
+            click.echo(f"{request_id}: not done: {str(refusal).removesuffix('.')}.", err=True)
     if not is_done:
         sys.exit(1)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from common.failures import Failure
 from common.history import make_submissions
 from common.limits import LimitReached
+from common.logs import start_logging
 from common.models import AnalysisInput, AnalysisRecord, Status
 from common.settings import ServiceSettings, SettingsError, load
 from common.store import StoreUnavailable
@@ -40,7 +41,9 @@ def follow(submissions: Submissions, request_id: str) -> Iterator[AnalysisRecord
 
 def run(say: Callable[[str], None]) -> None:
     """Do it all. Raises: Fault, LimitReached, SettingsError, StoreUnavailable."""
-    at = meet(load(ServiceSettings))
+    settings = load(ServiceSettings)
+    start_logging(settings)
+    at = meet(settings)
     for found in examine(at, FREE_CHECKS):
         if isinstance(found, Fault):
             raise found
