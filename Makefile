@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test chaos bench-page load smoke check audit lock clean
+.PHONY: run test chaos pictures bench-page load smoke check audit lock clean
 
 run: .venv/installed  ## Run the whole product on this machine, without any account
 	@$(BIN)/python -m local_stack
@@ -11,6 +11,9 @@ test: check  ## Everything that proves the product
 
 chaos: .venv/installed  ## The same proof with thousands of everything: some minutes, one table
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
+
+pictures: .venv/installed  ## The README's pictures; with OUT=DIR, one of every state of the page
+	$(BIN)/python -m tests.screenshots $(OUT)
 
 smoke: .venv/installed  ## One analysis through whatever is configured, or through `make run`
 	@set -a; [ ! -f .local/settings.env ] || . ./.local/settings.env; exec $(BIN)/python -m webhook_service.smoke

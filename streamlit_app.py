@@ -7,9 +7,9 @@ Streamlit's Markdown would let it load images from anywhere.
 
 import html
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 from pydantic import ValidationError
@@ -53,13 +53,18 @@ def _connect() -> tuple[Settings, Submissions]:
     return settings, make_submissions(store, Queue(settings), settings)
 
 
+@st.cache_resource
+def _paces() -> list[Pace]:
+    """Keep the last one that was told."""
+    return [Pace()]
+
+
 @st.cache_resource(ttl=30, show_spinner=False)
 def _pace() -> Pace:
     """Ask how Redis's clock goes and how long an analysis takes, once for all who wait."""
-    try:
-        return submissions.pace()
-    except StoreUnavailable:
-        return Pace()
+    with suppress(StoreUnavailable):
+        _paces()[0] = submissions.pace()
+    return _paces()[0]
 
 
 def _now() -> datetime:
@@ -90,19 +95,18 @@ def _open(request_id: str | None, notice: str = "") -> None:
 
 
 def _draw_form() -> None:
-    st.title("Ask now, read in a minute", anchor=False)
+    st.title(words.form_title(submissions.delay), anchor=False)
     _draw_promise()
     summary = st.empty()
     with st.form("analysis", enter_to_submit=False):
         left, right = st.columns([2, 1])
         below = st.container()
         values = {
-            "name": left.text_input("Name", key="name", max_chars=80, autocomplete="name"),
+            "name": left.text_input("Name", key="name", autocomplete="name"),
             "age": right.number_input("Age", key="age", value=None, step=1.0, format="%g"),
             "description": below.text_area(
-                "Short description",
+                "Short description (10 to 2,000 characters)",
                 key="description",
-                max_chars=2000,
                 height=140,
                 placeholder="What you do, what you like, what you would like to know",
             ),
@@ -174,10 +178,7 @@ def _draw_requests() -> None:
             break  # each further one would only wait for the store, too
     entries = [words.entry(sight, submissions.kept) for sight in sights]
     browser.draw_requests(
-        [entry for entry in entries if entry],
-        forget=st.session_state.get("deleted"),
-        wanted=st.query_params.get("request"),
-        is_shown=True,
+        [entry for entry in entries if entry], forget=st.session_state.get("deleted")
     )
 
 
@@ -234,16 +235,18 @@ def _draw_sight(sight: Sight) -> None:
     request_id = sight.request_id
     owner_token = _owner_token(request_id)
     if sight.is_gone:
-        _draw_gone(request_id)
+        _draw_gone(sight)
         return
-    st.title(words.title(sight.record) if sight.record else "One moment", anchor=False)
+    st.title(words.title(sight), anchor=False)
     with st.empty():
-        if sight.misses:
+        if sight.says_away:
             _html(words.AWAY, style="quiet")
     if sight.record:
-        _draw_end(sight.record, is_owner=bool(owner_token))
+        is_known = owner_token or browser.has_told()
+        _draw_end(sight.record, is_owner=bool(owner_token) if is_known else None)
         browser.draw_progress(words.progress(sight.record, _now(), _pace().usual))
-        _draw_actions(sight.record, owner_token)
+        if is_known:
+            _draw_actions(sight.record, owner_token)
         _html(f"Reference: {request_id}", style="quiet")
     _keep(sight, owner_token)
 
@@ -264,23 +267,28 @@ def _keep(sight: Sight, owner_token: str | None) -> None:
     token = None if sight.request_id in kept else owner_token
     entry = words.entry(sight, submissions.kept, token)
     browser.draw_requests(
-        [entry] if entry else [], forget=None, wanted=sight.request_id, is_shown=False
+        [entry] if entry else [],
+        wanted=sight.request_id,
+        announcement=words.announcement(sight),
+        is_shown=False,
     )
 
 
-def _draw_gone(request_id: str) -> None:
-    told = browser.told()
-    was_here = told.request_id == request_id
-    st.title("No longer kept" if was_here else "Nothing here", anchor=False)
-    st.markdown(words.gone_text(was_here))
-    if st.button("New request", type="primary"):
-        _open(None)
-    gone = words.entry(Sight(request_id, is_gone=True), submissions.kept)
+def _draw_gone(sight: Sight) -> None:
+    was_here = browser.told().request_id == sight.request_id if browser.has_told() else None
+    st.title(words.title(sight, was_here), anchor=False)
+    if was_here is not None:
+        st.markdown(words.gone_text(was_here))
+        if st.button("New request", type="primary"):
+            _open(None)
+    gone = words.entry(sight, submissions.kept)
     assert gone
-    browser.draw_requests([gone], forget=None, wanted=request_id, is_shown=True)
+    browser.draw_requests(
+        [gone], wanted=sight.request_id, announcement=words.announcement(sight, was_here)
+    )
 
 
-def _draw_end(record: AnalysisRecord, is_owner: bool) -> None:
+def _draw_end(record: AnalysisRecord, is_owner: bool | None) -> None:
     """Draw what came of it, if it is over."""
     if record.status is Status.COMPLETED:
         _draw_result(record)
@@ -294,7 +302,6 @@ def _draw_end(record: AnalysisRecord, is_owner: bool) -> None:
 
 def _draw_result(record: AnalysisRecord) -> None:
     assert record.result, "a completed analysis has a result"
-    assert record.finished_at, "and a time"
     with st.container(border=True):
         _html(record.result.summary, style="analysis lead")
         _html(f"Tone: {record.result.tone}", style="analysis")
@@ -309,18 +316,22 @@ def _draw_result(record: AnalysisRecord) -> None:
         st.warning(words.ending(record))
     else:
         _html(words.ending(record), style="quiet")
-    ready_at, kept_until = record.finished_at, record.finished_at + submissions.kept
-    dates = f"Ready {_local_time(ready_at)} · Kept until {_local_time(kept_until)}"
-    _html(f"Model: {record.model} · {dates}", style="quiet")
+    model = html.escape(str(record.model))
+    dates = words.dates(record, submissions.kept, st.context.timezone)
+    st.html(f'<p class="quiet">Model: <bdi>{model}</bdi> · {dates}</p>')
 
 
 def _draw_downloads(record: AnalysisRecord) -> None:
     assert record.result
-    markdown = words.as_markdown(record.result, words.ending(record))
+    ending = words.ending(record)
     with st.container(horizontal=True):
-        browser.draw_copy("Copy text", markdown)
+        browser.draw_copy("Copy text", words.as_text(record.result, ending))
         st.download_button(
-            "Download Markdown", markdown, "analysis.md", "text/markdown", on_click="ignore"
+            "Download Markdown",
+            words.as_markdown(record.result, ending),
+            "analysis.md",
+            "text/markdown",
+            on_click="ignore",
         )
         st.download_button(
             "Download JSON",
@@ -369,7 +380,12 @@ def _draw_cancel(record: AnalysisRecord, owner_token: str) -> None:
     with st.popover("Cancel", key="cancel"):
         st.markdown(f"**Cancel this request?** {words.cancel_warning(record)}")
         if st.button("Yes, cancel it"):
-            _act(request_id, lambda: submissions.cancel(request_id, owner_token))
+            _act(request_id, lambda: _cancel(request_id, owner_token))
+
+
+def _cancel(request_id: str, owner_token: str) -> None:
+    submissions.cancel(request_id, owner_token)
+    st.session_state.pop("draft", None)  # the same text is another request from here on
 
 
 def _draw_delete(record: AnalysisRecord, owner_token: str) -> None:
@@ -402,14 +418,6 @@ def _act(request_id: str, act: Callable[[], object]) -> None:
         log.error("not done", request_id=request_id, cause=str(error))
         _open(request_id, notice=NOT_NOW)
     _open(request_id)
-
-
-def _local_time(time: datetime) -> str:
-    """In the visitor's time zone, as the browser tells it."""
-    try:
-        return time.astimezone(ZoneInfo(st.context.timezone or "UTC")).strftime("%-d %B, %H:%M")
-    except (ZoneInfoNotFoundError, ValueError):
-        return time.strftime("%-d %B, %H:%M UTC")
 
 
 # ── The page itself ─────────────────────────────────────────────────────────────────────────

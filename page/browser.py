@@ -39,8 +39,13 @@ class Told(Model):
     unfinished: Annotated[tuple[RequestId, ...], Field(max_length=20)] = ()
 
 
+def has_told() -> bool:
+    """Whether the browser has told anything by now: it has not in the first run of a session."""
+    return _raw_told() is not None
+
+
 def told() -> Told:
-    """What the browser has told by now: nothing in the first run of a session."""
+    """What the browser has told by now."""
     try:
         return Told.model_validate(_raw_told() or {})
     except ValidationError:
@@ -63,12 +68,17 @@ def draw_copy(label: str, text: str) -> None:
 
 
 def draw_requests(
-    entries: list[Entry], *, forget: str | None, wanted: str | None, is_shown: bool
+    entries: list[Entry],
+    *,
+    forget: str | None = None,
+    wanted: str | None = None,
+    announcement: str = "",
+    is_shown: bool = True,
 ) -> None:
     """Keep the list in the browser's storage up to date, and draw it if it is to be shown.
 
     A new entry is kept only with its owner token. `forget` is the id of one that was deleted,
-    `wanted` of the one whose owner token is needed.
+    `wanted` of the one whose owner token is needed. The announcement is read aloud.
     """
     _requests(
         key=REQUESTS,
@@ -76,6 +86,7 @@ def draw_requests(
             "entries": [entry.model_dump(mode="json", by_alias=True) for entry in entries],
             "forget": forget,
             "wanted": wanted,
+            "announcement": announcement,
             "isShown": is_shown,
             "told": _raw_told(),
         },

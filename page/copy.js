@@ -2,13 +2,14 @@
 
 export default function ({ parentElement, data }) {
   const button = parentElement.querySelector("button");
-  if (button.dataset.label !== data.label) {
-    button.dataset.label = button.textContent = data.label;
-    button.setAttribute("aria-live", "polite");
-  }
+  const spoken = parentElement.querySelector("[role=status]");
+  if (button.dataset.label !== data.label) button.dataset.label = button.textContent = data.label;
   button.onclick = async () => {
-    button.textContent = (await copy(data.text)) ? "Copied" : "Not possible here";
-    setTimeout(() => { button.textContent = data.label; }, 2000);
+    button.textContent = spoken.textContent = (await copy(data.text)) ? "Copied" : "Not possible here";
+    setTimeout(() => {
+      button.textContent = data.label;
+      spoken.textContent = "";
+    }, 2000);
   };
 }
 

@@ -12,7 +12,6 @@ export default function ({ parentElement, data }) {
   mounts.set(parentElement, mount);
   noteClock(mount, data.now);
   drawSteps(mount, parentElement.querySelector(".steps"), data.steps);
-  announce(data.announcement);
 
   clearInterval(mount.timer);
   const tick = () => {
@@ -76,19 +75,6 @@ function drawStep(step) {
     item.append(time);
   }
   return item;
-}
-
-// One live region for as long as the tab lives: a new one would not be read aloud.
-function announce(text) {
-  let region = document.getElementById("ask-later-announcer");
-  if (!region) {
-    region = element("div", "", "");
-    region.id = "ask-later-announcer";
-    region.setAttribute("role", "status"); // implies aria-live="polite"
-    region.style.cssText = "position:fixed;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)";
-    document.body.append(region);
-  }
-  if (region.textContent !== text) region.textContent = text;
 }
 
 function element(name, className, text) {

@@ -1,4 +1,5 @@
-// "Your requests in this browser": the one place that keeps ids and owner tokens.
+// "Your requests in this browser": the one place that keeps ids and owner tokens. It is on the page
+// all the time, and so it is what reads aloud, too.
 
 const PLACE = "ask-later-requests";
 const MOST = 20;
@@ -10,6 +11,7 @@ const when = new Intl.DateTimeFormat(undefined, {
 export default function ({ parentElement, data, setStateValue }) {
   write(update(read(), data));
   tell(data, setStateValue);
+  announce(data.announcement);
   const section = parentElement.querySelector(".requests");
   section.hidden = !data.isShown;
   if (!data.isShown) return;
@@ -66,8 +68,20 @@ function tell(data, setStateValue) {
     ownerToken: wanted?.ownerToken ?? null,
     unfinished: unfinished.map((entry) => entry.requestId),
   };
-  const before = data.told ?? { requestId: null, ownerToken: null, unfinished: [] };
-  if (JSON.stringify(told) !== JSON.stringify(before)) setStateValue("told", told);
+  if (JSON.stringify(told) !== JSON.stringify(data.told)) setStateValue("told", told);
+}
+
+// One live region for as long as the tab lives: a new one would not be read aloud.
+function announce(text) {
+  let region = document.getElementById("ask-later-announcer");
+  if (!region) {
+    region = document.createElement("div");
+    region.id = "ask-later-announcer";
+    region.setAttribute("role", "status"); // implies aria-live="polite"
+    region.style.cssText = "position:fixed;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)";
+    document.body.append(region);
+  }
+  if (region.textContent !== text) region.textContent = text;
 }
 
 function drawList(section) {
@@ -81,8 +95,10 @@ function drawEntry(entry) {
   const isKept = entry.state !== GONE && !(Date.parse(entry.keptUntil) < Date.now());
   const link = document.createElement("a");
   link.href = `?request=${encodeURIComponent(entry.requestId)}`;
-  link.target = "_self";
-  link.textContent = when.format(new Date(entry.createdAt));
+  link.target = "_blank"; // what is being written here stays
+  link.rel = "noopener";
+  const createdAt = new Date(entry.createdAt);
+  link.textContent = isNaN(createdAt) ? entry.requestId : when.format(createdAt);
   const state = document.createElement("span");
   state.textContent = isKept ? entry.state : GONE;
   const item = document.createElement("li");

@@ -3,12 +3,12 @@
 In a sentence, `{time}` and `{at}` are filled in by the browser, which ticks by itself.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AwareDatetime
 
@@ -66,6 +66,11 @@ class Sight:
     def is_over(self) -> bool:
         return self.is_gone or (self.record is not None and self.record.status.is_terminal)
 
+    @property
+    def says_away(self) -> bool:
+        """Whether to say that the store is away: not to who has all there is, or soon has."""
+        return not self.is_over and (self.is_away or self.record is None)
+
 
 def poll_seconds(sight: Sight, now: datetime) -> int | None:
     """When to look again: never once it is over, and more and more rarely while Redis is away."""
@@ -97,10 +102,23 @@ def has_become_ready(before: Sight, after: Sight) -> bool:
     )
 
 
-def title(record: AnalysisRecord) -> str:
-    """The headline of the page."""
+def title(sight: Sight, was_here: bool | None = None) -> str:
+    """The headline of the page. The browser tells a little later whether a dead link `was_here`."""
+    record = sight.record
+    if sight.is_gone and was_here is not None:
+        return GONE if was_here else "Nothing here"
+    if record is None:
+        return "One moment"
     is_retry = record.status is Status.PENDING and record.attempt
     return "Trying again soon" if is_retry else TITLES[record.status]
+
+
+def announcement(sight: Sight, was_here: bool | None = None) -> str:
+    """What is read aloud, once each time that it changes: the state, and no time that ticks."""
+    said = f"{title(sight, was_here)}."
+    if sight.record and sight.record.status is Status.PROCESSING:
+        said += f" {_attempt(sight.record.attempt)}."
+    return f"{said} {AWAY}" if sight.says_away else said
 
 
 def tab_title(sight: Sight) -> str:
@@ -113,6 +131,13 @@ def tab_title(sight: Sight) -> str:
 
 
 # ── The form ────────────────────────────────────────────────────────────────────────────────
+
+
+def form_title(delay: timedelta) -> str:
+    """What the page offers; the writing comes on top of the delay, so small ones have no number."""
+    if delay < timedelta(seconds=45):
+        return "Ask now, read in a moment"
+    return f"Ask now, read in {spoken(delay).replace('one minute', 'a minute')}"
 
 
 def promise(
@@ -181,20 +206,13 @@ class Progress(Model):
     """All that the browser draws of the waiting; `now` is Redis's clock."""
 
     now: AwareDatetime
-    announcement: str  # read aloud when it changes
     clock: Clock | None
     steps: list[Step]
 
 
 def progress(record: AnalysisRecord, now: datetime, usual: timedelta | None) -> Progress:
     """Say how far the analysis is, and how long it still takes."""
-    attempt = f" {_attempt(record.attempt)}." if record.status is Status.PROCESSING else ""
-    return Progress(
-        now=now,
-        announcement=f"{title(record)}.{attempt}",
-        clock=_clock(record, usual),
-        steps=_steps(record),
-    )
+    return Progress(now=now, clock=_clock(record, usual), steps=_steps(record))
 
 
 def _clock(record: AnalysisRecord, usual: timedelta | None) -> Clock | None:
@@ -297,18 +315,22 @@ def _last_reason(record: AnalysisRecord) -> str:
 # ── The end, and what can be done ───────────────────────────────────────────────────────────
 
 
-def failure_text(record: AnalysisRecord, is_owner: bool) -> str:
-    """What happened, and whose turn it is."""
+def failure_text(record: AnalysisRecord, is_owner: bool | None) -> str:
+    """What happened, and, once it is known who reads this, whose turn it is."""
     failure = record.failure or Failure.INTERNAL_ERROR
     said = [failure.sentence]
     if failure is Failure.ATTEMPTS_EXHAUSTED and record.last_failure:
         said.append(f"The last time: {record.last_failure.sentence}")
-    if not is_owner:
+    if is_owner is None:
+        pass
+    elif not is_owner:
         said.append("Only the browser that sent this request can try it again.")
     elif record.input is None:
         said.append("Its text is no longer kept; please send a new request.")
-    elif record.has_rounds_left or failure.kind is Kind.OPERATOR:
+    elif record.has_rounds_left or needs_other_text(record):
         said.append(failure.next_step)
+    elif failure.kind is Kind.OPERATOR:
+        said.append("This is for us to mend. Please send a new request later.")
     else:
         said.append("It has been tried as often as we can; please send a new request.")
     return " ".join(said)
@@ -316,8 +338,8 @@ def failure_text(record: AnalysisRecord, is_owner: bool) -> str:
 
 def cancelled_text(record: AnalysisRecord) -> str:
     """What cancelling came to."""
-    asked = "after the model had been asked" if record.attempt else "before the model was asked"
-    return f"This request was cancelled {asked}. Its text was removed."
+    asked = "after the model had been" if record.attempt else "before the model was"
+    return f"This request was cancelled {asked} asked{_this_time(record)}. Its text was removed."
 
 
 def cancel_warning(record: AnalysisRecord) -> str:
@@ -326,7 +348,12 @@ def cancel_warning(record: AnalysisRecord) -> str:
         return "The model has already been asked. Its answer will be thrown away."
     if record.attempt:
         return "The model was asked already, without success. It will not be asked again."
-    return "The model has not been asked yet, and will not be."
+    return f"The model has not been asked{_this_time(record) or ' yet'}, and will not be."
+
+
+def _this_time(record: AnalysisRecord) -> str:
+    """Only the latest round is known: whether an earlier one asked the model is not."""
+    return " this time" if record.round > 1 else ""
 
 
 def needs_other_text(record: AnalysisRecord) -> bool:
@@ -374,18 +401,42 @@ def entry(sight: Sight, ttl: timedelta, owner_token: str | None = None) -> Entry
     )
 
 
+def as_text(result: Analysis, ending: str) -> str:
+    """The analysis to be pasted anywhere."""
+    parts = [f"{title}\n{lines}" for title, lines in _sections(result)]
+    return "\n\n".join([*parts, f"{ending}\n"])
+
+
 def as_markdown(result: Analysis, ending: str) -> str:
     """The analysis as a file; what the model wrote stays text there, too."""
-    parts = ["# Your analysis"]
-    for name, value in result.model_dump().items():
-        parts.append(f"## {name.replace('_', ' ').capitalize()}")
-        lines: Sequence[str] = [value] if isinstance(value, str) else [f"- {x}" for x in value]
-        parts.append("\n".join(map(_without_markup, lines)))
-    return "\n\n".join([*parts, f"---\n\n{_without_markup(ending)}\n"])
+    parts = [f"## {title}\n\n{_without_markup(lines)}" for title, lines in _sections(result)]
+    return "\n\n".join(["# Your analysis", *parts, f"---\n\n{_without_markup(ending)}\n"])
+
+
+def _sections(result: Analysis) -> list[tuple[str, str]]:
+    return [
+        (
+            name.replace("_", " ").capitalize(),
+            value if isinstance(value, str) else "\n".join(f"- {line}" for line in value),
+        )
+        for name, value in result.model_dump().items()
+    ]
 
 
 def _without_markup(text: str) -> str:
     return "".join(f"\\{char}" if char in "\\`*_[]<>#|~$!" else char for char in text)
+
+
+def dates(record: AnalysisRecord, ttl: timedelta, timezone: str | None) -> str:
+    """When it was ready, and until when it is kept, in the visitor's time zone."""
+    ready_at = record.finished_at
+    assert ready_at, "a terminal record says when"
+    try:
+        zone, told = ZoneInfo(timezone or "UTC"), ""
+    except (ZoneInfoNotFoundError, ValueError):
+        zone, told = ZoneInfo("UTC"), " UTC"
+    ready, until = (f"{t.astimezone(zone):%-d %B, %H:%M}{told}" for t in (ready_at, ready_at + ttl))
+    return f"Ready {ready} · Kept until {until}"
 
 
 def ending(record: AnalysisRecord) -> str:

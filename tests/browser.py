@@ -5,7 +5,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, expect
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Locator,
+    Page,
+    Playwright,
+    ViewportSize,
+    expect,
+)
 
 from tests.fakes import ADA
 
@@ -19,9 +27,9 @@ CHROMIUM_ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-DESKTOP = {"width": 1280, "height": 900}
-PHONE = {"width": 390, "height": 844}
-PATIENCE = 20_000  # ms; on a busy machine
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+PATIENCE = 40_000  # ms; on a busy machine
 
 expect.set_options(timeout=PATIENCE)
 
@@ -88,6 +96,14 @@ class Visit:
             "id => JSON.stringify(localStorage).includes(id)", arg=self.request_id
         )
         return self.request_id
+
+    def open(self, request_id: str) -> None:
+        self.page.goto(f"{self.origin}/?request={request_id}")
+
+    def settle(self) -> None:
+        """Wait until an analysis is drawn, and nothing runs."""
+        expect(self.page.locator(".steps li").first).to_be_visible()
+        expect(self.page.get_by_test_id("stStatusWidget")).to_have_count(0)
 
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)

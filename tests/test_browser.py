@@ -1,11 +1,19 @@
 """The journeys of people, in a real headless Chromium, through all real processes."""
 
+import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Playwright, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Locator,
+    Playwright,
+    expect,
+    sync_playwright,
+)
 
 from common.models import Analysis
 from tests.browser import (
@@ -80,9 +88,9 @@ def visit(browser: Browser, product: Product) -> Iterator[Visiting]:
 
     yield open_tab
     for visit in visits:
-        assert visit.foreign_requests == []
-        assert visit.trouble == []
         visit.context.close()
+    assert [visit.foreign_requests for visit in visits] == [[]] * len(visits)
+    assert [visit.trouble for visit in visits] == [[]] * len(visits)
 
 
 def send(visit: Visiting, product: Product, state: str, **options: Any) -> Visit:
@@ -100,6 +108,42 @@ def frames_while(visit: Visit, milliseconds: int) -> int:
     return len(visit.received) - before
 
 
+def wait_for_quiet(visit: Visit) -> None:
+    """Wait until a second passes without a word from the server."""
+    while frames_while(visit, 1000):
+        pass
+
+
+# In a tab: note what is removed or turns pale, what says that something runs, what is read aloud.
+WATCH = """() => {
+    window.removed = []; window.pale = []; window.running = 0; window.spoken = [];
+    const isLive = (node) => (node.nodeType === 1 ? node : node.parentElement)
+        ?.closest("[aria-live], [role=status], [role=alert]");
+    const watch = (root) => {
+        new MutationObserver((changes) => {
+            for (const change of changes) {
+                if (change.type === "attributes") {
+                    const { opacity } = getComputedStyle(change.target);
+                    if (change.target.closest(".stMain") && opacity !== "1")
+                        window.pale.push(change.target.innerText);
+                    continue;
+                }
+                if (isLive(change.target)) window.spoken.push(change.target.textContent);
+                for (const node of change.removedNodes)
+                    if (node.nodeType === 1) window.removed.push(node.outerHTML);
+                for (const node of change.addedNodes)
+                    if (node.nodeType === 1 && node.outerHTML.includes("stStatusWidget"))
+                        window.running += 1;
+            }
+        }).observe(root, {
+            childList: true, subtree: true, characterData: true, attributeFilter: ["data-stale"],
+        });
+        for (const node of root.querySelectorAll("*")) if (node.shadowRoot) watch(node.shadowRoot);
+    };
+    watch(document.body);
+}"""
+
+
 # ── From the form to the result ─────────────────────────────────────────────────────────────
 
 
@@ -113,7 +157,7 @@ def test_fill_submit_wait_read_and_rest(visit: Visiting, product: Product) -> No
     sender.expect_text("Your analysis is ready.")
     expect(sender.page).to_have_title("✓ Ready · Ask later")
     assert "sketch" not in sender.page.inner_text("body")
-    sender.page.wait_for_timeout(1500)
+    wait_for_quiet(sender)
     assert frames_while(sender, 5000) == 0  # two polls, were there any
 
     sender.page.reload()
@@ -121,28 +165,46 @@ def test_fill_submit_wait_read_and_rest(visit: Visiting, product: Product) -> No
     expect(sender.text("Your analysis is ready.")).to_have_count(0)
 
 
+# The element in focus, and whether it or its frame can be seen to be.
+FOCUSED = """() => {
+    let focused = document.activeElement;
+    while (focused.shadowRoot?.activeElement) focused = focused.shadowRoot.activeElement;
+    let frame = focused;
+    while (frame && getComputedStyle(frame).outline !== "rgb(99, 102, 241) solid 3px" &&
+           getComputedStyle(frame).outlineStyle === "none") frame = frame.parentElement;
+    return [focused.getAttribute("aria-label") || focused.innerText || "", frame !== null];
+}"""
+
+
+def tab_to(visit: Visit, label: str) -> None:
+    """Press Tab until what has this label is in focus; each stop on the way can be seen."""
+    for _ in range(20):
+        visit.page.keyboard.press("Tab")
+        name, is_visible = visit.page.evaluate(FOCUSED)
+        assert is_visible, f"the focus on {name!r} can't be seen"
+        if name.strip().startswith(label):
+            return
+    pytest.fail(f"no {label} can be reached")
+
+
 def test_the_keyboard_alone_is_enough(visit: Visiting, product: Product) -> None:
     product.gate.clear()
     sender = visit()
-    sender.page.get_by_label("Name").focus()
-    frame = sender.page.get_by_test_id("stTextInputRootElement")
-    expect(frame).to_have_css("outline", "rgb(99, 102, 241) solid 3px")
-    press = sender.page.keyboard.press
-    for text in ("Ada", "36", ADA.description):
-        sender.page.keyboard.type(text)
-        press("Tab")
-    expect(sender.button("Send request")).to_be_focused()
-    press("Enter")
+    sender.expect_text("Nothing here yet")
+    fields = {"Name": "Ada", "Age": "36", "Short description": ADA.description}
+    for label, written in fields.items():
+        tab_to(sender, label)
+        sender.page.keyboard.type(written)
+    tab_to(sender, "Send request")
+    sender.page.keyboard.press("Enter")
     sender.expect_heading("Your request is in the queue")
+    expect(sender.button("Cancel")).to_be_visible()
 
-    for _ in range(20):
-        press("Tab")
-        if sender.page.locator("button:focus", has_text="Cancel").count():
-            break
-    press("Enter")
+    tab_to(sender, "Cancel")
+    sender.page.keyboard.press("Enter")
     expect(sender.button("Yes, cancel it")).to_be_visible()
-    sender.button("Yes, cancel it").focus()
-    press("Enter")
+    tab_to(sender, "Yes, cancel it")
+    sender.page.keyboard.press("Enter")
 
     sender.expect_heading("Cancelled")
 
@@ -159,12 +221,34 @@ def test_wrong_fields_are_named_and_the_text_stays(visit: Visiting, product: Pro
     assert sender.request_id == ""
 
 
-def test_a_double_click_makes_one_analysis(visit: Visiting, product: Product) -> None:
+def test_a_text_far_too_long_is_kept_and_told_to_be(visit: Visiting, product: Product) -> None:
+    sender = visit()
+    sender.fill(name="a" * 600, description="🚀" * 10_000)
+    sender.button("Send request").click()
+
+    sender.expect_text("Enter your name, with at most 80 characters.")
+    sender.expect_text("Write 10 to 2,000 characters")
+    expect(sender.page.get_by_label("Short description")).to_have_value("🚀" * 10_000)
+    sender.expect_fits()
+
+
+def enter_twice(button: Locator) -> None:
+    button.focus()
+    button.press("Enter", no_wait_after=True)
+    button.page.keyboard.press("Enter")
+
+
+@pytest.mark.parametrize(
+    "send", [Locator.dblclick, enter_twice], ids=["double click", "Enter twice"]
+)
+def test_sending_twice_makes_one_analysis(
+    visit: Visiting, product: Product, send: Callable[[Locator], None]
+) -> None:
     before = product.page.output.count('"event": "submitted"')
     sender = visit()
     sender.fill()
 
-    sender.button("Send request").dblclick()
+    send(sender.button("Send request"))
 
     sender.expect_heading("Your analysis")
     assert product.page.output.count('"event": "submitted"') == before + 1
@@ -197,26 +281,89 @@ def test_a_refresh_changes_nothing(visit: Visiting, product: Product) -> None:
         expect(sender.button(owners.get(state, "Delete now"))).to_be_visible()
 
 
-def test_the_page_polls_while_it_waits_and_nothing_flickers(
+@pytest.mark.parametrize("state", ["waiting", "processing"])
+def test_the_page_polls_while_it_waits_and_nothing_flickers_or_is_read_aloud(
+    visit: Visiting, product: Product, state: str
+) -> None:
+    product.put(ID, state)
+    reader = visit(ID)
+    reader.settle()
+    wait_for_quiet(reader)
+    reader.page.evaluate(WATCH)
+
+    assert frames_while(reader, 6000) > 0
+
+    assert reader.page.evaluate("[window.removed, window.running]") == [[], 0]
+    assert reader.page.evaluate("window.spoken") == []
+
+
+def test_a_change_of_state_is_read_aloud_once_and_nothing_turns_pale(
     visit: Visiting, product: Product
 ) -> None:
-    sender = send(visit, product, "processing")
-    sender.page.wait_for_timeout(2500)
-    sender.page.evaluate(
-        """() => {
-            window.removed = [];
-            const main = document.querySelector("[data-testid=stMain]");
-            new MutationObserver((changes) => {
-                for (const change of changes)
-                    for (const node of change.removedNodes)
-                        if (node.nodeType === 1) window.removed.push(node.outerHTML);
-            }).observe(main, { childList: true, subtree: true });
-        }"""
-    )
+    product.put(ID, "waiting")
+    reader = visit(ID, reduced_motion="reduce")  # else it would do so slowly, and come too late
+    reader.settle()
+    wait_for_quiet(reader)
+    reader.page.evaluate(WATCH)
 
-    assert frames_while(sender, 4500) > 0
+    product.put(ID, "processing")
+    reader.expect_heading(HEADINGS["processing"])
+    wait_for_quiet(reader)
+    product.client.delete(f"analysis:{{{ID}}}")
+    reader.expect_heading("Nothing here")
+    expect(reader.button("New request")).to_have_count(1)  # that of before has gone
+    reader.button("New request").click()
+    expect(reader.page.get_by_label("Name")).to_be_visible()
+    wait_for_quiet(reader)
 
-    assert sender.page.evaluate("window.removed") == []
+    assert reader.page.evaluate("window.spoken") == [
+        "Writing your analysis. Attempt 1 of 3.",
+        "Nothing here.",
+        "",  # so that the next request is read aloud, too
+    ]
+    assert reader.page.evaluate("window.pale") == []
+
+
+def test_the_ring_drains_without_a_word_from_the_server(visit: Visiting, product: Product) -> None:
+    product.put(ID, "waiting")
+    reader = visit(ID)
+    reader.settle()
+
+    def ring() -> tuple[int, float]:
+        minutes, seconds = reader.page.locator(".time").inner_text().split(":")
+        arc = reader.page.locator(".arc").evaluate("e => parseFloat(e.style.strokeDasharray)")
+        return 60 * int(minutes) + int(seconds), arc
+
+    with product.page.frozen():
+        frames_while(reader, 500)  # what was on its way
+        (time, arc), headline = ring(), reader.page.locator(".headline").inner_text()
+        assert frames_while(reader, 3000) == 0
+        time_later, arc_later = ring()
+
+        assert re.fullmatch(r"Starts in \d+ s", headline)
+        assert 2 <= time - time_later <= 5
+        assert 2 <= (arc - arc_later) * 60 / 100 <= 5
+        assert reader.page.locator(".headline").inner_text() != headline
+
+
+@pytest.mark.parametrize(
+    ("state", "headline", "note"),
+    [
+        ("any moment now", "Starting any moment now", "nothing for you to do"),
+        ("processing", r"Usually about \d+ s", "Attempt 1 of 3"),
+        ("slow", "This takes longer than usual", "Should it fail, the next one begins by itself"),
+        ("retrying", r"Trying again in \d+ s, attempt 2 of 3", "The AI service was busy"),
+    ],
+)
+def test_beside_the_ring_stands_what_is_going_on(
+    visit: Visiting, product: Product, state: str, headline: str, note: str
+) -> None:
+    product.put(ID, state)
+    reader = visit(ID)
+    reader.settle()
+
+    expect(reader.page.locator(".headline")).to_have_text(re.compile(f"^{headline}$"))
+    expect(reader.page.locator(".clock .note")).to_contain_text(note)
 
 
 def test_times_are_in_the_visitors_own_time_zone(visit: Visiting, product: Product) -> None:
@@ -238,9 +385,9 @@ def test_times_are_in_the_visitors_own_time_zone(visit: Visiting, product: Produ
 def test_the_service_goes_down_and_comes_up_while_somebody_waits(
     visit: Visiting, product: Product
 ) -> None:
-    product.service.stop()
     sender = visit()
     sender.submit()
+    product.service.stop()
     sender.expect_text("any moment now")
 
     product.service.start()
@@ -291,6 +438,21 @@ def test_the_pages_own_server_restarts_while_somebody_waits(
     expect(sender.button("Try again")).to_be_visible()
 
 
+def test_the_pages_own_server_restarts_while_somebody_writes(
+    visit: Visiting, product: Product
+) -> None:
+    sender = visit()
+    sender.expect_text("Nothing here yet")
+    sender.fill()
+    product.page.stop()
+    product.page.start()
+
+    sender.button("Send request").click()
+
+    sender.expect_heading("Your request is in the queue")
+    assert product.store.read(sender.request_id).input == ADA
+
+
 # ── What the sender can do ──────────────────────────────────────────────────────────────────
 
 
@@ -308,6 +470,25 @@ def test_cancelling_asks_first_and_says_that_the_model_was_not_asked(
 
     sender.expect_heading("Cancelled")
     assert product.store.read(sender.request_id).input is None
+
+
+def test_the_same_text_sent_after_cancelling_and_going_back_is_another_analysis(
+    visit: Visiting, product: Product
+) -> None:
+    product.gate.clear()
+    sender = visit()
+    first = sender.submit()
+    expect(sender.button("Cancel")).to_be_visible()
+    sender.button("Cancel").click()
+    sender.button("Yes, cancel it").click()
+    sender.expect_heading("Cancelled")
+
+    sender.page.go_back()
+    expect(sender.page.get_by_label("Name")).to_be_visible()
+    second = sender.submit()
+
+    sender.expect_heading("Your request is in the queue")
+    assert second != first
 
 
 def test_cancelling_while_the_model_is_at_it_throws_its_answer_away(
@@ -360,6 +541,7 @@ def test_the_link_and_the_analysis_can_be_taken_along(visit: Visiting, product: 
         expect(sender.button("Copied")).to_have_count(0)
         sender.button(button).click()
         expect(sender.button("Copied")).to_be_visible()
+        expect(sender.page.get_by_role("status").filter(has_text="Copied")).to_have_count(1)
         text: str = sender.page.evaluate("navigator.clipboard.readText()")
         return text
 
@@ -369,8 +551,9 @@ def test_the_link_and_the_analysis_can_be_taken_along(visit: Visiting, product: 
         return download.value.suggested_filename, download.value.path().read_text()
 
     assert copied("Copy link") == sender.page.url
-    assert f"## Summary\n\n{ANALYSIS.summary}" in copied("Copy text")
-    assert downloaded("Download Markdown") == ("analysis.md", copied("Copy text"))
+    assert f"Summary\n{ANALYSIS.summary}\n\n" in copied("Copy text")
+    name, content = downloaded("Download Markdown")
+    assert (name, f"## Summary\n\n{ANALYSIS.summary}" in content) == ("analysis.md", True)
     name, content = downloaded("Download JSON")
     assert (name, Analysis.model_validate_json(content)) == ("analysis.json", ANALYSIS)
 
@@ -388,10 +571,30 @@ def test_the_list_leads_back_and_follows_the_state(visit: Visiting, product: Pro
     product.put(request_id, "done")
     sender.page.reload()
     expect(item).to_contain_text("Ready")
-    item.get_by_role("link").click()
+    sender.fill(name="What is being written")
+    with sender.page.expect_popup() as opened:
+        item.get_by_role("link").click()
 
-    sender.expect_text(ANALYSIS.summary)
-    assert sender.request_id == request_id
+    expect(opened.value.get_by_text(ANALYSIS.summary)).to_be_visible()
+    assert opened.value.url == f"{product.page.url}/?request={request_id}"
+    expect(sender.page.get_by_label("Name")).to_have_value("What is being written")
+
+
+def test_an_entry_that_is_damaged_does_not_hide_the_others(
+    visit: Visiting, product: Product
+) -> None:
+    sender = send(visit, product, "done")
+    damage = """id => {
+        const [entry] = JSON.parse(localStorage["ask-later-requests"]);
+        const damaged = [{ requestId: id }, { requestId: id + "1", createdAt: "?" }, null, entry];
+        localStorage["ask-later-requests"] = JSON.stringify(damaged);
+    }"""
+    sender.page.evaluate(damage, OTHER_ID)
+
+    sender.page.goto(product.page.url)
+
+    expect(sender.page.locator(".requests li")).to_have_count(3)
+    expect(sender.page.locator(".requests li", has_text="Ready")).to_have_count(1)
 
 
 def test_forgetting_all_takes_the_rights_away(visit: Visiting, product: Product) -> None:
@@ -510,15 +713,17 @@ def test_hostile_text_comes_back_to_its_sender_as_it_was(
     sender.button("Change the text").click()
 
     expect(sender.page.get_by_label("Short description")).to_have_value(text)
+    expect(sender.page.get_by_label("Name")).to_have_value(text[:80])
+    sender.expect_fits()
     assert canary.requests == []
 
 
 def test_very_long_and_very_odd_text_breaks_no_layout(visit: Visiting, product: Product) -> None:
-    emoji = "🧑‍🚀" * 1333  # 3,999 characters
+    emoji = "🚀" * 4000  # three times: more than 10,000 in one answer
     odd = Analysis(
         summary=emoji,
         tone="w" * 3000,
-        themes=["\u202e" + "ש" * 300, "Z̷̢̛̺͚͉̹̗̄̓͌̕a̸" * 60, "a\n" * 50],
+        themes=["🧑‍🚀" * 1333, "\u202e" + "ש" * 300, "Z̷̢̛̺͚͉̹̗̄̓͌̕a̸" * 60, "a\n" * 50],
         suggestions=[emoji, emoji, "1" * 4000],
     )
     product.model = answer(200, response(odd.model_dump_json(), model="m" * 500))
@@ -527,7 +732,7 @@ def test_very_long_and_very_odd_text_breaks_no_layout(visit: Visiting, product: 
 
     sender.expect_heading("Your analysis")
 
-    assert sender.page.inner_text("body").count("🧑‍🚀") == 3 * 1333
+    assert sender.page.inner_text("body").count("🚀") == 3 * 4000 + 1333
     sender.expect_fits()
 
 
@@ -545,13 +750,9 @@ def axe() -> Any:
 
 
 def violations(axe: Any, tab: Visit) -> list[tuple[str, str, str]]:
-    """What is wrong: rule, impact, and where."""
+    """What is wrong: rule, impact, and with what."""
     found = axe.run(tab.page).response["violations"]
-    return [
-        (each["id"], each["impact"], str(node["target"]))
-        for each in found
-        for node in each["nodes"]
-    ]
+    return [(each["id"], each["impact"], node["html"]) for each in found for node in each["nodes"]]
 
 
 @pytest.mark.parametrize(
@@ -562,7 +763,7 @@ def violations(axe: Any, tab: Visit) -> list[tuple[str, str, str]]:
 def test_every_state_is_accessible_and_fits(
     visit: Visiting, product: Product, axe: Any, options: dict[str, Any]
 ) -> None:
-    tab = visit(**options)
+    tab = visit(**options, reduced_motion="reduce")  # else a colour is measured in mid-change
     for state in walk(tab, product):
         assert violations(axe, tab) == [], state
         tab.expect_fits()
@@ -589,7 +790,11 @@ def test_the_accessibility_check_sees_into_streamlits_page_and_our_components(
 
 def test_whoever_wants_no_motion_sees_none(visit: Visiting, product: Product) -> None:
     product.put(ID, "processing")
-    for wish, animation in (("no-preference", "turn"), ("reduce", "none")):
+    for wish, animation, transition in (
+        ("no-preference", "turn", "0.3s"),
+        ("reduce", "none", "0s"),
+    ):
         reader = visit(ID, reduced_motion=wish)
 
         expect(reader.page.locator(".ring svg")).to_have_css("animation-name", animation)
+        expect(reader.page.locator(".arc")).to_have_css("transition-duration", transition)

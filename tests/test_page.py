@@ -2,23 +2,26 @@
 
 import html
 import json
+import tomllib
 from collections.abc import Iterator
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import redis
 import streamlit as st
+from streamlit.runtime.caching import cache_utils
 from streamlit.testing.v1 import AppTest
 
 from common.failures import Failure
 from common.limits import Limits
 from common.models import AnalysisRecord, Status
 from common.settings import DEVELOPMENT_TOKEN
-from common.store import Store
+from common.store import Store, StoreUnavailable
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
-from tests.fakes import ADA, ANALYSIS, CALL, ID, OTHER_ID, pending
+from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, OTHER_ID, pending
 from tests.http_server import HttpServer, answer, serve
 from tests.processes import ROOT
 
@@ -50,16 +53,20 @@ def store(real_redis: redis.Redis) -> Store:
 
 
 def open_page(request_id: str | None = None, **told: object) -> AppTest:
-    """The page, with what the browser tells from its storage."""
+    """The page, once the browser has told what is in its storage."""
+    page = first_run(request_id)
+    page.session_state["requests"] = {"told": told}
+    page.run()
+    assert not page.exception
+    return page
+
+
+def first_run(request_id: str | None) -> AppTest:
+    """The page before the browser has told anything."""
     page = AppTest.from_file(PAGE, default_timeout=20)
     if request_id is not None:
         page.query_params["request"] = request_id
-    page.run()
-    if told:
-        page.session_state["requests"] = {"told": told}
-        page.run()
-    assert not page.exception
-    return page
+    return page.run()
 
 
 def fill(
@@ -269,6 +276,19 @@ def test_the_same_text_sent_twice_from_one_form_is_one_analysis(qstash: HttpServ
     assert len(qstash.requests) == 1
 
 
+def test_the_same_text_after_cancelling_is_another_analysis(qstash: HttpServer) -> None:
+    page = fill(open_page())
+    first = request_id_of(page)
+    button(page, "Yes, cancel it").click().run()
+    page.query_params.clear()  # as the browser's Back does
+    page.run()
+
+    fill(page)
+
+    assert request_id_of(page) != first
+    assert page.title[0].value == "Your request is in the queue"
+
+
 def test_the_same_text_from_a_new_form_is_another_analysis(qstash: HttpServer) -> None:
     page = fill(open_page())
     first = request_id_of(page)
@@ -417,6 +437,8 @@ def test_redis_away_while_waiting_keeps_the_last_state(
     st.cache_resource.clear()
 
     page.run()
+    assert "can't reach our store" not in text(page)
+    page.run()
 
     assert not page.exception
     assert page.title[0].value == "Your request is in the queue"
@@ -514,6 +536,20 @@ def test_the_list_is_told_how_its_unfinished_requests_went(store: Store) -> None
     assert data(page, "requests")["isShown"]
 
 
+def test_until_the_browser_has_told_its_storage_nobody_is_taken_for_a_stranger(
+    store: Store,
+) -> None:
+    failed = {"status": Status.FAILED, "failure": Failure.TIMED_OUT, "finished_at": store.now()}
+    store.create(pending(store.now())._evolve(**failed))
+
+    page, dead = first_run(ID), first_run(OTHER_ID)
+
+    assert page.error[0].value == Failure.TIMED_OUT.sentence
+    assert labels(page) == labels(dead) == []
+    assert dead.title[0].value == "One moment"
+    assert data(dead, "requests")["announcement"] == "One moment."
+
+
 def test_a_dead_link_is_expired_only_for_the_browser_that_sent_it() -> None:
     assert "not found, or is no longer kept" in text(open_page(ID))
     assert "Its time is over" in text(open_page(ID, requestId=ID, ownerToken="token"))
@@ -561,6 +597,15 @@ def test_a_stranger_sees_that_it_failed_and_neither_text_nor_buttons(store: Stor
     assert "Ada" not in text(page)
 
 
+def test_past_its_deadline_an_analysis_has_failed(store: Store) -> None:
+    now = store.now()
+    page = show_owner(store, pending(now - DELAY - DEADLINE))
+
+    assert page.title[0].value == "This did not work"
+    assert Failure.TIMED_OUT.sentence in page.error[0].value
+    assert "Try again" in labels(page)
+
+
 def test_after_the_last_round_trying_again_is_not_offered(store: Store) -> None:
     now = store.now()
     failed = {"status": Status.FAILED, "failure": Failure.TIMED_OUT, "finished_at": now}
@@ -590,3 +635,25 @@ def test_the_usual_duration_is_told(store: Store) -> None:
     store.note_attempt(store.now(), usual=timedelta(seconds=8))
 
     assert "then about 8 s of writing" in text(open_page())
+
+
+def test_while_the_store_is_away_the_usual_duration_it_told_last_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([0.0] * 100)
+    monkeypatch.setattr(cache_utils, "TTLCACHE_TIMER", lambda: next(times, 31.0))
+    store.note_attempt(store.now(), usual=timedelta(seconds=8))
+    page = open_page()
+    list(times)  # what is cached for 30 s is asked for again
+    monkeypatch.setattr(Store, "usual_duration", Mock(side_effect=StoreUnavailable))
+
+    page.run()
+
+    assert "then about 8 s of writing" in text(page)
+    assert Store.usual_duration.called  # type: ignore[attr-defined]
+
+
+def test_no_run_of_the_page_ends_with_a_full_garbage_collection() -> None:
+    config = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
+
+    assert config["runner"]["postScriptGC"] is False

@@ -73,6 +73,24 @@ def test_one_miss_is_nothing_new_and_two_are() -> None:
     assert words.has_changed(Sight(ID, WRITING), Sight(ID, is_gone=True))
 
 
+@pytest.mark.parametrize(
+    ("sight", "says_away"),
+    [
+        (Sight(ID, misses=1), True),  # there is nothing else to show
+        (Sight(ID, WRITING, misses=1), False),  # nothing would take it away again
+        (Sight(ID, WRITING, misses=2), True),
+        (Sight(ID, READY, misses=1), False),
+        (Sight(ID, READY, misses=2), False),
+        (Sight(ID, WRITING), False),
+    ],
+)
+def test_says_that_the_store_is_away_only_while_something_is_still_to_come(
+    sight: Sight, says_away: bool
+) -> None:
+    assert sight.says_away is says_away
+    assert (words.AWAY in words.announcement(sight)) is says_away
+
+
 def test_only_what_was_seen_unfinished_becomes_ready() -> None:
     assert words.has_become_ready(Sight(ID, WRITING), Sight(ID, READY))
     assert words.has_become_ready(Sight(ID, WAITING, misses=2), Sight(ID, READY))
@@ -105,6 +123,18 @@ def test_the_form_says_who_reads_the_text(settings: dict[str, str], said: str) -
     assert said in promise["Your text"]
     assert "one hour later all is gone" in promise["Your text"]
     assert "One minute in the queue, then about 8 s of writing" in promise["How long"]
+
+
+@pytest.mark.parametrize(
+    ("delay", "title"),
+    [
+        (5, "Ask now, read in a moment"),
+        (60, "Ask now, read in a minute"),
+        (600, "Ask now, read in 10 minutes"),
+    ],
+)
+def test_the_forms_title_promises_what_is_set(delay: int, title: str) -> None:
+    assert words.form_title(seconds(delay)) == title
 
 
 def test_without_recent_analyses_the_form_promises_no_number() -> None:
@@ -165,12 +195,24 @@ def test_what_is_over_has_no_clock() -> None:
     assert [words.progress(r, NOW, USUAL).clock for r in (READY, FAILED, CANCELLED)] == [None] * 3
 
 
-def test_only_a_change_of_state_is_read_aloud() -> None:
-    first, later = (words.progress(WAITING, NOW + seconds(s), USUAL) for s in (0, 30))
-
-    assert first.announcement == later.announcement == "Your request is in the queue."
-    writing = words.progress(WRITING, NOW, USUAL)
-    assert writing.announcement == "Writing your analysis. Attempt 1 of 3."
+@pytest.mark.parametrize(
+    ("sight", "was_here", "title", "announcement"),
+    [
+        (Sight(ID, WAITING), None, "Your request is in the queue", ""),
+        (Sight(ID, WRITING), None, "Writing your analysis", " Attempt 1 of 3."),
+        (Sight(ID, RETRYING), None, "Trying again soon", ""),
+        (Sight(ID, READY), None, "Your analysis", ""),
+        (Sight(ID, misses=1), None, "One moment", f" {words.AWAY}"),
+        (Sight(ID, is_gone=True), None, "One moment", ""),
+        (Sight(ID, is_gone=True), True, "No longer kept", ""),
+        (Sight(ID, is_gone=True), False, "Nothing here", ""),
+    ],
+)
+def test_each_state_has_a_headline_which_is_read_aloud(
+    sight: Sight, was_here: bool | None, title: str, announcement: str
+) -> None:
+    assert words.title(sight, was_here) == title
+    assert words.announcement(sight, was_here) == f"{title}.{announcement}"
 
 
 # ── The timeline ────────────────────────────────────────────────────────────────────────────
@@ -242,10 +284,22 @@ def test_after_all_attempts_the_last_reason_is_told() -> None:
     assert "The last time: The AI service took too long to answer." in said
 
 
-def test_after_all_rounds_nobody_is_told_to_try_again() -> None:
-    failed = FAILED._evolve(failure=Failure.TIMED_OUT, round=5)
+@pytest.mark.parametrize(
+    ("code", "turn"),
+    [
+        (Failure.TIMED_OUT, "It has been tried as often as we can; please send a new request."),
+        (Failure.KEY_REFUSED, "This is for us to mend. Please send a new request later."),
+        (Failure.CONTENT_FILTERED, Failure.CONTENT_FILTERED.next_step),
+    ],
+)
+def test_after_all_rounds_nobody_is_told_to_try_again(code: Failure, turn: str) -> None:
+    failed = FAILED._evolve(failure=code, round=5)
 
-    assert "You can try again" not in words.failure_text(failed, is_owner=True)
+    assert words.failure_text(failed, is_owner=True) == f"{code.sentence} {turn}"
+
+
+def test_until_the_browser_has_told_who_reads_it_a_failure_is_nobodys_turn() -> None:
+    assert words.failure_text(FAILED, is_owner=None) == Failure.CONTENT_FILTERED.sentence
 
 
 def test_a_failure_out_of_the_history_asks_for_a_new_request() -> None:
@@ -264,6 +318,14 @@ def test_cancelling_says_whether_the_model_was_asked() -> None:
     assert "before the model was asked" in words.cancelled_text(CANCELLED)
     during = WRITING.cancel(now=CLAIMED_AT)
     assert "after the model had been asked" in words.cancelled_text(during)
+
+
+def test_cancelling_a_later_round_tells_nothing_about_the_earlier_ones() -> None:
+    again = FAILED.reopen(now=CLAIMED_AT, delay=seconds(60), deadline=timedelta(minutes=10))
+
+    assert "has not been asked this time" in words.cancel_warning(again)
+    cancelled = again.cancel(now=CLAIMED_AT)
+    assert "before the model was asked this time" in words.cancelled_text(cancelled)
 
 
 def test_only_the_browser_that_sent_it_learns_that_a_request_existed() -> None:
@@ -289,10 +351,21 @@ def test_the_browser_remembers_time_state_and_token_and_no_text() -> None:
     assert (gone.state, gone.is_over) == ("No longer kept", True)
 
 
-def test_the_file_holds_every_field_and_what_the_model_wrote_stays_text() -> None:
-    result = ANALYSIS.model_copy(update={"summary": "![x](https://canary.example/x) <img src=y>"})
+HOSTILE = ANALYSIS.model_copy(update={"summary": "![x](https://canary.example/x) <img src=y>"})
 
-    assert words.as_markdown(result, "The end.") == (
+
+def test_what_is_copied_is_what_the_model_wrote() -> None:
+    assert words.as_text(HOSTILE, "The end.") == (
+        "Summary\n![x](https://canary.example/x) <img src=y>\n\n"
+        "Tone\ncurious\n\n"
+        "Themes\n- machines\n\n"
+        "Suggestions\n- Build one.\n\n"
+        "The end.\n"
+    )
+
+
+def test_the_file_holds_every_field_and_what_the_model_wrote_stays_text() -> None:
+    assert words.as_markdown(HOSTILE, "The end.") == (
         "# Your analysis\n\n"
         "## Summary\n\n\\!\\[x\\](https://canary.example/x) \\<img src=y\\>\n\n"
         "## Tone\n\ncurious\n\n"
@@ -300,6 +373,19 @@ def test_the_file_holds_every_field_and_what_the_model_wrote_stays_text() -> Non
         "## Suggestions\n\n- Build one.\n\n"
         "---\n\nThe end.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("zone", "told"),
+    [
+        ("Asia/Tokyo", "Ready 23 November, 21:01 · Kept until 23 November, 22:01"),
+        (None, "Ready 23 November, 12:01 · Kept until 23 November, 13:01"),
+        ("No/Such", "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
+        ("../etc/passwd", "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
+    ],
+)
+def test_the_dates_of_a_result_are_in_the_visitors_time_zone(zone: str | None, told: str) -> None:
+    assert words.dates(READY, TTL, zone) == told
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
-"""Every state of the page in one walk: for all that is true of each of them."""
+"""The states of the page in one walk: for all that is true of each of them."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from playwright.sync_api import expect
 
 from tests.browser import Visit
-from tests.fakes import OTHER_ID
+from tests.fakes import ID, OTHER_ID
 from tests.product import Product
 
 HEADINGS = {
     "waiting": "Your request is in the queue",
+    "any moment now": "Your request is in the queue",
     "processing": "Writing your analysis",
     "slow": "Writing your analysis",
     "retrying": "Trying again soon",
@@ -18,43 +20,83 @@ HEADINGS = {
     "failed": "This did not work",
     "failed for us to mend": "This did not work",
     "failed at last": "This did not work",
+    "not delivered": "This did not work",
+    "timed out": "This did not work",
     "cancelled": "Cancelled",
 }
 
 
 def walk(tab: Visit, product: Product) -> Iterator[str]:
     """Bring a new visitor's tab into each state in turn, and name it once it is there."""
-    tab.expect_text("Nothing here yet")
-    yield "form"
-    tab.button("Send request").click()
-    tab.expect_text("Nothing was sent yet")
-    yield "errors"
-
-    product.gate.clear()
+    yield from _write(tab, product)
     request_id = tab.submit()
     for state, heading in HEADINGS.items():
         product.put(request_id, state)
         tab.page.reload()
         tab.expect_heading(heading)
         expect(tab.button("Delete now")).to_be_visible()
+        tab.settle()
         yield state
         if state == "waiting":
             tab.button("Cancel").click()
             expect(tab.button("Yes, cancel it")).to_be_visible()
-            yield "asking"
+            yield "asking to cancel"
         if state == "processing":
             product.redis.refuse_connections()
             tab.expect_text("We can't reach our store just now")
             yield "store away"
             product.redis.mend()
+        if state == "done":
+            tab.button("Delete now").click()
+            expect(tab.button("Yes, delete it")).to_be_visible()
+            yield "asking to delete"
 
     tab.page.goto(product.page.url)
     expect(tab.button("Forget all")).to_be_visible()
     yield "own list"
     product.client.delete(f"analysis:{{{request_id}}}")
-    tab.page.goto(f"{product.page.url}/?request={request_id}")
+    tab.open(request_id)
     tab.expect_heading("No longer kept")
     yield "no longer kept"
-    tab.page.goto(f"{product.page.url}/?request={OTHER_ID}")
+    yield from _read_without_owning(tab, product)
+
+
+def _write(tab: Visit, product: Product) -> Iterator[str]:
+    """The form, and all that it can be refused for."""
+    product.gate.clear()
+    tab.expect_text("Nothing here yet")
+    yield "form"
+    tab.button("Send request").click()
+    tab.expect_text("Nothing was sent yet")
+    yield "errors"
+    tab.fill()
+    product.redis.refuse_connections()
+    tab.button("Send request").click()
+    tab.expect_text("We can't take your request just now. Your text is still here")
+    yield "store away at sending"
+    product.redis.mend()
+    product.store.note_attempt(product.store.now(), pause=timedelta(minutes=5))
+    tab.button("Send request").click()
+    tab.expect_text("so we take no new requests")
+    yield "not let in"
+    product.client.delete("paused")
+
+
+def _read_without_owning(tab: Visit, product: Product) -> Iterator[str]:
+    """What is under a link that somebody else sent."""
+    tab.open(OTHER_ID)
     tab.expect_heading("Nothing here")
     yield "not found"
+    for state in ("waiting", "failed"):
+        product.put(ID, state)
+        tab.open(ID)
+        tab.expect_heading(HEADINGS[state])
+        expect(tab.button("New request")).to_be_visible()
+        tab.settle()
+        yield f"a stranger's {state}"
+    product.redis.refuse_connections()
+    tab.page.reload()
+    tab.expect_heading("One moment")
+    tab.expect_text("We can't reach our store just now")
+    yield "store away at the first look"
+    product.redis.mend()
