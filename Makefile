@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test chaos pictures bench-page load smoke check audit lock clean
+.PHONY: run test chaos pictures bench load smoke check audit lock clean
 
 run: .venv/installed  ## Run the whole product on this machine, without any account
 	@$(BIN)/python -m local_stack
@@ -39,14 +39,27 @@ lock: .venv/installed  ## Pin the newest versions into requirements*.txt
 	$(BIN)/uv pip compile --quiet --universal -c requirements.txt --group service -o requirements-service.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade -c requirements.txt --group operator -o requirements-operator.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --extra dev --group operator -c requirements-operator.txt -c requirements.txt pyproject.toml -o requirements-dev.txt
-	$(BIN)/uv pip compile --quiet --universal --upgrade -c requirements-dev.txt --group load -o benchmarks/requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade -c requirements-dev.txt --group bench -o benchmarks/requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade benchmarks/peers/requirements.in -o benchmarks/peers/requirements.txt
 
-bench-page: .venv/installed  ## What waiting people cost the page's process (about 15 minutes)
-	$(BIN)/python -m benchmarks.page_polls
+bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, and all other figures: 50 minutes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@mkdir -p .local
+	$(BIN)/python -m benchmarks.compare --out .local/compare.json
+	$(BIN)/python -m benchmarks.plot .local/compare.json docs/performance.svg
+	$(BIN)/python -m benchmarks.burst
+	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.start
+	$(BIN)/python -m benchmarks.page_polls --people 50 100 200 300
+
+.venv-peers/installed: benchmarks/peers/requirements.txt  # apart: one of them needs an old redis
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
+	@touch $@
 
 load: .venv/installed  ## Many who use the API at once: USERS=50 SECONDS=60 URL=http://127.0.0.1:3001
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	$(BIN)/locust -f benchmarks/load.py --headless --only-summary --host $(or $(URL),http://127.0.0.1:3001) --users $(or $(USERS),50) --spawn-rate $(or $(USERS),50) --run-time $(or $(SECONDS),60)s --stop-timeout 30
 
 clean:
-	rm -rf .venv .local
+	rm -rf .venv .venv-peers .local

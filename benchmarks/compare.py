@@ -355,5 +355,9 @@ if __name__ == "__main__":
                     every.append(run)
                     print(f"{run}", file=sys.stderr, flush=True)
             print(table(case, [median_of(some) for some in runs.values()]), flush=True)
+        if not arguments.cases:
+            print("\n### Redis commands per job, as clients send them\n\n| | |\n|---|--:|")
+            for system in [OURS, *peers(WITH_PEERS[0])]:
+                print(f"| {system.name} | {bench.commands(system):.1f} |", flush=True)
     if arguments.out:
         arguments.out.write_text(json.dumps([asdict(run) for run in every], indent=1))
