@@ -5,7 +5,8 @@ analysis:{id}              AnalysisRecord as JSON         until the deadline, an
                                                           the moment it is terminal) the TTL
 analysis:{id}:lease        token of the running attempt   TimeLadder.lease
 idempotency:<scope>:<hash> id and fingerprint             as long as the record
-usual-duration             seconds an attempt takes       a week
+durations                  list: seconds that the latest  a week
+                           attempts took
 unfinished                 sorted set: ids by deadline    a little longer than any deadline
 paused                     there while nothing is let in  limits.PAUSE
 count:<limit>:<period>     how much of it was used        an hour more; a day's, five weeks more
@@ -24,6 +25,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from statistics import median
 from typing import NamedTuple
 
 import redis
@@ -41,8 +43,8 @@ SOCKET_TIMEOUT_SECONDS = 1.0  # at worst four of them: connecting and the comman
 MOST_CONNECTIONS = 64
 MOST_SWAPS = 20  # more rivals than one record ever has
 LOGGED = {"request_id", "round", "attempt", "status", "message_id"}
-USUAL_DURATION = "usual-duration"
-USUAL_DURATION_LIVES = timedelta(days=7)
+DURATIONS = "durations"
+DURATIONS_KEPT, DURATIONS_LIVE = 20, timedelta(days=7)
 UNFINISHED, PAUSED = "unfinished", "paused"
 UNFINISHED_LIVES = timedelta(days=8)  # more than the longest delay and deadline
 MOST_OVERDUE = 100
@@ -104,13 +106,17 @@ end
 return {'admitted'}
 """
 
-# What is known after an attempt. A repetition counts its tokens again: rather too much.
+# What is known after an attempt. A repetition counts it again: of tokens, rather too many.
 NOTE = """
-local usual, usual_ms, pause_ms, kept_ms = unpack(ARGV)
-if usual ~= '' then redis.call('SET', KEYS[1], usual, 'PX', usual_ms) end
+local took, most, lives_ms, pause_ms, kept_ms = unpack(ARGV)
+if took ~= '' then
+  redis.call('LPUSH', KEYS[1], took)
+  redis.call('LTRIM', KEYS[1], 0, most - 1)
+  redis.call('PEXPIRE', KEYS[1], lives_ms)
+end
 if pause_ms ~= '0' then redis.call('SET', KEYS[2], '1', 'PX', pause_ms) end
 for i = 3, #KEYS do
-  redis.call('INCRBY', KEYS[i], ARGV[2 + i])
+  redis.call('INCRBY', KEYS[i], ARGV[3 + i])
   redis.call('PEXPIRE', KEYS[i], kept_ms)
 end
 return 'done'
@@ -317,24 +323,25 @@ class Store:
         self,
         now: datetime,
         *,
-        usual: timedelta | None = None,
+        took: timedelta | None = None,
         tokens: Tokens | None = None,
         pause: timedelta | None = None,
     ) -> None:
-        """Remember how long attempts usually take, add this one's tokens to the UTC day, and let
-        nothing new in for the `pause`.
+        """Remember how long an attempt took, add its tokens to the UTC day, and let nothing new
+        in for the `pause`.
 
-        One Redis command, safe to repeat but for the tokens, which it counts again.
+        One Redis command; a repetition counts the attempt again.
         """
         counts: dict[str, int] = {}
         if tokens:
             input, output = tokens.input_tokens, tokens.output_tokens
             counts = {INPUT: input, OUTPUT: output, Limit.DAILY_TOKENS: input + output}
-        durations = [_ms(USUAL_DURATION_LIVES), _ms(pause) if pause else 0, _ms(DAYS_KEPT)]
+        seconds = took.total_seconds() if took else ""
+        lives = [_ms(DURATIONS_LIVE), _ms(pause) if pause else 0, _ms(DAYS_KEPT)]
         with _redis_errors():
             self._note_script(
-                keys=[USUAL_DURATION, PAUSED, *(_count_key(name, day_of(now)) for name in counts)],
-                args=[usual.total_seconds() if usual else "", *durations, *counts.values()],
+                keys=[DURATIONS, PAUSED, *(_count_key(name, day_of(now)) for name in counts)],
+                args=[seconds, DURATIONS_KEPT, *lives, *counts.values()],
             )
 
     def spent(self, day: str) -> Spent:
@@ -345,10 +352,10 @@ class Store:
         return Spent(*(int(count or 0) for count in counts))
 
     def usual_duration(self) -> timedelta | None:
-        """Tell how long an attempt usually takes; None when none was completed for a week."""
+        """The median of the latest attempts; None when none was completed for a week."""
         with _redis_errors():
-            seconds = self._client.get(USUAL_DURATION)
-        return timedelta(seconds=float(seconds)) if isinstance(seconds, str) else None
+            seconds = [float(each) for each in self._client.lrange(DURATIONS, 0, -1)]
+        return timedelta(seconds=median(seconds)) if seconds else None
 
     def claim_idempotency_key(
         self, scope: str, key_hash: str, claim: IdempotencyClaim, lives: timedelta

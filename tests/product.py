@@ -105,7 +105,7 @@ class Product:
         self.model = GOOD
         self.redis.mend()
         self.client.delete("paused")
-        self.store.note_attempt(self.store.now(), usual=USUAL)
+        self.store.note_attempt(self.store.now(), took=USUAL)
         self.gate.set()
         for server in (self.qstash, self.service, self.page):
             server.start()

@@ -171,7 +171,7 @@ def test_many_at_once_do_not_get_past_a_limit(real_redis: redis.Redis) -> None:
 
 def test_every_count_ends_by_itself(store: Store, client: redis.Redis) -> None:
     submit(submissions_with(store, **EVERY_LIMIT), 0, "visitor")
-    store.note_attempt(store.now(), usual=CALL, tokens=TOKENS)
+    store.note_attempt(store.now(), took=CALL, tokens=TOKENS)
     store.note_attempt(store.now(), pause=PAUSE)
 
     names = sorted(key.split(":20")[0] for key in client.scan_iter())
@@ -183,9 +183,9 @@ def test_every_count_ends_by_itself(store: Store, client: redis.Redis) -> None:
         "count:input_tokens",
         "count:output_tokens",
         "count:visitor",
+        "durations",
         "paused",
         "unfinished",
-        "usual-duration",
     ]
     assert all(client.ttl(key) > 0 for key in client.scan_iter())
 

@@ -632,7 +632,7 @@ def test_the_form_says_that_the_stand_in_asks_no_model(monkeypatch: pytest.Monke
 
 
 def test_the_usual_duration_is_told(store: Store) -> None:
-    store.note_attempt(store.now(), usual=timedelta(seconds=8))
+    store.note_attempt(store.now(), took=timedelta(seconds=8))
 
     assert "then about 8 s of writing" in text(open_page())
 
@@ -642,7 +642,7 @@ def test_while_the_store_is_away_the_usual_duration_it_told_last_goes_on(
 ) -> None:
     times = iter([0.0] * 100)
     monkeypatch.setattr(cache_utils, "TTLCACHE_TIMER", lambda: next(times, 31.0))
-    store.note_attempt(store.now(), usual=timedelta(seconds=8))
+    store.note_attempt(store.now(), took=timedelta(seconds=8))
     page = open_page()
     list(times)  # what is cached for 30 s is asked for again
     monkeypatch.setattr(Store, "usual_duration", Mock(side_effect=StoreUnavailable))

@@ -252,7 +252,7 @@ def release(world: World) -> None:
 
 
 def note_attempt(world: World) -> None:
-    world.store.note_attempt(world.record.created_at, usual=CALL, tokens=TOKENS)
+    world.store.note_attempt(world.record.created_at, took=CALL, tokens=TOKENS)
 
 
 def admit(world: World) -> None:

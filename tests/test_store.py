@@ -353,7 +353,7 @@ def test_one_analysis_costs_eight_commands_and_a_poll_one(
             lease="a",
             known=(claimed, record.created_at),
         )
-        store.note_attempt(record.created_at, usual=timedelta(seconds=8), tokens=TOKENS)
+        store.note_attempt(record.created_at, took=timedelta(seconds=8), tokens=TOKENS)
         submit_to_settled = sent_commands(real_redis, monitor)
         store.read(ID)
         poll = sent_commands(real_redis, monitor)
@@ -380,7 +380,7 @@ def test_the_usual_duration_is_forgotten_after_a_week(real_redis: redis.Redis) -
     store = make_store(real_redis)
     assert store.usual_duration() is None
 
-    store.note_attempt(store.now(), usual=timedelta(seconds=8.5))
+    store.note_attempt(store.now(), took=timedelta(seconds=8.5))
 
     assert store.usual_duration() == timedelta(seconds=8.5)
-    assert 0 < real_redis.ttl("usual-duration") <= 7 * 86_400
+    assert 0 < real_redis.ttl("durations") <= 7 * 86_400

@@ -2,12 +2,10 @@
 
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from statistics import median
 from typing import Annotated, Any, NamedTuple, Protocol
 
 from pydantic import Field
@@ -22,7 +20,6 @@ from webhook_service.analyst import AnalysisFailed, Answer
 
 STORE_RETRY = timedelta(seconds=10)
 SETTLE_PAUSE_SECONDS = 0.5
-DURATIONS_KEPT = 20
 
 log = get_logger(__name__)
 
@@ -81,7 +78,6 @@ class Worker:
         self._times = times
         self._monotonic = monotonic
         self._sleep = sleep
-        self._durations: deque[float] = deque(maxlen=DURATIONS_KEPT)
 
     def process(self, delivery: Delivery) -> Outcome:
         """Run at most one attempt of an analysis. Never raises for what a neighbour does."""
@@ -189,12 +185,9 @@ class Worker:
             else:
                 break
         log.info("settled", **_where(settled), **_end(settled), seconds=round(seconds, 3))
-        usual = None
-        if settled.status is Status.COMPLETED:
-            self._durations.append(seconds)
-            usual = timedelta(seconds=median(self._durations.copy()))
+        took = timedelta(seconds=seconds) if settled.status is Status.COMPLETED else None
         pause = PAUSE if settled.failure in PAUSING else None
-        self._note(now, usual=usual, tokens=came.tokens, pause=pause)
+        self._note(now, took=took, tokens=came.tokens, pause=pause)
         return _outcome(settled, now)
 
     def _since(self, started: float) -> float:
@@ -205,16 +198,16 @@ class Worker:
         now: datetime,
         *,
         tokens: Tokens | None,
-        usual: timedelta | None = None,
+        took: timedelta | None = None,
         pause: timedelta | None = None,
     ) -> None:
-        """Note what the attempt cost, the usual duration, and that new ones could only fail."""
-        if not (tokens or usual or pause):
+        """Note what the attempt cost, how long it took, and that new ones could only fail."""
+        if not (tokens or took or pause):
             return
         if pause:
             log.error("submissions paused", seconds=pause.total_seconds())
         try:
-            self._store.note_attempt(now, usual=usual, tokens=tokens, pause=pause)
+            self._store.note_attempt(now, took=took, tokens=tokens, pause=pause)
         except StoreUnavailable as error:  # the analysis is settled, and this a courtesy
             log.warning("attempt not noted", cause=str(error))
 
