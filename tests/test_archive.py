@@ -644,7 +644,6 @@ def test_what_ended_without_a_delivery_is_written_once_however_often_it_is_read(
     assert Archive(with_history).read(ID).status is Status.CANCELLED
 
 
-@pytest.mark.usefixtures("closed_clients")
 def test_a_database_that_is_away_for_a_while_costs_a_redelivery(
     real_redis: redis.Redis, valkey: str, postgres: Postgres, tmp_path: Path
 ) -> None:

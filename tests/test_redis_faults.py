@@ -290,6 +290,7 @@ OPERATIONS = {
     ),
     "admit": Operation(admit, None, None),
     "usual duration": Operation(lambda world: world.store.usual_duration(), None, None),
+    "overdue": Operation(lambda world: world.store.overdue(world.record.created_at), None, None),
     "create": Operation(lambda world: world.store.create(world.record), None, PENDING),
     "read": Operation(read, PENDING, PENDING),
     "claim": Operation(claim, PENDING, CLAIMED),
