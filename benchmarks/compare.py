@@ -340,8 +340,10 @@ if __name__ == "__main__":
     parser.add_argument("--cases", nargs="*", help="parts of cases' names")
     parser.add_argument("--out", type=Path, help="a file for all runs, as JSON")
     arguments = parser.parse_args()
-    plan = [(case, [OURS, *BARE, *(peers(case))]) for case in BURSTS]
-    plan.append((STEADY, [OURS, *BARE, *peers(STEADY)]))
+    plan = [
+        (case, [OURS, *BARE, *peers(case)] if case in WITH_PEERS else [OURS, BARE[-1]])
+        for case in [*BURSTS, STEADY]
+    ]
     every: list[Run] = []
     with open_bench() as bench:
         for case, systems in plan:
