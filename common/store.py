@@ -40,7 +40,7 @@ from common.models import REQUEST_ID_PATTERN, AnalysisRecord, Status, Tokens
 from common.settings import Settings
 
 SOCKET_TIMEOUT_SECONDS = 1.0  # at worst four of them: connecting and the command, each twice
-MOST_CONNECTIONS = 128  # opened when needed; who waits for one for longer than a second gives up
+MOST_CONNECTIONS = 512  # as many as gunicorn's threads: nobody waits for one; opened when needed
 MOST_SWAPS = 20  # more rivals than one record ever has
 LOGGED = {"request_id", "round", "attempt", "status", "message_id"}
 DURATIONS = "durations"
