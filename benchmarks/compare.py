@@ -140,16 +140,15 @@ class Bench:
         """Redis commands per job as clients send them: what a script calls is not counted."""
         case = Case(0.05, 50, jobs)
         self.redis.flushall()
-        seen: Counter[str] = Counter()
         with self._model(case.seconds), self._workers(system, case.in_flight):
             self._feed(system, Case(case.seconds, 50, 50), lambda: None)
             ids = self._seed(jobs)
             with self.redis.monitor() as monitor:  # type: ignore[no-untyped-call]
-                threading.Thread(target=_count, args=(monitor, seen), daemon=True).start()
                 self._bring(system, case, ids, lambda: None)
                 self._wait(ids)
-                time.sleep(0.5)
-        return sum(seen.values()) / jobs
+                self.redis.echo("end")
+                names = list(iter(lambda: _next_command(monitor), "ECHO"))
+        return sum(name not in ("", "MGET") for name in names) / jobs  # MGET: our own look
 
     def _feed(self, system: System, case: Case, at_height: Any) -> tuple[list[Any], list[str]]:
         ids = self._seed(case.jobs) if system.has_records else []
@@ -281,10 +280,9 @@ def _overheads(case: Case, began: float, finished: list[float]) -> Iterator[floa
             yield at - began - (number // case.in_flight + 1) * case.seconds
 
 
-def _count(monitor: Any, seen: Counter[str]) -> None:
-    for line in monitor.listen():
-        if line["client_type"] != "lua":
-            seen[line["command"].split()[0].upper()] += 1
+def _next_command(monitor: Any) -> str:
+    line = monitor.next_command()
+    return "" if line["client_type"] == "lua" else str(line["command"].split()[0].upper())
 
 
 def _cpu(processes: Sequence[psutil.Process]) -> float:

@@ -30,7 +30,7 @@ def test_requests_of_any_shape_break_nothing() -> None:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A real gunicorn of our own: what is sent here may do harm."""
     with start_stack(tmp_path_factory.mktemp("fuzz")) as stack:
-        wait_for(lambda: len(workers_of(stack)) == 2)
+        wait_for(lambda: len(workers_of(stack)) == 4)
         yield stack
 
 
