@@ -4,6 +4,7 @@
 const PLACE = "ask-later-requests";
 const MOST = 20;
 const GONE = "No longer kept";
+const ID = /^[0-9a-f]{32}$/; // the server believes nothing of a message with an id of another form
 const when = new Intl.DateTimeFormat(undefined, {
   day: "numeric", month: "long", hour: "2-digit", minute: "2-digit", hourCycle: "h23",
 });
@@ -62,7 +63,7 @@ function update(entries, { entries: news, forget }) {
 function tell(data, setStateValue) {
   const entries = read();
   const wanted = entries.find((entry) => entry.requestId === data.wanted);
-  const unfinished = data.isShown ? entries.filter((entry) => !entry.isOver) : [];
+  const unfinished = data.isShown ? entries.filter((e) => !e.isOver && ID.test(e.requestId)) : [];
   const told = {
     requestId: wanted?.requestId ?? null,
     ownerToken: wanted?.ownerToken ?? null,

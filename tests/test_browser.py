@@ -586,6 +586,7 @@ def test_an_entry_that_is_damaged_does_not_hide_the_others(
     sender = send(visit, product, "done")
     damage = """id => {
         const [entry] = JSON.parse(localStorage["ask-later-requests"]);
+        Object.assign(entry, { state: "Waiting", isOver: false }); // as if it was left then
         const damaged = [{ requestId: id }, { requestId: id + "1", createdAt: "?" }, null, entry];
         localStorage["ask-later-requests"] = JSON.stringify(damaged);
     }"""
