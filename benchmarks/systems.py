@@ -50,7 +50,7 @@ class System:
     has_records: bool = True
 
 
-def environment(ports: Ports, *, metrics: bool = True) -> dict[str, str]:
+def environment(ports: Ports) -> dict[str, str]:
     """The settings of all: ours, the SDK's, and the address of Redis."""
     return {
         "PATH": os.environ["PATH"],
@@ -63,7 +63,7 @@ def environment(ports: Ports, *, metrics: bool = True) -> dict[str, str]:
         "QSTASH_NEXT_SIGNING_KEY": qstash_courier.NEXT_SIGNING_KEY,
         "OPENAI_API_KEY": "benchmark",
         "OPENAI_BASE_URL": f"http://127.0.0.1:{ports.model}/v1",
-        **({"METRICS_TOKEN": "benchmark"} if metrics else {}),
+        "METRICS_TOKEN": "benchmark",
     }
 
 
