@@ -4,6 +4,7 @@ Three components without an iframe or a build step: `progress`, `requests` and `
 files of its name beside this one. Their scripts write text as text (`textContent`) alone.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,15 +81,23 @@ def draw_requests(
     A new entry is kept only with its owner token. `forget` is the id of one that was deleted,
     `wanted` of the one whose owner token is needed. The announcement is read aloud.
     """
-    _requests(
-        key=REQUESTS,
-        data={
-            "entries": [entry.model_dump(mode="json", by_alias=True) for entry in entries],
-            "forget": forget,
-            "wanted": wanted,
-            "announcement": announcement,
-            "isShown": is_shown,
-            "told": _raw_told(),
-        },
-        on_told_change=lambda: None,
-    )
+    data = {
+        "entries": [entry.model_dump(mode="json", by_alias=True) for entry in entries],
+        "forget": forget,
+        "wanted": wanted,
+        "announcement": announcement,
+        "isShown": is_shown,
+    }
+    _draw_requests(data, drawn_for=_raw_told())
+
+
+@st.fragment
+def _draw_requests(data: Mapping[str, object], drawn_for: object) -> None:
+    """Draw the list, and the whole page anew once the browser has told something new.
+
+    In a fragment, as what the browser tells would cut the run of a click off, and undo the click,
+    if it asked for a run of the whole page.
+    """
+    if _raw_told() != drawn_for:
+        st.rerun()
+    _requests(key=REQUESTS, data={**data, "told": drawn_for}, on_told_change=lambda: None)

@@ -11,6 +11,7 @@ from playwright.sync_api import (
     BrowserContext,
     Locator,
     Playwright,
+    WebSocketRoute,
     expect,
     sync_playwright,
 )
@@ -252,6 +253,37 @@ def test_sending_twice_makes_one_analysis(
 
     sender.expect_heading("Your analysis")
     assert product.page.output.count('"event": "submitted"') == before + 1
+
+
+def test_a_click_counts_even_if_the_browser_tells_of_its_list_just_after(
+    visit: Visiting, product: Product, browser: Browser
+) -> None:
+    context = open_context(browser)
+    context.route_web_socket(lambda url: True, swap_click_and_list)
+
+    visit(context=context).submit()
+
+
+def swap_click_and_list(tab: WebSocketRoute) -> None:
+    """Hold what the browser tells of its list, and the click, and let them in at once."""
+    server = tab.connect_to_server()
+    told: list[bytes] = []
+    clicks: list[bytes] = []
+
+    def pass_on(message: str | bytes) -> None:
+        assert isinstance(message, bytes)
+        is_click = b"FormSubmitter" in message
+        if told and clicks:
+            server.send(message)
+        elif is_click or b'"unfinished"' in message:
+            (clicks if is_click else told).append(message)
+            if told and clicks:
+                server.send(clicks[0])
+                server.send(told[0])
+        else:
+            server.send(message)
+
+    tab.on_message(pass_on)
 
 
 def test_two_tabs_of_one_browser_show_the_same_and_may_do_the_same(
