@@ -283,6 +283,8 @@ class Settings(LogSettings):
     @field_validator("qstash_webhook_url")
     @classmethod
     def _webhook_can_be_reached(cls, url: str, info: ValidationInfo) -> str:
+        if not url.endswith("/webhook"):
+            raise ValueError("ends with /webhook: any other address of the service is a 404")
         if _is_upstash(info.data.get("qstash_url", "")):
             if is_loopback(url):
                 raise ValueError("is on this machine, where the real QStash can't reach it")

@@ -87,6 +87,8 @@ def test_the_page_needs_neither_openai_nor_signing_keys(monkeypatch: pytest.Monk
         ("QSTASH_URL", "qstash.upstash.io"),
         ("QSTASH_WEBHOOK_URL", "ftp://service.example/webhook"),
         ("QSTASH_WEBHOOK_URL", "https:///webhook"),
+        ("QSTASH_WEBHOOK_URL", "https://service.example"),
+        ("QSTASH_WEBHOOK_URL", "https://service.example/webhook/"),
         ("QSTASH_WEBHOOK_URL", "https://service.example:port/webhook"),
         ("QSTASH_DELAY", "a minute"),
         ("QSTASH_DELAY", "-5s"),
