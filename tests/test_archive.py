@@ -556,6 +556,28 @@ def test_an_archived_one_is_its_owners_to_delete_and_nobodys_to_run(
         people.look_up(ID)
 
 
+def test_one_that_is_deleted_while_the_operator_brings_it_back_stays_deleted(
+    store: Store, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, queue = settings_for(postgres.url, keep_input=True), FakeQueue()
+    archive = Archive(settings)
+    operator = SubmissionsWithHistory(store, queue, settings, archive, is_operator=True)
+    archive.write(failed())
+    create = store.create
+
+    def create_after_the_delete(record: AnalysisRecord) -> bool:
+        archive.delete(ID)
+        return create(record)
+
+    monkeypatch.setattr(store, "create", create_after_the_delete)
+    with pytest.raises(NotFound):
+        operator.retry(ID, "")
+
+    assert queue.published == []
+    with pytest.raises(NotFound):
+        store.read(ID)
+
+
 def test_nothing_is_deleted_while_the_archive_could_not_forget_it(
     store: Store, with_history: ServiceSettings, postgres: Postgres
 ) -> None:

@@ -195,6 +195,32 @@ def test_a_collector_that_is_of_no_use_costs_one_line_and_no_time(
     assert set(events) == {"submitted", "published", "traces can't be sent"}
 
 
+FAIL_IN_A_SPAN = f"""{AS_THE_PAGE}
+from contextlib import suppress
+from common.tracing import span
+with suppress(ValueError), span("fail"):
+    raise ValueError("Ada sketches")
+"""
+
+
+def test_what_an_error_says_is_in_no_span(valkey: str, tmp_path: Path) -> None:
+    with collect() as collector:
+        settings = {
+            "REDIS_URL": valkey,
+            "QSTASH_TOKEN": "token",
+            "QSTASH_WEBHOOK_URL": WEBHOOK_URL,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        }
+        environment = bare_environment(tmp_path, **settings)
+        subprocess.run(
+            [sys.executable, "-c", FAIL_IN_A_SPAN], cwd=ROOT, env=environment, check=True
+        )
+
+    (failed,) = collector.named("fail")
+    assert failed.status.message == "ValueError"
+    assert b"Ada" not in b"".join(collector.raw)
+
+
 SEND_THE_FORM = """
 from streamlit.testing.v1 import AppTest
 page = AppTest.from_file("streamlit_app.py", default_timeout=20).run()
