@@ -675,6 +675,28 @@ def test_a_database_that_is_away_stops_nobody_from_cancelling(
     assert Archive(with_history).read(ID) == cancelled
 
 
+def test_a_database_that_was_away_is_not_tried_again_by_each_who_reads(
+    store: Store, with_history: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = make_people(store, with_history)
+    people.submit(ADA, request_id=ID, owner_token=OWNER)
+    tries: list[AnalysisRecord] = []
+
+    def fail(record: AnalysisRecord) -> None:
+        tries.append(record)
+        raise ArchiveUnavailable("as planned")
+
+    monkeypatch.setattr(people._archive, "write", fail)
+    people.cancel(ID, OWNER)
+    for _ in range(3):
+        people.look_up(ID)
+    tries_at_once = len(tries)
+    people._resume_at = 0  # half a minute later
+    people.look_up(ID)
+
+    assert (tries_at_once, len(tries)) == (1, 2)
+
+
 def test_what_ended_without_a_delivery_is_written_once_however_often_it_is_read(
     store: Store, with_history: ServiceSettings
 ) -> None:
