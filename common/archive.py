@@ -26,6 +26,7 @@ import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
+from common.failures import Failure
 from common.logs import get_logger
 from common.models import REQUEST_ID_PATTERN, AnalysisRecord, Status
 from common.settings import Settings
@@ -109,8 +110,14 @@ class Archive:
         }
         with self._begin() as connection:
             insert = INSERTS[connection.dialect.name](_analyses).values(new)
-            is_later = sql.tuple_(insert.excluded.round, insert.excluded.finished_at) > sql.tuple_(
-                row.round, row.finished_at
+            # Of rounds that were never queued none counts for more than what ended after it.
+            is_later = sql.case(
+                (
+                    row.code == Failure.NOT_QUEUED.value,
+                    insert.excluded.finished_at > row.finished_at,
+                ),
+                else_=sql.tuple_(insert.excluded.round, insert.excluded.finished_at)
+                > sql.tuple_(row.round, row.finished_at),
             )
             connection.execute(
                 insert.on_conflict_do_update(

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -101,8 +101,18 @@ def _plain_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _split(address: str) -> SplitResult:
+    """Raises: ValueError, which quotes nothing: half a password may stand where the port does."""
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("has no valid port; a password's / is written %2F, ? %3F, # %23") from None
+    return parts
+
+
 def _web_address(value: str) -> str:
-    parts = urlsplit(value)
+    parts = _split(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", value):
         raise ValueError("write a whole address, beginning with https:// (or http://)")
     return value
@@ -148,12 +158,13 @@ def _database(url: SecretStr | None) -> SecretStr | None:
     """Accept what `common/archive.py` can use; its packages are not needed otherwise."""
     if url is None:
         return None
-    scheme = urlsplit(url.get_secret_value()).scheme
+    scheme, _, rest = url.get_secret_value().partition("://")
     drivers = {"postgresql": "psycopg", "postgres": "psycopg", "sqlite": "sqlite3"}
     if scheme not in drivers:
         raise ValueError("begins with postgresql:// (or sqlite:/// and a path, on one machine)")
     if not all(map(find_spec, ("sqlalchemy", drivers[scheme]))):
         raise ValueError("needs packages: pip install -r requirements-operator.txt")
+    _split(f"//{rest.rpartition('@')[2]}")  # a password may hold anything here
     return url
 
 
@@ -242,7 +253,7 @@ class Settings(LogSettings):
         Source: https://upstash.com/docs/redis/howto/connectclient
         """
         if url.get_secret_value():
-            if urlsplit(url.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
+            if _split(url.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
                 raise ValueError("begins with redis:// or rediss:// (a REST address does not)")
             return url
         rest_url, token = (
@@ -275,6 +286,8 @@ class Settings(LogSettings):
     @field_validator("qstash_webhook_url")
     @classmethod
     def _webhook_can_be_reached(cls, url: str, info: ValidationInfo) -> str:
+        if not url.endswith("/webhook"):
+            raise ValueError("ends with /webhook: any other address of the service is a 404")
         if _is_upstash(info.data.get("qstash_url", "")):
             if is_loopback(url):
                 raise ValueError("is on this machine, where the real QStash can't reach it")

@@ -23,7 +23,7 @@ analysis could be let in by two that came at once.
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import NamedTuple
@@ -133,6 +133,10 @@ class StoreUnavailable(Exception):
 
 class PasswordRefused(StoreUnavailable):
     """Redis answers, and refuses the password."""
+
+
+class Unreadable(StoreUnavailable):
+    """A stored record is not one of this version; only its own TTL removes it."""
 
 
 class ArchiveUnavailable(StoreUnavailable):
@@ -387,11 +391,19 @@ class Store:
         )
 
     def every_record(self) -> Iterator[AnalysisRecord]:
-        """All there are, as they are when their turn comes. Walks all keys: for the operator."""
+        """All there are, as they are when their turn comes. Walks all keys: for the operator.
+
+        One that can't be read is logged and left out: the others must not wait for it.
+        """
         with _redis_errors():
             for key in self._client.scan_iter(match="analysis:{*}", count=500):
-                with suppress(NotFound):  # its time has ended meanwhile
-                    yield self.read(key.removeprefix("analysis:{").removesuffix("}"))
+                request_id = key.removeprefix("analysis:{").removesuffix("}")
+                try:
+                    yield self.read(request_id)
+                except NotFound:  # its time has ended meanwhile
+                    continue
+                except Unreadable as error:
+                    log.error("record not read", request_id=request_id, cause=str(error))
 
     def _load(self, request_id: str) -> tuple[AnalysisRecord, str, datetime]:
         with _redis_errors():
@@ -496,7 +508,7 @@ def _aware(time: tuple[int, int]) -> datetime:
 
 
 def parse_record(raw: object) -> AnalysisRecord:
-    """Read a record as it is stored. Raises: NotFound, StoreUnavailable."""
+    """Read a record as it is stored. Raises: NotFound, Unreadable."""
     if not isinstance(raw, str):
         raise NotFound("no such record")
     try:
@@ -504,4 +516,4 @@ def parse_record(raw: object) -> AnalysisRecord:
         return AnalysisRecord.model_validate_json(raw, extra="ignore")
     except ValidationError as error:
         fields = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
-        raise StoreUnavailable(f"a stored record can't be read: {fields or 'not JSON'}") from None
+        raise Unreadable(f"a stored record can't be read: {fields or 'not JSON'}") from None

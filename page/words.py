@@ -433,7 +433,7 @@ def dates(record: AnalysisRecord, ttl: timedelta, timezone: str | None) -> str:
     assert ready_at, "a terminal record says when"
     try:
         zone, told = ZoneInfo(timezone or "UTC"), ""
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a directory, too long
         zone, told = ZoneInfo("UTC"), " UTC"
     ready, until = (f"{t.astimezone(zone):%-d %B, %H:%M}{told}" for t in (ready_at, ready_at + ttl))
     return f"Ready {ready} · Kept until {until}"

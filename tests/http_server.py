@@ -59,13 +59,20 @@ def serve(*behaviours: Behaviour) -> Iterator[HttpServer]:
 def _read_request(connection: socket.socket) -> bytes:
     data = b""
     while b"\r\n\r\n" not in data:
-        data += connection.recv(65536)
+        data += _receive(connection)
     head, _, body = data.partition(b"\r\n\r\n")
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
             while len(body) < int(line.partition(b":")[2]):
-                body += connection.recv(65536)
+                body += _receive(connection)
     return head + b"\r\n\r\n" + body
+
+
+def _receive(connection: socket.socket) -> bytes:
+    """Raises: ConnectionError when the other side has gone, instead of asking for ever."""
+    if data := connection.recv(65536):
+        return data
+    raise ConnectionError
 
 
 def answer(status: int, body: bytes | object = b"", **headers: str) -> Behaviour:

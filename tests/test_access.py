@@ -305,6 +305,19 @@ def test_two_callers_behind_the_same_proxies_are_two(
     assert statuses == [202, 202, 429]
 
 
+def test_the_addresses_of_one_ipv6_network_are_one_caller(
+    service: Callable[..., FlaskClient],
+) -> None:
+    client = service(api_rate_limit=1)
+
+    statuses = [
+        post(client, address=address).status_code
+        for address in ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1")
+    ]
+
+    assert statuses == [202, 429, 202]
+
+
 # ── What else a program is told ──
 
 

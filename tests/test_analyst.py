@@ -15,7 +15,7 @@ WORDS = "the provider's own words"  # which are for nobody else
 
 
 def analyst_for(url: str) -> Analyst:
-    return Analyst(make_settings(openai_base_url=f"{url}/v1", openai_timeout_seconds=1))
+    return Analyst(make_settings(openai_base_url=f"{url}/v1", openai_timeout_seconds=10))
 
 
 def response(text: str | None = None, **changes: object) -> dict[str, object]:

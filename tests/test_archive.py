@@ -19,7 +19,7 @@ from common.archive import Archive
 from common.failures import Failure
 from common.history import SubmissionsWithHistory, make_submissions
 from common.models import AnalysisRecord, Status
-from common.queue import Queue
+from common.queue import QStashRefused, Queue
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable
 from common.submission import NotOwner, Submissions, new_request_id
@@ -80,13 +80,14 @@ def completed(round: int = 1, at: datetime = NOW, request_id: str = ID) -> Analy
     return done.model_copy(update={"round": round})
 
 
-def failed(at: datetime = NOW) -> AnalysisRecord:
+def failed(at: datetime = NOW, **changes: object) -> AnalysisRecord:
     return completed(at=at).model_copy(
         update={
             "status": Status.FAILED,
             "failure": Failure.QUOTA_EXCEEDED,
             "result": None,
             "input": ADA,
+            **changes,
         }
     )
 
@@ -124,6 +125,12 @@ def test_what_was_never_written_is_not_found(any_url: str) -> None:
             id="older round that ended later",
         ),
         pytest.param(
+            failed(round=2, failure=Failure.NOT_QUEUED),
+            failed(NOW - timedelta(hours=1)),
+            failed(round=2, failure=Failure.NOT_QUEUED),
+            id="never queued, then the older round",
+        ),
+        pytest.param(
             completed(1),
             completed(1, NOW + timedelta(seconds=1)),
             completed(1, NOW + timedelta(seconds=1)),
@@ -139,7 +146,7 @@ def test_a_later_decision_replaces_an_earlier_one_and_never_back(
     archive.write(first)
     archive.write(second)
 
-    assert archive.read(ID) == kept
+    assert archive.read(ID) == kept.model_copy(update={"input": None})
 
 
 def test_concurrent_duplicates_make_one_row_of_the_latest_round(
@@ -549,6 +556,28 @@ def test_an_archived_one_is_its_owners_to_delete_and_nobodys_to_run(
         people.look_up(ID)
 
 
+def test_one_that_is_deleted_while_the_operator_brings_it_back_stays_deleted(
+    store: Store, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, queue = settings_for(postgres.url, keep_input=True), FakeQueue()
+    archive = Archive(settings)
+    operator = SubmissionsWithHistory(store, queue, settings, archive, is_operator=True)
+    archive.write(failed())
+    create = store.create
+
+    def create_after_the_delete(record: AnalysisRecord) -> bool:
+        archive.delete(ID)
+        return create(record)
+
+    monkeypatch.setattr(store, "create", create_after_the_delete)
+    with pytest.raises(NotFound):
+        operator.retry(ID, "")
+
+    assert queue.published == []
+    with pytest.raises(NotFound):
+        store.read(ID)
+
+
 def test_nothing_is_deleted_while_the_archive_could_not_forget_it(
     store: Store, with_history: ServiceSettings, postgres: Postgres
 ) -> None:
@@ -580,6 +609,25 @@ def test_a_new_round_replaces_the_failure_in_the_archive(
 
     assert Archive(with_history).read(ID) == store.read(ID)
     assert Archive(with_history).read(ID).round == 2
+
+
+def test_a_form_sent_again_when_redis_has_forgotten_that_it_was_never_queued_is_kept(
+    fake_redis: redis.Redis, with_history: ServiceSettings
+) -> None:
+    """It begins at round 1 again, below the rounds in which QStash refused it."""
+    store, queue = make_store(fake_redis), FakeQueue()
+    people = SubmissionsWithHistory(store, queue, with_history, Archive(with_history))
+    queue.trouble = QStashRefused("as planned")
+    refused = [people.submit(ADA, request_id=ID, owner_token=OWNER) for _ in range(2)]
+    fake_redis.flushall()
+    queue.trouble = None
+
+    people.submit(ADA, request_id=ID, owner_token=OWNER)
+    deliver(make_worker(store, with_history))
+
+    assert refused[-1].round == 2
+    assert store.read(ID).status is Status.COMPLETED
+    assert Archive(with_history).read(ID) == store.read(ID)
 
 
 def test_what_ends_without_a_delivery_is_written_by_who_ends_it(
@@ -625,6 +673,28 @@ def test_a_database_that_is_away_stops_nobody_from_cancelling(
 
     assert cancelled.status is Status.CANCELLED
     assert Archive(with_history).read(ID) == cancelled
+
+
+def test_a_database_that_was_away_is_not_tried_again_by_each_who_reads(
+    store: Store, with_history: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = make_people(store, with_history)
+    people.submit(ADA, request_id=ID, owner_token=OWNER)
+    tries: list[AnalysisRecord] = []
+
+    def fail(record: AnalysisRecord) -> None:
+        tries.append(record)
+        raise ArchiveUnavailable("as planned")
+
+    monkeypatch.setattr(people._archive, "write", fail)
+    people.cancel(ID, OWNER)
+    for _ in range(3):
+        people.look_up(ID)
+    tries_at_once = len(tries)
+    people._resume_at = 0  # half a minute later
+    people.look_up(ID)
+
+    assert (tries_at_once, len(tries)) == (1, 2)
 
 
 def test_what_ended_without_a_delivery_is_written_once_however_often_it_is_read(

@@ -66,7 +66,7 @@ class Deployment:
             qstash_next_signing_key=SIGNING_KEYS[1],
             openai_api_key=OPENAI_KEY,
             openai_base_url=f"{openai_url}/v1",
-            openai_timeout_seconds=1,
+            openai_timeout_seconds=3,
             api_keys=f"tester:{sha256(API_KEY.encode()).hexdigest()}",
         )
         self.redis = connect(self.settings)

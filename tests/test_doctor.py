@@ -18,6 +18,7 @@ from webhook_service.doctor import ALL_CHECKS, Fault, Neighbours, examine, meet
 from webhook_service.operator import commands
 
 HEALTHY = answer(200, {"status": "ok"})
+CUT_OFF = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +209,16 @@ def test_an_address_that_qstash_should_not_call_is_told(
     assert any(told in each for each in found)
 
 
-@pytest.mark.parametrize("other", [answer(200, b"<html>"), answer(200, {"status": "fine"})])
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(answer(200, b"<html>"), id="a page"),
+        pytest.param(answer(200, {"status": "fine"}), id="other JSON"),
+        pytest.param(answer(200, b"[" * 100_000), id="deep JSON"),
+        pytest.param(lambda it: it.sendall(b"-ERR unknown command\r\n"), id="no HTTP"),
+        pytest.param(lambda it: it.sendall(CUT_OFF), id="cut off"),
+    ],
+)
 def test_somebody_else_at_the_webhooks_address_is_told(
     right: dict[str, object], other: object
 ) -> None:

@@ -49,8 +49,9 @@ def expired() -> str:
 
 def attempt(behaviour: Behaviour, store: Store) -> None:
     store.create(pending(store.now(), timedelta(0)))
+    limit = 1 if behaviour is hang else 10
     with serve(behaviour) as server:
-        settings = make_settings(openai_base_url=f"{server.url}/v1", openai_timeout_seconds=1)
+        settings = make_settings(openai_base_url=f"{server.url}/v1", openai_timeout_seconds=limit)
         worker = Worker(store, Analyst(settings), settings.times)
         worker.process(Delivery(request_id=ID, round=1))
 

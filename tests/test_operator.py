@@ -335,6 +335,21 @@ def test_what_redis_still_has_is_saved(run: Run, put: Put, settings: ServiceSett
     assert Archive(settings).read(ID) == done
 
 
+def test_a_record_that_can_not_be_read_keeps_no_other_from_being_told_and_saved(
+    run: Run, put: Put, real_redis: redis.Redis, settings: ServiceSettings
+) -> None:
+    failed = put("failed for us to mend", ID)
+    newer = failed.model_dump_json(by_alias=True).replace('"quota_exceeded"', '"of_next_year"')
+    real_redis.set(f"analysis:{{{OTHER_ID}}}", newer)
+
+    listed, counted, saved = run("failed"), run("stats"), run("save")
+
+    assert ID in listed.stdout
+    assert "1 failed quota_exceeded" in " ".join(counted.stdout.split())
+    assert saved.stdout == "1 are in the history.\n"
+    assert Archive(settings).find(ID) == failed
+
+
 def test_what_is_too_old_is_purged(
     run: Run, put: Put, monkeypatch: pytest.MonkeyPatch, postgres: Postgres
 ) -> None:

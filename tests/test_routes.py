@@ -113,6 +113,16 @@ def test_a_signed_body_that_is_not_ours_is_489(client: FlaskClient, body: bytes)
     assert response.headers["Upstash-NonRetryable-Error"] == "true"
 
 
+def test_of_an_unsigned_message_id_only_what_looks_like_one_is_logged(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    for message_id in ("msg_genuine-1", "msg_and more", "anything", f"msg_{'x' * 81}"):
+        client.post("/webhook", data=MESSAGE, headers={"Upstash-Message-Id": message_id})
+
+    lines = [json.loads(line) for line in caplog.text.splitlines()]
+    assert [line.get("message_id") for line in lines] == ["msg_genuine-1", None, None, None]
+
+
 @pytest.mark.parametrize("path", ["/webhook", "/webhook/failure", "/analyze"])
 def test_a_body_over_the_limit_is_413(
     settings: ServiceSettings, store: Store, queue: FakeQueue, path: str

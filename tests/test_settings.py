@@ -72,6 +72,10 @@ def test_the_page_needs_neither_openai_nor_signing_keys(monkeypatch: pytest.Monk
     ("name", "value"),
     [
         ("REDIS_URL", "https://name.upstash.io"),
+        ("REDIS_URL", "redis://:hunter/2@127.0.0.1:6379"),
+        ("REDIS_URL", "rediss://default:hunter#2@host:6379"),
+        ("REDIS_URL", "redis://[host"),
+        ("REDIS_URL", "redis://127.0.0.1:70000"),
         ("ANALYSIS_TTL_SECONDS", "soon"),
         ("ANALYSIS_TTL_SECONDS", "0"),
         ("QSTASH_TOKEN", '"quoted"'),
@@ -83,12 +87,16 @@ def test_the_page_needs_neither_openai_nor_signing_keys(monkeypatch: pytest.Monk
         ("QSTASH_URL", "qstash.upstash.io"),
         ("QSTASH_WEBHOOK_URL", "ftp://service.example/webhook"),
         ("QSTASH_WEBHOOK_URL", "https:///webhook"),
+        ("QSTASH_WEBHOOK_URL", "https://service.example"),
+        ("QSTASH_WEBHOOK_URL", "https://service.example/webhook/"),
+        ("QSTASH_WEBHOOK_URL", "https://service.example:port/webhook"),
         ("QSTASH_DELAY", "a minute"),
         ("QSTASH_DELAY", "-5s"),
         ("QSTASH_DELAY", "8d"),
         ("QSTASH_PARALLELISM", "0"),
         ("OPENAI_API_KEY", " "),
         ("OPENAI_BASE_URL", "localhost:8081"),
+        ("OPENAI_BASE_URL", "http://localhost:v1"),
         ("OPENAI_MODEL", "two words"),
         ("OPENAI_TIMEOUT_SECONDS", "0"),
         ("OPENAI_TIMEOUT_SECONDS", "nan"),
@@ -110,6 +118,8 @@ def test_the_page_needs_neither_openai_nor_signing_keys(monkeypatch: pytest.Monk
         ("DAILY_TOKENS", "1e6 tokens"),
         ("DATABASE_URL", "mysql://user:password@host/name"),
         ("DATABASE_URL", "host/name"),
+        ("DATABASE_URL", "sqlite:history.db"),
+        ("DATABASE_URL", "postgresql://user:hunter@host:port/name"),
         ("HISTORY_DAYS", "0"),
         ("HISTORY_DAYS", "forever"),
         ("KEEP_INPUT", "perhaps"),
@@ -125,6 +135,7 @@ def test_a_malformed_variable_is_named_and_its_value_is_not(
     assert len(problems) == 1
     assert problems[0].startswith(f"  {name}: ")
     assert len(value) < 3 or value not in str(caught.value)
+    assert "hunter" not in str(caught.value)
 
 
 def test_redis_is_reached_over_tcp_with_the_upstash_pair(monkeypatch: pytest.MonkeyPatch) -> None:

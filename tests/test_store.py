@@ -22,6 +22,7 @@ from common.store import (
 from tests.conftest import make_settings, make_store
 from tests.fakes import ANALYSIS, CALL, DEADLINE, ID, TOKENS, pending
 from tests.http_server import hang, serve
+from tests.processes import wait_for
 
 NO_DELAY = timedelta(0)
 KEY = f"analysis:{{{ID}}}"
@@ -322,6 +323,7 @@ def test_a_redis_that_does_not_answer_is_told_within_five_seconds() -> None:
             claim(store, "a")
         assert time.monotonic() - began < 5
         client.connection_pool.disconnect()
+        wait_for(lambda: not server.open_connections, 5)
 
 
 def test_one_analysis_costs_eight_commands_and_a_poll_one(

@@ -12,6 +12,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -20,6 +21,7 @@ from common.otlp import EXPORT_SECONDS
 from common.settings import DEVELOPMENT_TOKEN
 from local_stack import qstash_courier
 from tests.conftest import WEBHOOK_URL
+from tests.fakes import ID
 from tests.http_server import Behaviour, HttpServer, answer, hang, serve
 from tests.processes import ROOT, Stack, bare_environment, free_port, start_stack, wait_for
 from tests.test_analyst import error
@@ -111,6 +113,7 @@ def test_one_trace_goes_from_the_click_through_qstash_to_the_model_and_back(
         }
         with start_stack(tmp_path, **settings, **SOON) as stack:
             submit_as_the_page(stack, tmp_path, collector)
+            httpx.get(f"{stack.service_url}/analyze/{ID}")  # who polls makes no trace
             wait_for(lambda: len(collector.named("deliver")) == 2)
             lines = [line.partition("| ")[2] for line in stack.output.splitlines()]
             logged = [json.loads(line) for line in lines if line.startswith("{")]
@@ -193,6 +196,32 @@ def test_a_collector_that_is_of_no_use_costs_one_line_and_no_time(
     assert page.returncode == 0
     events = [json.loads(line)["event"] for line in log.splitlines()]
     assert set(events) == {"submitted", "published", "traces can't be sent"}
+
+
+FAIL_IN_A_SPAN = f"""{AS_THE_PAGE}
+from contextlib import suppress
+from common.tracing import span
+with suppress(ValueError), span("fail"):
+    raise ValueError("Ada sketches")
+"""
+
+
+def test_what_an_error_says_is_in_no_span(valkey: str, tmp_path: Path) -> None:
+    with collect() as collector:
+        settings = {
+            "REDIS_URL": valkey,
+            "QSTASH_TOKEN": "token",
+            "QSTASH_WEBHOOK_URL": WEBHOOK_URL,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        }
+        environment = bare_environment(tmp_path, **settings)
+        subprocess.run(
+            [sys.executable, "-c", FAIL_IN_A_SPAN], cwd=ROOT, env=environment, check=True
+        )
+
+    (failed,) = collector.named("fail")
+    assert failed.status.message == "ValueError"
+    assert b"Ada" not in b"".join(collector.raw)
 
 
 SEND_THE_FORM = """

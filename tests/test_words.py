@@ -382,6 +382,8 @@ def test_the_file_holds_every_field_and_what_the_model_wrote_stays_text() -> Non
         (None, "Ready 23 November, 12:01 · Kept until 23 November, 13:01"),
         ("No/Such", "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
         ("../etc/passwd", "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
+        ("America", "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
+        ("x" * 300, "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
     ],
 )
 def test_the_dates_of_a_result_are_in_the_visitors_time_zone(zone: str | None, told: str) -> None:

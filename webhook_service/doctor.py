@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from urllib.error import URLError
+from http.client import HTTPException
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -135,9 +135,9 @@ def service_answers(at: Neighbours) -> str:
     try:
         with urlopen(url, timeout=10) as answer:  # noqa: S310 (the scheme was checked with the settings)
             is_ours = json.load(answer) == {"status": "ok"}
-    except ValueError:
+    except (ValueError, RecursionError, HTTPException):
         is_ours = False
-    except (URLError, OSError) as error:
+    except OSError as error:
         raise Fault(f"{url} does not answer ({error}). Is the service running there?") from None
     if not is_ours:
         raise Fault(f"{url} is answered by something else. Correct QSTASH_WEBHOOK_URL.")

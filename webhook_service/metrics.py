@@ -15,7 +15,7 @@ from flask import Blueprint, Response, request
 
 from common.logs import get_logger
 from common.settings import ServiceSettings
-from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable
+from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable, Unreadable
 from common.submission import Submissions
 from webhook_service.http import Problem
 
@@ -61,7 +61,7 @@ def _write(store: Store, submissions: Submissions) -> bytes:
     try:
         now = store.now()
         for request_id in store.overdue(now):
-            with suppress(NotFound, ArchiveUnavailable):
+            with suppress(NotFound, ArchiveUnavailable, Unreadable):
                 submissions.look_up(request_id)
         number, oldest = store.unfinished(now)
     except StoreUnavailable as error:  # counted, so that the alert needs no traffic
