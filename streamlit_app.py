@@ -95,7 +95,7 @@ def _open(request_id: str | None, notice: str = "") -> None:
 
 
 def _draw_form() -> None:
-    st.title(words.form_title(submissions.delay), anchor=False)
+    st.title(words.form_title(settings.qstash_delay), anchor=False)
     _draw_promise()
     summary = st.empty()
     with st.form("analysis", enter_to_submit=False):
@@ -130,7 +130,7 @@ def _draw_form() -> None:
 
 
 def _draw_promise() -> None:
-    said = words.promise(settings, _pace().usual, submissions.delay, submissions.kept)
+    said = words.promise(settings, _pace().usual)
     lines = "".join(f"<dt>{topic}</dt><dd>{html.escape(text)}</dd>" for topic, text in said.items())
     st.html(f'<dl class="promise">{lines}</dl>')
 
@@ -176,7 +176,7 @@ def _draw_requests() -> None:
         sights.append(_look(request_id))
         if sights[-1].misses:
             break  # each further one would only wait for the store, too
-    entries = [words.entry(sight, submissions.kept) for sight in sights]
+    entries = [words.entry(sight, settings.kept) for sight in sights]
     browser.draw_requests(
         [entry for entry in entries if entry], forget=st.session_state.get("deleted")
     )
@@ -265,7 +265,7 @@ def _keep(sight: Sight, owner_token: str | None) -> None:
     if browser.told().request_id == sight.request_id:
         kept.add(sight.request_id)
     token = None if sight.request_id in kept else owner_token
-    entry = words.entry(sight, submissions.kept, token)
+    entry = words.entry(sight, settings.kept, token)
     browser.draw_requests(
         [entry] if entry else [],
         wanted=sight.request_id,
@@ -281,7 +281,7 @@ def _draw_gone(sight: Sight) -> None:
         st.markdown(words.gone_text(was_here))
         if st.button("New request", type="primary"):
             _open(None)
-    gone = words.entry(sight, submissions.kept)
+    gone = words.entry(sight, settings.kept)
     assert gone
     browser.draw_requests(
         [gone], wanted=sight.request_id, announcement=words.announcement(sight, was_here)
@@ -317,7 +317,7 @@ def _draw_result(record: AnalysisRecord) -> None:
     else:
         _html(words.ending(record), style="quiet")
     model = html.escape(str(record.model))
-    dates = words.dates(record, submissions.kept, st.context.timezone)
+    dates = words.dates(record, settings.kept, st.context.timezone)
     st.html(f'<p class="quiet">Model: <bdi>{model}</bdi> · {dates}</p>')
 
 

@@ -59,8 +59,7 @@ class Submissions:
         self._store = store
         self._is_operator = is_operator
         self._queue = queue
-        self.delay = settings.qstash_delay
-        self.kept = settings.kept
+        self._delay = settings.qstash_delay
         self._deadline = settings.times.deadline
         self._limits = Limits(settings)
         self._clock = clock
@@ -89,7 +88,7 @@ class Submissions:
             owner_hash=_hash(owner_token),
             made_by=made_by,
             now=now,
-            delay=self.delay,
+            delay=self._delay,
             deadline=self._deadline,
         )
         if self._store.create(record, self._limits.admission(now, visitor)):
@@ -159,7 +158,7 @@ class Submissions:
         """
         record, now = self._store.read(request_id), self._store.now()
         self._check_owner(record, owner_token)
-        reopened = record.reopen(now=now, delay=self.delay, deadline=self._deadline)
+        reopened = record.reopen(now=now, delay=self._delay, deadline=self._deadline)
         limits = UNLIMITED if self._is_operator else self._limits.admission(now, visitor)
         self._store.admit(reopened, now, limits)
         return self._reopen(request_id, owner_token or "")  # None is for submit() alone
@@ -177,7 +176,7 @@ class Submissions:
         def reopen(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
             if owner_token is not None:
                 self._check_owner(record, owner_token)
-            return record.reopen(now=now, delay=self.delay, deadline=self._deadline)
+            return record.reopen(now=now, delay=self._delay, deadline=self._deadline)
 
         record = self._store.update(request_id, reopen)
         log.info("reopened", request_id=request_id, round=record.round)
