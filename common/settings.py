@@ -123,14 +123,6 @@ def _is_installed(package: str) -> bool:
         return False
 
 
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
 def _is_upstash(url: str) -> bool:
     return (urlsplit(url).hostname or "").endswith("upstash.io")
 
@@ -191,10 +183,10 @@ class LogSettings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    log_format: Annotated[Literal["auto", "json", "console"], BeforeValidator(_lower)] = "auto"
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = (
-        "INFO"
-    )
+    log_format: Annotated[Literal["auto", "json", "console"], BeforeValidator(str.lower)] = "auto"
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)
+    ] = "INFO"
 
     @property
     def level(self) -> int:
