@@ -21,7 +21,7 @@ from common.logs import get_logger, start_logging
 from common.models import AnalysisInput, AnalysisRecord, Refused, Status, input_problems
 from common.queue import Queue
 from common.settings import Settings, SettingsError, load
-from common.store import NotFound, Store, StoreUnavailable, connect
+from common.store import NotFound, StoreUnavailable, open_store
 from common.submission import (
     NotOwner,
     OtherInput,
@@ -49,8 +49,7 @@ def _connect() -> tuple[Settings, Submissions]:
         from common import metrics  # its library is an operator's choice
 
         metrics.serve(settings.metrics_port)
-    store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
-    return settings, make_submissions(store, Queue(settings), settings)
+    return settings, make_submissions(open_store(settings), Queue(settings), settings)
 
 
 @st.cache_resource

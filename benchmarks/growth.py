@@ -15,7 +15,7 @@ from benchmarks.compare import INPUT, KEPT_MS, Bench, Case, open_bench
 from benchmarks.systems import OURS, environment
 from common.models import Analysis, AnalysisRecord
 from common.settings import ServiceSettings
-from common.store import Store, connect, utc_now
+from common.store import open_store, utc_now
 from common.submission import Submissions, new_request_id
 from tests.fakes import FakeQueue
 
@@ -63,8 +63,7 @@ def measure(bench: Bench, size: int) -> dict[str, float]:
     settings = ServiceSettings.model_validate(
         {name.lower(): value for name, value in environment(bench.ports).items()}
     )
-    store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
-    submissions = Submissions(store, FakeQueue(), settings)
+    submissions = Submissions(open_store(settings), FakeQueue(), settings)
     polls = timed(lambda: submissions.look_up("0" * 31 + "1"))
     submits = timed(lambda: submissions.submit(INPUT, request_id=new_request_id()))
     info = bench.redis.info("memory")

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from common.failures import Failure
 from common.logs import get_logger
-from common.models import AnalysisInput, AnalysisRecord, Status
+from common.models import AnalysisRecord, Status
 from common.queue import Queue
 from common.settings import Settings
 from common.store import NotFound, Store, StoreUnavailable, utc_now
@@ -77,23 +77,8 @@ class SubmissionsWithHistory(Submissions):
         self._resume_at = 0.0
         self._written: set[tuple[str, datetime | None]] = set()
 
-    def submit(
-        self,
-        input: AnalysisInput,
-        *,
-        request_id: str,
-        owner_token: str | None = None,
-        made_by: str | None = None,
-        visitor: str | None = None,
-    ) -> AnalysisRecord:
-        record = super().submit(
-            input,
-            request_id=request_id,
-            owner_token=owner_token,
-            made_by=made_by,
-            visitor=visitor,
-        )
-        return self._kept(record)
+    def submit(self, *arguments: Any, **named: Any) -> AnalysisRecord:
+        return self._kept(super().submit(*arguments, **named))
 
     def look_up(self, request_id: str) -> AnalysisRecord:
         try:

@@ -21,7 +21,7 @@ from common.store import (
     PasswordRefused,
     Store,
     StoreUnavailable,
-    connect,
+    open_store,
     utc_now,
 )
 from webhook_service.analyst import AnalysisFailed, Analyst
@@ -54,8 +54,7 @@ class Neighbours:
 
 def meet(settings: ServiceSettings) -> Neighbours:
     """Make a client for each; none connects before its first check."""
-    store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
-    return Neighbours(settings, store, Queue(settings), Analyst(settings))
+    return Neighbours(settings, open_store(settings), Queue(settings), Analyst(settings))
 
 
 Check = Callable[[Neighbours], str]

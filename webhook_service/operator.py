@@ -23,7 +23,7 @@ from common.logs import start_logging
 from common.models import AnalysisRecord, Refusal, Refused, Status
 from common.queue import DeadLetter, QStashRefused, QStashUnclear, Queue
 from common.settings import DURATION_UNITS, ServiceSettings, SettingsError, load
-from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable, connect
+from common.store import ArchiveUnavailable, NotFound, StoreUnavailable, open_store
 from webhook_service.doctor import ALL_CHECKS, Fault, examine, meet
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.settings = settings = _settings()
-        self.store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
+        self.store = open_store(settings)
         self.queue = Queue(settings)
         self.archive = open_archive(settings)
         self.submissions = make_submissions(self.store, self.queue, settings, is_operator=True)
