@@ -19,7 +19,6 @@ from common.store import open_store, utc_now
 from common.submission import Submissions, new_request_id
 from tests.fakes import FakeQueue
 
-SIZES = (1_000, 100_000, 1_000_000)
 CASE = Case(0.05, 50, 500, rate=50)
 OPERATIONS = 2_000
 
@@ -81,17 +80,19 @@ def measure(bench: Bench, size: int) -> dict[str, float]:
 if __name__ == "__main__":
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 100_000, 1_000_000])
     arguments = parser.parse_args()
+    sizes = arguments.sizes
     figures: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     with open_bench() as bench:
         for _ in range(arguments.repetitions):
-            for size in SIZES:
+            for size in sizes:
                 for name, value in measure(bench, size).items():
                     figures[name][size].append(value)
                 print(f"  {size:,}", file=sys.stderr, flush=True)
-    print("| stored analyses |" + "".join(f" {size:,} |" for size in SIZES) + " last ÷ first |")
-    print("|---|" + "--:|" * (len(SIZES) + 1))
+    print("| stored analyses |" + "".join(f" {size:,} |" for size in sizes) + " last ÷ first |")
+    print("|---|" + "--:|" * (len(sizes) + 1))
     for name, by_size in figures.items():
-        medians = [statistics.median(by_size[size]) for size in SIZES]
+        medians = [statistics.median(by_size[size]) for size in sizes]
         cells = "".join(f" {value:.2f} |" for value in medians)
         print(f"| {name} |{cells} {medians[-1] / medians[0]:.2f} |")
