@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -266,10 +266,12 @@ def purge() -> None:
 def doctor() -> None:
     """Check all that is configured, with one smallest call of the model."""
     wrong = 0
-    for found in examine(meet(_settings()), ALL_CHECKS):
-        is_wrong = isinstance(found, Fault)
-        wrong += is_wrong
-        click.echo(f"{'WRONG' if is_wrong else 'ok   '} {found}", err=is_wrong)
+    at = meet(_settings())
+    with closing(at.analyst):
+        for found in examine(at, ALL_CHECKS):
+            is_wrong = isinstance(found, Fault)
+            wrong += is_wrong
+            click.echo(f"{'WRONG' if is_wrong else 'ok   '} {found}", err=is_wrong)
     sys.exit(1 if wrong else 0)
 
 
