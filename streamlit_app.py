@@ -15,7 +15,7 @@ import streamlit as st
 from pydantic import ValidationError
 
 from common.failures import Failure
-from common.history import make_submissions
+from common.history import make_submissions, open_archive
 from common.limits import LimitReached, visitor_of
 from common.logs import get_logger, start_logging
 from common.models import AnalysisInput, AnalysisRecord, Refused, Status, input_problems
@@ -34,8 +34,6 @@ from common.tracing import start_tracing
 from page import browser, words
 from page.words import Sight
 
-NOT_NOW = "We can't reach our store just now. Please try again."
-
 log = get_logger("page")
 
 
@@ -49,7 +47,8 @@ def _connect() -> tuple[Settings, Submissions]:
         from common import metrics  # its library is an operator's choice
 
         metrics.serve(settings.metrics_port)
-    return settings, make_submissions(open_store(settings), Queue(settings), settings)
+    store, archive = open_store(settings), open_archive(settings)
+    return settings, make_submissions(store, Queue(settings), settings, archive)
 
 
 @st.cache_resource
@@ -415,7 +414,7 @@ def _act(request_id: str, act: Callable[[], object]) -> None:
         _open(request_id, notice=words.limit_text(error))
     except StoreUnavailable as error:
         log.error("not done", request_id=request_id, cause=str(error))
-        _open(request_id, notice=NOT_NOW)
+        _open(request_id, notice="We can't reach our store just now. Please try again.")
     _open(request_id)
 
 

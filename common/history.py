@@ -32,7 +32,10 @@ log = get_logger(__name__)
 
 
 def open_archive(settings: Settings) -> Archive | None:
-    """Make the archive, if there is to be one. Connects at first use."""
+    """Make the archive, if there is to be one; once per process, as it limits its connections.
+
+    Connects at first use.
+    """
     if settings.database_url is None:
         return None
     from common.archive import Archive
@@ -41,10 +44,15 @@ def open_archive(settings: Settings) -> Archive | None:
 
 
 def make_submissions(
-    store: Store, queue: Queue, settings: Settings, *, is_operator: bool = False
+    store: Store,
+    queue: Queue,
+    settings: Settings,
+    archive: Archive | None,
+    *,
+    is_operator: bool = False,
 ) -> Submissions:
-    """Make what a person can do, with the history if there is to be one."""
-    if archive := open_archive(settings):
+    """Make what a person can do, with the history if there is one."""
+    if archive:
         return SubmissionsWithHistory(store, queue, settings, archive, is_operator=is_operator)
     return Submissions(store, queue, settings, is_operator=is_operator)
 

@@ -48,7 +48,7 @@ def create_app(
     worker = Worker(store, analyst, settings.times)
     if archive := open_archive(settings):
         worker = ArchivingWorker(store, analyst, settings, archive)
-    submissions = make_submissions(store, queue, settings)
+    submissions = make_submissions(store, queue, settings, archive)
     api = make_api(settings, store, submissions, is_open=open_api)
     limit_rate(app, api, settings, store)
     trust_proxies(app, settings.trusted_proxies)

@@ -49,7 +49,9 @@ class Desk:
         self.store = open_store(settings)
         self.queue = Queue(settings)
         self.archive = open_archive(settings)
-        self.submissions = make_submissions(self.store, self.queue, settings, is_operator=True)
+        self.submissions = make_submissions(
+            self.store, self.queue, settings, self.archive, is_operator=True
+        )
 
     def find(self, request_id: str) -> Found:
         """Raises: NotFound."""
