@@ -36,7 +36,7 @@ ENV_FILE = ".env"
 # Upstash's development server and our stand-in take this one: public, good for nothing else.
 DEVELOPMENT_TOKEN = "eyJVc2VySUQiOiJkZWZhdWx0VXNlciIsIlBhc3N3b3JkIjoiZGVmYXVsdFBhc3N3b3JkIn0="  # noqa: S105 (public)
 QSTASH_DELIVERIES = 4  # the first and three retries
-DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class SettingsError(Exception):
@@ -82,13 +82,14 @@ class TimeLadder:
         return max(timedelta(minutes=10), self.worst_case)
 
 
-def _duration(value: object) -> object:
+def duration(value: object) -> object:
+    """Read `60s`, `2m`, `1h` or `7d`; a number alone is seconds."""
     if not isinstance(value, str):
         return value
     match = re.fullmatch(r"(\d{1,9})([smhd]?)", value.strip())
     if match is None:
         raise ValueError("write a number with s, m, h or d behind it, such as 60s")
-    return timedelta(**{DURATION_UNITS[match[2] or "s"]: int(match[1])})
+    return timedelta(**{UNITS[match[2] or "s"]: int(match[1])})
 
 
 def _plain_secret(secret: SecretStr) -> SecretStr:
@@ -163,7 +164,7 @@ def _key_hashes(value: object) -> object:
 
 
 Duration = Annotated[
-    timedelta, BeforeValidator(_duration), Field(ge=timedelta(0), le=timedelta(days=7))
+    timedelta, BeforeValidator(duration), Field(ge=timedelta(0), le=timedelta(days=7))
 ]
 Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
