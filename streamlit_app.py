@@ -53,13 +53,13 @@ def _connect() -> tuple[Settings, Submissions]:
 
 @st.cache_resource
 def _paces() -> list[Pace]:
-    """Keep the last one that was told."""
+    """Hold the latest one, for while Redis can't be asked."""
     return [Pace()]
 
 
 @st.cache_resource(ttl=30, show_spinner=False)
 def _pace() -> Pace:
-    """Ask how Redis's clock goes and how long an analysis takes, once for all who wait."""
+    """Ask for it now and then, once for all who wait."""
     with suppress(StoreUnavailable):
         _paces()[0] = submissions.pace()
     return _paces()[0]

@@ -123,8 +123,7 @@ class SubmissionsWithHistory(Submissions):
     def _bring_back(self, request_id: str) -> AnalysisRecord:
         """Run a failed analysis again that Redis has forgotten. Raises: NotFound, Refused."""
         now = self._store.now()
-        archived = self._archive.find(request_id)
-        record = archived.reopen(now=now, delay=self._delay, deadline=self._deadline)
+        record = self._reopened(self._archive.find(request_id), now)
         if not self._store.create(record):  # somebody else was quicker
             return self._store.read(request_id)
         try:
