@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from common.failures import Failure
-from common.limits import UNLIMITED, Limits
+from common.limits import UNLIMITED, admission
 from common.logs import get_logger
 from common.models import AnalysisInput, AnalysisRecord, Refused
 from common.queue import QStashRefused, QStashUnclear, Queue
@@ -58,9 +58,7 @@ class Submissions:
     ) -> None:
         self._store = store
         self._queue = queue
-        self._delay = settings.qstash_delay
-        self._deadline = settings.times.deadline
-        self._limits = Limits(settings)
+        self._settings = settings
         self._clock = clock
         self._is_operator = is_operator
 
@@ -88,10 +86,10 @@ class Submissions:
             owner_hash=_hash(owner_token),
             made_by=made_by,
             now=now,
-            delay=self._delay,
-            deadline=self._deadline,
+            delay=self._settings.qstash_delay,
+            deadline=self._settings.times.deadline,
         )
-        if self._store.create(record, self._limits.admission(now, visitor)):
+        if self._store.create(record, admission(self._settings, now, visitor)):
             log.info("submitted", request_id=request_id)
             return self._publish(record, now)
         stored = self._store.read(request_id)
@@ -158,7 +156,7 @@ class Submissions:
         """
         record, now = self._store.read(request_id), self._store.now()
         self._check_owner(record, owner_token)
-        limits = UNLIMITED if self._is_operator else self._limits.admission(now, visitor)
+        limits = UNLIMITED if self._is_operator else admission(self._settings, now, visitor)
         self._store.admit(self._reopened(record, now), now, limits)
         return self._reopen(request_id)
 
@@ -172,7 +170,8 @@ class Submissions:
             self._queue.cancel(record.message_id)
 
     def _reopened(self, record: AnalysisRecord, now: datetime) -> AnalysisRecord:
-        return record.reopen(now=now, delay=self._delay, deadline=self._deadline)
+        times = self._settings.times
+        return record.reopen(now=now, delay=self._settings.qstash_delay, deadline=times.deadline)
 
     def _reopen(self, request_id: str) -> AnalysisRecord:
         """Start a new round and publish its message; whose it is has been checked before."""
