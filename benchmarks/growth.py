@@ -11,13 +11,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import timedelta
 
-from benchmarks.compare import INPUT, KEPT_MS, Bench, Case, open_bench
+from benchmarks.compare import KEPT_MS, Bench, Case, open_bench
 from benchmarks.systems import OURS, environment
-from common.models import Analysis, AnalysisRecord
+from common.models import Analysis
 from common.settings import ServiceSettings
 from common.store import open_store, utc_now
 from common.submission import Submissions, new_request_id
-from tests.fakes import FakeQueue
+from tests.fakes import ADA, CALL, FakeQueue, pending
 
 CASE = Case(0.05, 50, 500, rate=50)
 OPERATIONS = 2_000
@@ -26,14 +26,7 @@ OPERATIONS = 2_000
 def fill(bench: Bench, number: int) -> None:
     """Store so many analyses that are ready."""
     now = utc_now()
-    record = AnalysisRecord.new(
-        "0" * 32,
-        INPUT,
-        owner_hash=None,
-        now=now,
-        delay=timedelta(0),
-        deadline=timedelta(minutes=10),
-    ).claim("t", round=1, now=now, call=timedelta(seconds=25))
+    record = pending(now, timedelta(0), "0" * 32).claim("t", round=1, now=now, call=CALL)
     analysis = Analysis(summary="s" * 200, tone="calm", themes=["a", "b"], suggestions=["c", "d"])
     raw = record.complete("t", analysis, model="m", now=now).model_dump_json(by_alias=True)
     for start in range(0, number, 10_000):
@@ -64,7 +57,7 @@ def measure(bench: Bench, size: int) -> dict[str, float]:
     )
     submissions = Submissions(open_store(settings), FakeQueue(), settings)
     polls = timed(lambda: submissions.look_up("0" * 31 + "1"))
-    submits = timed(lambda: submissions.submit(INPUT, request_id=new_request_id()))
+    submits = timed(lambda: submissions.submit(ADA, request_id=new_request_id()))
     info = bench.redis.info("memory")
     return {
         "delivery, CPU ms": run.cpu_per_1000,
