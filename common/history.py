@@ -8,7 +8,6 @@ a delivery settles, its answer vouches for (`webhook_service/archiving.py`). Wha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from common.logs import get_logger
 from common.models import AnalysisRecord, Status
 from common.queue import Queue
 from common.settings import Settings
-from common.store import NotFound, Store, StoreUnavailable, utc_now
+from common.store import NotFound, Store, StoreUnavailable
 from common.submission import Submissions
 
 if TYPE_CHECKING:
@@ -76,11 +75,9 @@ class SubmissionsWithHistory(Submissions):
         queue: Queue,
         settings: Settings,
         archive: Archive,
-        clock: Callable[[], datetime] = utc_now,
-        *,
-        is_operator: bool = False,
+        **named: Any,
     ) -> None:
-        super().__init__(store, queue, settings, clock, is_operator=is_operator)
+        super().__init__(store, queue, settings, **named)
         self._archive = archive
         self._resume_at = 0.0
         self._written: set[tuple[str, datetime | None]] = set()

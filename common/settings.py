@@ -306,6 +306,12 @@ class ServiceSettings(Settings):
     metrics_token: Annotated[Secret | None, _needs("prometheus_client")] = None
     metrics_dir: Path | None = None
 
+    @property
+    def signing_keys(self) -> tuple[str, str]:
+        """The current and the next one."""
+        keys = self.qstash_current_signing_key, self.qstash_next_signing_key
+        return keys[0].get_secret_value(), keys[1].get_secret_value()
+
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 

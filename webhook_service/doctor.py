@@ -103,11 +103,7 @@ def clocks_agree(at: Neighbours) -> str:
 
 
 def qstash_knows_us(at: Neighbours) -> str:
-    theirs = at.queue.signing_keys()
-    ours = (
-        at.settings.qstash_current_signing_key.get_secret_value(),
-        at.settings.qstash_next_signing_key.get_secret_value(),
-    )
+    theirs, ours = at.queue.signing_keys(), at.settings.signing_keys
     if ours == theirs[::-1]:
         raise Fault("The two signing keys are swapped. Exchange them.")
     if theirs[0] not in ours:

@@ -42,10 +42,7 @@ log = get_logger(__name__)
 def make_routes(settings: ServiceSettings, store: Store, worker: Worker) -> Blueprint:
     """Make the webhook's routes for these collaborators."""
     routes = Blueprint("routes", __name__)
-    keys = (
-        settings.qstash_current_signing_key.get_secret_value(),
-        settings.qstash_next_signing_key.get_secret_value(),
-    )
+    keys = settings.signing_keys
 
     @routes.post("/webhook")
     def webhook() -> Response:
