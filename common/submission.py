@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from common.failures import Failure
-from common.limits import UNLIMITED, Limits
+from common.limits import UNLIMITED, admission
 from common.logs import get_logger
 from common.models import AnalysisInput, AnalysisRecord, Refused
 from common.queue import QStashRefused, QStashUnclear, Queue
@@ -45,7 +45,7 @@ def new_owner_token() -> str:
 
 
 class Submissions:
-    """Every method raises StoreUnavailable when Redis is away, within about 10 s."""
+    """What a person can do; each raises StoreUnavailable within about 10 s when Redis is away."""
 
     def __init__(
         self,
@@ -57,13 +57,10 @@ class Submissions:
         is_operator: bool = False,  # who may do all that the owner may
     ) -> None:
         self._store = store
-        self._is_operator = is_operator
         self._queue = queue
-        self.delay = settings.qstash_delay
-        self.kept = settings.kept
-        self._deadline = settings.times.deadline
-        self._limits = Limits(settings)
+        self._settings = settings
         self._clock = clock
+        self._is_operator = is_operator
 
     @span("submit")
     def submit(
@@ -89,10 +86,10 @@ class Submissions:
             owner_hash=_hash(owner_token),
             made_by=made_by,
             now=now,
-            delay=self.delay,
-            deadline=self._deadline,
+            delay=self._settings.qstash_delay,
+            deadline=self._settings.times.deadline,
         )
-        if self._store.create(record, self._limits.admission(now, visitor)):
+        if self._store.create(record, admission(self._settings, now, visitor)):
             log.info("submitted", request_id=request_id)
             return self._publish(record, now)
         stored = self._store.read(request_id)
@@ -159,10 +156,9 @@ class Submissions:
         """
         record, now = self._store.read(request_id), self._store.now()
         self._check_owner(record, owner_token)
-        reopened = record.reopen(now=now, delay=self.delay, deadline=self._deadline)
-        limits = UNLIMITED if self._is_operator else self._limits.admission(now, visitor)
-        self._store.admit(reopened, now, limits)
-        return self._reopen(request_id, owner_token or "")  # None is for submit() alone
+        limits = UNLIMITED if self._is_operator else admission(self._settings, now, visitor)
+        self._store.admit(self._reopened(record, now), now, limits)
+        return self._reopen(request_id)
 
     def delete(self, request_id: str, owner_token: str) -> None:
         """Remove record, result and waiting message. Raises: NotFound, NotOwner."""
@@ -173,13 +169,13 @@ class Submissions:
         if record.message_id and not record.status.is_terminal:
             self._queue.cancel(record.message_id)
 
-    def _reopen(self, request_id: str, owner_token: str | None = None) -> AnalysisRecord:
-        def reopen(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
-            if owner_token is not None:
-                self._check_owner(record, owner_token)
-            return record.reopen(now=now, delay=self.delay, deadline=self._deadline)
+    def _reopened(self, record: AnalysisRecord, now: datetime) -> AnalysisRecord:
+        times = self._settings.times
+        return record.reopen(now=now, delay=self._settings.qstash_delay, deadline=times.deadline)
 
-        record = self._store.update(request_id, reopen)
+    def _reopen(self, request_id: str) -> AnalysisRecord:
+        """Start a new round and publish its message; whose it is has been checked before."""
+        record = self._store.update(request_id, self._reopened)
         log.info("reopened", request_id=request_id, round=record.round)
         return self._publish(record, record.published_at)
 

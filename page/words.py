@@ -140,17 +140,16 @@ def form_title(delay: timedelta) -> str:
     return f"Ask now, read in {spoken(delay).replace('one minute', 'a minute')}"
 
 
-def promise(
-    settings: Settings, usual: timedelta | None, delay: timedelta, ttl: timedelta
-) -> dict[str, str]:
+def promise(settings: Settings, usual: timedelta | None) -> dict[str, str]:
     """What happens, how long it takes, and who gets to see the text."""
+    waiting = spoken(settings.qstash_delay).capitalize()
     writing = f"about {short(max(usual, SECOND))}" if usual else "some seconds"
     return {
         "What happens": "You tell a little about yourself and get an analysis of it to read.",
-        "How long": f"{spoken(delay).capitalize()} in the queue, then {writing} of writing. "
+        "How long": f"{waiting} in the queue, then {writing} of writing. "
         "You may close the page meanwhile.",
         "Your text": f"{_reader(settings)} It is removed here once the analysis is ready. "
-        f"Whoever has the link can read the analysis; {spoken(ttl)} later all is gone.",
+        f"Whoever has the link can read the analysis; {spoken(settings.kept)} later all is gone.",
     }
 
 
@@ -384,7 +383,7 @@ class Entry(Model):
     owner_token: str | None = None
 
 
-def entry(sight: Sight, ttl: timedelta, owner_token: str | None = None) -> Entry | None:
+def entry(sight: Sight, kept: timedelta, owner_token: str | None = None) -> Entry | None:
     """What the browser should remember; None when nothing is known."""
     record = sight.record
     if sight.is_gone:
@@ -396,7 +395,7 @@ def entry(sight: Sight, ttl: timedelta, owner_token: str | None = None) -> Entry
         state=STATES[record.status],
         is_over=sight.is_over,
         created_at=record.created_at,
-        kept_until=(record.finished_at or record.deadline_at) + ttl,
+        kept_until=(record.finished_at or record.deadline_at) + kept,
         owner_token=owner_token,
     )
 
@@ -427,7 +426,7 @@ def _without_markup(text: str) -> str:
     return "".join(f"\\{char}" if char in "\\`*_[]<>#|~$!" else char for char in text)
 
 
-def dates(record: AnalysisRecord, ttl: timedelta, timezone: str | None) -> str:
+def dates(record: AnalysisRecord, kept: timedelta, timezone: str | None) -> str:
     """When it was ready, and until when it is kept, in the visitor's time zone."""
     ready_at = record.finished_at
     assert ready_at, "a terminal record says when"
@@ -435,7 +434,9 @@ def dates(record: AnalysisRecord, ttl: timedelta, timezone: str | None) -> str:
         zone, told = ZoneInfo(timezone or "UTC"), ""
     except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a directory, too long
         zone, told = ZoneInfo("UTC"), " UTC"
-    ready, until = (f"{t.astimezone(zone):%-d %B, %H:%M}{told}" for t in (ready_at, ready_at + ttl))
+    ready, until = (
+        f"{t.astimezone(zone):%-d %B, %H:%M}{told}" for t in (ready_at, ready_at + kept)
+    )
     return f"Ready {ready} · Kept until {until}"
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import httpx
 import psycopg
@@ -17,7 +18,7 @@ from sqlalchemy import event
 
 from common.archive import Archive
 from common.failures import Failure
-from common.history import SubmissionsWithHistory, make_submissions
+from common.history import SubmissionsWithHistory, make_submissions, open_archive
 from common.models import AnalysisRecord, Status
 from common.queue import QStashRefused, Queue
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
@@ -30,6 +31,7 @@ from tests.postgres import Postgres, slow_way
 from tests.processes import ROOT, Stack, bare_environment, start_stand_in, wait_for
 from tests.product import COMMANDS, GOOD, Server
 from tests.tokens import CURRENT, NEXT
+from webhook_service import create_app
 from webhook_service.analyst import AnalysisFailed
 from webhook_service.archiving import ArchivingWorker
 from webhook_service.worker import Delivery, Outcome, OutcomeKind
@@ -463,6 +465,17 @@ def test_many_at_once_while_the_database_is_slow_are_all_answered_in_time(
     assert time.monotonic() - began < 10
 
 
+def test_a_process_of_the_service_has_one_archive(
+    monkeypatch: pytest.MonkeyPatch, store: Store, with_history: ServiceSettings
+) -> None:
+    """Its few connections are those of the process: deliveries and people share them."""
+    monkeypatch.setattr(Archive, "__init__", made := Mock(return_value=None))
+
+    create_app(with_history, store=store, queue=FakeQueue(), analyst=FakeAnalyst())
+
+    made.assert_called_once()
+
+
 @pytest.mark.parametrize("version", [0, 2])
 def test_a_schema_of_another_version_is_told_and_left_alone(
     with_history: ServiceSettings, rows: psycopg.Connection, version: int
@@ -800,7 +813,7 @@ def test_without_a_database_nothing_of_it_is_imported(tmp_path: Path) -> None:
 
 
 def test_without_a_database_people_do_as_before(store: Store, settings: ServiceSettings) -> None:
-    people = make_submissions(store, FakeQueue(), settings)
+    people = make_submissions(store, FakeQueue(), settings, open_archive(settings))
 
     assert not isinstance(people, SubmissionsWithHistory)
     assert people.submit(ADA, request_id=ID).status is Status.PENDING

@@ -46,6 +46,14 @@ def target(name: str) -> str:
     return next(stage for stage in stages if f" AS {name}\n" in stage)
 
 
+def test_a_build_is_sent_exactly_what_the_dockerfile_copies() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    sent = {line[1:].partition("/")[0] for line in lines if line.startswith("!")}
+
+    assert lines[0] == "*"
+    assert sent == set(re.findall(r"(?m)^COPY (\S+) ", DOCKERFILE))
+
+
 @pytest.mark.parametrize("name", ["service", "page"])
 def test_each_image_holds_what_its_command_needs(name: str, stack: Stack, tmp_path: Path) -> None:
     """No container engine: the files it would copy, its command and its health check, by hand."""

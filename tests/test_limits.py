@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from common.failures import Limit
-from common.limits import PAUSE, UNLIMITED, LimitReached, Limits, network, turns, visitor_of
+from common.limits import PAUSE, UNLIMITED, LimitReached, admission, network, turns, visitor_of
 from common.models import AnalysisRecord, Refused, Status
 from common.queue import QStashRefused
 from common.settings import ServiceSettings, TimeLadder
@@ -202,7 +202,7 @@ def test_no_address_of_a_visitor_is_stored(store: Store, client: redis.Redis) ->
 def test_hours_and_days_end_where_the_clocks_do() -> None:
     settings = make_settings(submissions_per_hour=1, daily_analyses=1)
 
-    quotas = Limits(settings).admission(LATE).quotas
+    quotas = admission(settings, LATE).quotas
 
     assert [(quota.limit, quota.period, quota.ends_in) for quota in quotas] == [
         (Limit.DAILY_ANALYSES, "2026-11-23", timedelta(minutes=10)),
@@ -211,20 +211,20 @@ def test_hours_and_days_end_where_the_clocks_do() -> None:
 
 
 def test_a_new_period_begins_at_nothing(store: Store) -> None:
-    limits = Limits(make_settings(submissions_per_hour=1, daily_analyses=1))
+    settings = make_settings(submissions_per_hour=1, daily_analyses=1)
     after = LATE + timedelta(minutes=10)
 
-    store.admit(pending(LATE), LATE, limits.admission(LATE))
-    store.admit(pending(after), after, limits.admission(after))
+    store.admit(pending(LATE), LATE, admission(settings, LATE))
+    store.admit(pending(after), after, admission(settings, after))
 
     with pytest.raises(LimitReached):
-        store.admit(pending(after), after, limits.admission(after))
+        store.admit(pending(after), after, admission(settings, after))
 
 
 def test_without_limits_nothing_is_counted(settings: ServiceSettings) -> None:
-    admission = Limits(settings).admission(LATE, "visitor")
+    wanted = admission(settings, LATE, "visitor")
 
-    assert (admission.quotas, admission.most_waiting, admission.most_ahead) == ([], 0, 0)
+    assert (wanted.quotas, wanted.most_waiting, wanted.most_ahead) == ([], 0, 0)
 
 
 # ── Who waits ──
@@ -269,14 +269,14 @@ def test_the_oldest_is_the_one_that_ends_first(store: Store) -> None:
 
 
 def test_what_is_past_its_deadline_waits_no_more(store: Store) -> None:
-    limits = Limits(make_settings(most_waiting=1))
+    settings = make_settings(most_waiting=1)
     now = store.now()
     store.create(pending(now))
     over = now + DELAY + DEADLINE
 
     with pytest.raises(LimitReached):
-        store.admit(pending(now), now, limits.admission(now))
-    store.admit(pending(over), over, limits.admission(over))
+        store.admit(pending(now), now, admission(settings, now))
+    store.admit(pending(over), over, admission(settings, over))
 
     assert store.unfinished(over)[0] == 0
     assert store.overdue(over) == [ID]
@@ -289,7 +289,7 @@ def test_what_is_past_its_deadline_is_told_until_redis_forgets_it(store: Store) 
 
     assert store.overdue(now) == []
     assert store.overdue(over) == [ID]
-    store.admit(pending(over), over, Limits(make_settings(most_waiting=1)).admission(over))
+    store.admit(pending(over), over, admission(make_settings(most_waiting=1), over))
     assert store.overdue(over) == [ID]
     store.admit(pending(over), forgotten, UNLIMITED)
     assert store.overdue(over) == []
@@ -322,15 +322,15 @@ def test_with_parallelism_nobody_is_let_in_whose_turn_comes_too_late(store: Stor
 
 
 def test_those_that_are_over_when_the_new_one_is_due_take_no_turn_from_it(store: Store) -> None:
-    limits = Limits(make_settings(qstash_parallelism=1, qstash_delay="1h"))
+    settings = make_settings(qstash_parallelism=1, qstash_delay="1h")
     now, hour = store.now(), timedelta(hours=1)
     for number in range(17):
         store.create(pending(now, hour, request_id=f"{number:032x}"))
     before, after = now + DEADLINE - timedelta(seconds=1), now + DEADLINE
 
     with pytest.raises(LimitReached):
-        store.admit(pending(before, hour), before, limits.admission(before))
-    store.admit(pending(after, hour), after, limits.admission(after))
+        store.admit(pending(before, hour), before, admission(settings, before))
+    store.admit(pending(after, hour), after, admission(settings, after))
 
 
 # ── Spend and the pause ──

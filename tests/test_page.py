@@ -16,7 +16,7 @@ from streamlit.runtime.caching import cache_utils
 from streamlit.testing.v1 import AppTest
 
 from common.failures import Failure
-from common.limits import Limits
+from common.limits import admission
 from common.models import AnalysisRecord, Status
 from common.settings import DEVELOPMENT_TOKEN
 from common.store import Store, StoreUnavailable
@@ -241,7 +241,7 @@ def test_a_second_try_that_is_not_let_in_says_why(
 ) -> None:
     monkeypatch.setenv("DAILY_ANALYSES", "1")
     now = store.now()
-    store.create(pending(now, request_id=OTHER_ID), Limits(make_settings()).admission(now))
+    store.create(pending(now, request_id=OTHER_ID), admission(make_settings(), now))
     page = show_owner(store, pending(now).give_up(round=1, now=now))
 
     button(page, "Try again").click().run()

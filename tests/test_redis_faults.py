@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
 from common.failures import Failure
-from common.limits import Limits
+from common.limits import admission
 from common.models import REPUBLISH_AFTER, AnalysisRecord, Refused, Status
 from common.settings import ServiceSettings
 from common.store import (
@@ -257,7 +257,7 @@ def note_attempt(world: World) -> None:
 
 def admit(world: World) -> None:
     now = world.record.created_at
-    world.store.admit(world.record, now, Limits(make_settings()).admission(now))
+    world.store.admit(world.record, now, admission(make_settings(), now))
 
 
 def give_up(world: World) -> None:

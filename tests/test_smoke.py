@@ -29,6 +29,7 @@ def test_it_tells_each_state_and_the_result(stack: Stack, tmp_path: Path) -> Non
     ended = smoke(stack, tmp_path)
 
     assert ended.returncode == 0, ended.stderr
+    assert '"error"' not in ended.stderr
     for part in ("Redis answers", "QStash takes", "service answers", "knows the model"):
         assert part in ended.stdout
     assert "pending, attempt 0" in ended.stdout

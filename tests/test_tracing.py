@@ -32,13 +32,13 @@ from common.logs import start_logging
 from common.models import AnalysisInput
 from common.queue import Queue
 from common.settings import Settings, load
-from common.store import Store, connect
+from common.store import open_store
 from common.submission import Submissions, new_request_id
 from common.tracing import start_tracing
 settings = load(Settings)
 start_logging(settings)
 start_tracing(settings, "ask-later-page")
-store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
+store = open_store(settings)
 submissions = Submissions(store, Queue(settings), settings)
 input = AnalysisInput(name="Ada", age=36, description="I sketch machines and like long walks.")
 """

@@ -118,7 +118,7 @@ def test_the_tab_tells_the_state() -> None:
     ],
 )
 def test_the_form_says_who_reads_the_text(settings: dict[str, str], said: str) -> None:
-    promise = words.promise(make_settings(**settings), USUAL, timedelta(minutes=1), TTL)
+    promise = words.promise(make_settings(**settings), USUAL)
 
     assert said in promise["Your text"]
     assert "one hour later all is gone" in promise["Your text"]
@@ -138,7 +138,7 @@ def test_the_forms_title_promises_what_is_set(delay: int, title: str) -> None:
 
 
 def test_without_recent_analyses_the_form_promises_no_number() -> None:
-    promise = words.promise(make_settings(), None, timedelta(seconds=5), TTL)
+    promise = words.promise(make_settings(qstash_delay="5s"), None)
 
     assert "5 seconds in the queue, then some seconds of writing" in promise["How long"]
 

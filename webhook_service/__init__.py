@@ -9,7 +9,7 @@ from common.history import make_submissions, open_archive
 from common.logs import start_logging
 from common.queue import Queue
 from common.settings import ServiceSettings, load
-from common.store import Store, connect
+from common.store import Store, open_store
 from webhook_service.access import limit_rate, trust_proxies
 from webhook_service.analyst import Analyst
 from webhook_service.api import make_api
@@ -38,7 +38,7 @@ def create_app(
     """
     settings = settings or load(ServiceSettings)
     start_logging(settings)
-    store = store or Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
+    store = store or open_store(settings)
     queue = queue or Queue(settings)
     analyst = analyst or Analyst(settings)
 
@@ -48,7 +48,7 @@ def create_app(
     worker = Worker(store, analyst, settings.times)
     if archive := open_archive(settings):
         worker = ArchivingWorker(store, analyst, settings, archive)
-    submissions = make_submissions(store, queue, settings)
+    submissions = make_submissions(store, queue, settings, archive)
     api = make_api(settings, store, submissions, is_open=open_api)
     limit_rate(app, api, settings, store)
     trust_proxies(app, settings.trusted_proxies)

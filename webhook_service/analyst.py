@@ -157,6 +157,10 @@ class Analyst:
         with _failures(self._seconds):
             run_within(self._seconds, self._ask(PROBE, "check", LEAST_OUTPUT_TOKENS))
 
+    def close(self) -> None:
+        """Close the connections: for a command that ends, where aiohttp else logs an error."""
+        run_within(self._seconds, self._client.close())
+
     async def _ask(
         self, input: AnalysisInput, call_id: str, most_tokens: int = MOST_OUTPUT_TOKENS
     ) -> str:

@@ -21,7 +21,7 @@ from common.store import (
     PasswordRefused,
     Store,
     StoreUnavailable,
-    connect,
+    open_store,
     utc_now,
 )
 from webhook_service.analyst import AnalysisFailed, Analyst
@@ -54,8 +54,7 @@ class Neighbours:
 
 def meet(settings: ServiceSettings) -> Neighbours:
     """Make a client for each; none connects before its first check."""
-    store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
-    return Neighbours(settings, store, Queue(settings), Analyst(settings))
+    return Neighbours(settings, open_store(settings), Queue(settings), Analyst(settings))
 
 
 Check = Callable[[Neighbours], str]
@@ -104,11 +103,7 @@ def clocks_agree(at: Neighbours) -> str:
 
 
 def qstash_knows_us(at: Neighbours) -> str:
-    theirs = at.queue.signing_keys()
-    ours = (
-        at.settings.qstash_current_signing_key.get_secret_value(),
-        at.settings.qstash_next_signing_key.get_secret_value(),
-    )
+    theirs, ours = at.queue.signing_keys(), at.settings.signing_keys
     if ours == theirs[::-1]:
         raise Fault("The two signing keys are swapped. Exchange them.")
     if theirs[0] not in ours:

@@ -1,5 +1,7 @@
-"""How gunicorn serves the webhook service. Put a buffering proxy in front of it: some dozens of
-half-open connections block any gunicorn (https://docs.gunicorn.org/en/stable/deploy.html).
+"""How gunicorn serves the webhook service. Put a buffering proxy in front of it: each half-open
+connection holds a thread, so enough of them block any gunicorn.
+
+Source: https://docs.gunicorn.org/en/stable/deploy.html
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""What the webhook and the API share of HTTP: reading a body, and answering errors as problems."""
+"""What the routes share of HTTP: reading a request, and answering errors as problems."""
 
 import math
 import traceback
@@ -36,6 +36,12 @@ def read_body() -> bytes:
     if length is not None and len(body) < length:
         raise BadRequest
     return body
+
+
+def bearer_token() -> bytes:
+    """What was sent as `Authorization: Bearer …`; empty when nothing was."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip().encode("utf-8", "replace") if scheme.lower() == "bearer" else b""
 
 
 class Problem(Exception):

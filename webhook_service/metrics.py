@@ -11,13 +11,13 @@ from contextlib import suppress
 from datetime import timedelta
 from types import ModuleType
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from common.logs import get_logger
 from common.settings import ServiceSettings
 from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable, Unreadable
 from common.submission import Submissions
-from webhook_service.http import Problem
+from webhook_service.http import Problem, bearer_token
 
 log = get_logger(__name__)
 
@@ -42,9 +42,7 @@ def make_metrics(settings: ServiceSettings, store: Store, submissions: Submissio
 
     @routes.get("/metrics")
     def metrics() -> Response:
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        given_bytes = given.strip().encode("utf-8", "replace")
-        if not hmac.compare_digest(given_bytes, token) or scheme.lower() != "bearer":
+        if not hmac.compare_digest(bearer_token(), token):
             detail = "Send METRICS_TOKEN as a bearer token."
             raise Problem(401, detail, {"WWW-Authenticate": "Bearer"})
         return Response(_write(store, submissions), mimetype="text/plain")

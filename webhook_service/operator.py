@@ -5,12 +5,11 @@ Never shows what a person wrote or was answered. Exit status 1 when anything ask
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -22,8 +21,8 @@ from common.limits import LimitReached, day_of
 from common.logs import start_logging
 from common.models import AnalysisRecord, Refusal, Refused, Status
 from common.queue import DeadLetter, QStashRefused, QStashUnclear, Queue
-from common.settings import DURATION_UNITS, ServiceSettings, SettingsError, load
-from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable, connect
+from common.settings import ServiceSettings, SettingsError, duration, load
+from common.store import ArchiveUnavailable, NotFound, StoreUnavailable, open_store
 from webhook_service.doctor import ALL_CHECKS, Fault, examine, meet
 
 if TYPE_CHECKING:
@@ -46,10 +45,12 @@ class Desk:
 
     def __init__(self) -> None:
         self.settings = settings = _settings()
-        self.store = Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
+        self.store = open_store(settings)
         self.queue = Queue(settings)
         self.archive = open_archive(settings)
-        self.submissions = make_submissions(self.store, self.queue, settings, is_operator=True)
+        self.submissions = make_submissions(
+            self.store, self.queue, settings, self.archive, is_operator=True
+        )
 
     def find(self, request_id: str) -> Found:
         """Raises: NotFound."""
@@ -96,16 +97,11 @@ class Commands(click.Group):
             raise click.ClickException(str(error)) from None
 
 
-class Age(click.ParamType[timedelta]):
-    name = "age"
-
-    def convert(self, value: Any, *_: object) -> timedelta:
-        if isinstance(value, timedelta):  # a default
-            return value
-        match = re.fullmatch(r"(\d{1,6})([smhd])", str(value))
-        if match is None:
-            self.fail("write a number with s, m, h or d behind it, such as 2h")
-        return timedelta(**{DURATION_UNITS[match[2]]: int(match[1])})
+def age(text: object) -> object:
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 commands = Commands(help=__doc__)
@@ -115,8 +111,8 @@ with_ids = click.argument("request_ids", metavar="ID…", nargs=-1, required=Tru
 
 @commands.command()
 @with_code
-@click.option("--older-than", type=Age(), default=timedelta(0), help="2h, 3d, …")
-@click.option("--newer-than", type=Age(), default=timedelta(days=36_500), help="2h, 3d, …")
+@click.option("--older-than", type=age, default=timedelta(0), help="2h, 3d, …")
+@click.option("--newer-than", type=age, default=timedelta(days=36_500), help="2h, 3d, …")
 def failed(code: str | None, older_than: timedelta, newer_than: timedelta) -> None:
     """List the failed analyses: when, which, why, where they are kept."""
     desk = Desk()
@@ -266,10 +262,12 @@ def purge() -> None:
 def doctor() -> None:
     """Check all that is configured, with one smallest call of the model."""
     wrong = 0
-    for found in examine(meet(_settings()), ALL_CHECKS):
-        is_wrong = isinstance(found, Fault)
-        wrong += is_wrong
-        click.echo(f"{'WRONG' if is_wrong else 'ok   '} {found}", err=is_wrong)
+    at = meet(_settings())
+    with closing(at.analyst):
+        for found in examine(at, ALL_CHECKS):
+            is_wrong = isinstance(found, Fault)
+            wrong += is_wrong
+            click.echo(f"{'WRONG' if is_wrong else 'ok   '} {found}", err=is_wrong)
     sys.exit(1 if wrong else 0)
 
 

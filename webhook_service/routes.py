@@ -42,15 +42,12 @@ log = get_logger(__name__)
 def make_routes(settings: ServiceSettings, store: Store, worker: Worker) -> Blueprint:
     """Make the webhook's routes for these collaborators."""
     routes = Blueprint("routes", __name__)
-    keys = (
-        settings.qstash_current_signing_key.get_secret_value(),
-        settings.qstash_next_signing_key.get_secret_value(),
-    )
+    keys = settings.signing_keys
 
     @routes.post("/webhook")
     def webhook() -> Response:
         url = settings.qstash_webhook_url
-        return _receive(url, keys, read=_read_message, act=worker.process)
+        return _receive(url, keys, read=Delivery.model_validate_json, act=worker.process)
 
     @routes.post("/webhook/failure")
     def failure() -> Response:
@@ -103,11 +100,6 @@ def _message_id() -> dict[str, str]:
     return {"message_id": message_id} if re.fullmatch(r"msg_[\w-]{1,80}", message_id) else {}
 
 
-def _read_message(body: bytes) -> Delivery:
-    """Raises: ValueError when the body is not a message of ours."""
-    return Delivery.model_validate_json(body)
-
-
 class FailureCallback(Model):
     """What QStash reports when it gives a message up; `sourceBody` is our own message.
 
@@ -119,7 +111,8 @@ class FailureCallback(Model):
 
 def _read_failure_callback(body: bytes) -> Delivery:
     """Raises: ValueError when it is not about a message of ours."""
-    return _read_message(FailureCallback.model_validate_json(body).source_body)
+    callback = FailureCallback.model_validate_json(body)
+    return Delivery.model_validate_json(callback.source_body)
 
 
 def _tell_qstash(outcome: Outcome, text: str) -> Response:

