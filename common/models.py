@@ -335,10 +335,14 @@ class AnalysisRecord(Model):
         self._check_open(round)
         return self._evolve(message_id=message_id)
 
-    def not_queued(self, *, round: int, now: datetime) -> Self:
-        """Fail because QStash refused the message, unless another try to publish succeeded."""
+    def not_queued(self, *, round: int, is_first: bool, now: datetime) -> Self:
+        """Fail because QStash refused the message, unless another try to publish succeeded.
+
+        Whether an earlier one did shows when the analysis is due, and a little later is known.
+        """
         self._check_open(round)
-        if self.message_id or self.attempt:
+        is_early = not is_first and now < self.due_at + REPUBLISH_AFTER
+        if self.message_id or self.attempt or is_early:
             return self
         return self._fail(Failure.NOT_QUEUED, now)
 

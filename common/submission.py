@@ -102,7 +102,7 @@ class Submissions:
             except Refused:  # another call of the same submission was quicker
                 return self._store.read(request_id)
         if not stored.status.is_terminal and stored.message_id is None:
-            return self._publish(stored, now)
+            return self._publish(stored, now, is_first=False)
         return stored
 
     def look_up(self, request_id: str) -> AnalysisRecord:
@@ -118,7 +118,7 @@ class Submissions:
         except Refused:
             return record
         log.warning("publishing again", request_id=request_id, round=record.round)
-        return self._publish(record, record.published_at)
+        return self._publish(record, record.published_at, is_first=False)
 
     def pace(self) -> Pace:
         """How far Redis's clock is ahead of ours, and how long an attempt usually takes.
@@ -186,22 +186,34 @@ class Submissions:
         if owner_hash is None or not hmac.compare_digest(_hash(owner_token) or "", owner_hash):
             raise NotOwner
 
-    def _publish(self, record: AnalysisRecord, now: datetime) -> AnalysisRecord:
-        """Publish this round's message and write into the record how that went."""
+    def _publish(
+        self, record: AnalysisRecord, now: datetime, *, is_first: bool = True
+    ) -> AnalysisRecord:
+        """Publish this round's message and write into the record how that went.
+
+        If it is not the first try, an earlier one may have been taken without our knowing.
+        """
         request_id, round = record.request_id, record.round
         try:
             message_id = self._queue.publish(record, now=now)
         except QStashRefused as error:
-            refused = self._note(record, now, lambda r, now: r.not_queued(round=round, now=now))
-            log.error(
-                "not queued",
-                request_id=request_id,
-                round=round,
-                status=refused.status,
-                code=refused.failure,
-                cause=str(error),
+            noted = self._note(
+                record, now, lambda r, now: r.not_queued(round=round, is_first=is_first, now=now)
             )
-            return refused
+            if noted.failure is Failure.NOT_QUEUED:
+                log.error(
+                    "not queued",
+                    request_id=request_id,
+                    round=round,
+                    status=noted.status,
+                    code=noted.failure,
+                    cause=str(error),
+                )
+            else:
+                log.warning(
+                    "perhaps not queued", request_id=request_id, round=round, cause=str(error)
+                )
+            return noted
         except QStashUnclear as error:
             log.warning("perhaps not queued", request_id=request_id, round=round, cause=str(error))
             return record

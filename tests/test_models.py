@@ -1,6 +1,6 @@
 """The form, and the state machine without Redis."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from pydantic import ValidationError
@@ -33,7 +33,7 @@ def completed() -> AnalysisRecord:
 
 
 def failed() -> AnalysisRecord:
-    return pending().not_queued(round=1, now=NOW)
+    return pending().not_queued(round=1, is_first=True, now=NOW)
 
 
 def fail(record: AnalysisRecord, code: Failure, retry_after: float = 0) -> AnalysisRecord:
@@ -313,7 +313,15 @@ def test_a_record_without_a_message_is_published_again_after_15_seconds() -> Non
 def test_a_refused_publish_does_not_fail_a_record_that_another_publish_served() -> None:
     record = pending().published("msg", round=1)
 
-    assert record.not_queued(round=1, now=NOW) is record
+    assert record.not_queued(round=1, is_first=True, now=NOW) is record
+
+
+def test_a_refused_second_publish_fails_a_record_only_once_the_first_would_have_come() -> None:
+    def refuse(now: datetime) -> AnalysisRecord:
+        return pending().not_queued(round=1, is_first=False, now=now)
+
+    assert refuse(DUE + 14 * SECOND) == pending()
+    assert refuse(DUE + 15 * SECOND).failure is Failure.NOT_QUEUED
 
 
 @pytest.mark.parametrize("record", [pending(), claimed()], ids=["before", "during"])

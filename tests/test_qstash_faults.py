@@ -130,6 +130,23 @@ def test_a_crash_between_record_and_publish_heals_after_15_seconds(
     assert b"Upstash-Deduplication-Id: %s-1" % ID.encode() in server.requests[0]
 
 
+def test_a_refused_second_publish_waits_for_what_the_first_may_bring(
+    store: Store, fake_redis: redis.Redis
+) -> None:
+    with serve(reset) as server:
+        submissions_at(server.url, store).submit(ADA, request_id=ID)
+    with serve(answer(429, {"error": "daily"}, RateLimit_Limit="1000")) as server:
+        submissions = submissions_at(server.url, store)
+        let_pass(fake_redis, 16)
+        early = submissions.look_up(ID)
+        let_pass(fake_redis, round(DELAY.total_seconds()) + 16)
+        late = submissions.look_up(ID)
+
+    assert len(server.requests) == 2
+    assert early.status is Status.PENDING
+    assert late.failure is Failure.NOT_QUEUED
+
+
 class Service(NamedTuple):
     """The service on a port of its own, with a model that counts; it serves once it is opened."""
 
