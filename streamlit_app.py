@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import streamlit as st
 from pydantic import ValidationError
@@ -18,7 +19,7 @@ from common.failures import Failure
 from common.history import make_submissions
 from common.limits import LimitReached, visitor_of
 from common.logs import get_logger, start_logging
-from common.models import AnalysisInput, AnalysisRecord, Refused, Status, input_problems
+from common.models import AnalysisInput, AnalysisRecord, Refusal, Refused, Status, input_problems
 from common.queue import Queue
 from common.settings import Settings, SettingsError, load
 from common.store import NotFound, Store, StoreUnavailable, connect
@@ -88,7 +89,6 @@ def _open(request_id: str | None, notice: str = "") -> None:
     else:
         st.session_state.pop("draft", None)
     st.session_state["notice"] = notice
-    st.rerun()
 
 
 # ── The form ────────────────────────────────────────────────────────────────────────────────
@@ -160,6 +160,7 @@ def _submit(input: AnalysisInput) -> str:
         return f"{failure.sentence} {failure.next_step} Your text is still here."
     st.session_state.setdefault("owner_tokens", {})[request_id] = owner_token
     _open(request_id)
+    st.rerun()
     return ""
 
 
@@ -203,7 +204,7 @@ def _look_again(request_id: str) -> Sight:
     if last is None or last.request_id != request_id:
         last = Sight(request_id)
     sight = st.session_state["sight"] = _look(request_id, last)
-    if words.has_become_ready(last, sight):
+    if words.has_become_ready(last, sight) and not st.session_state.get("notice"):
         st.session_state["notice"] = "Your analysis is ready."
     return sight
 
@@ -279,8 +280,7 @@ def _draw_gone(sight: Sight) -> None:
     st.title(words.title(sight, was_here), anchor=False)
     if was_here is not None:
         st.markdown(words.gone_text(was_here))
-        if st.button("New request", type="primary"):
-            _open(None)
+        st.button("New request", type="primary", on_click=_open, args=(None,))
     gone = words.entry(sight, submissions.kept)
     assert gone
     browser.draw_requests(
@@ -349,8 +349,7 @@ def _draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
             _draw_second_try(record, owner_token)
         address = (st.context.url or "").rstrip("/")
         browser.draw_copy("Copy link", f"{address}/?request={record.request_id}")
-        if st.button("New request"):
-            _open(None)
+        st.button("New request", on_click=_open, args=(None,))
         if owner_token and not record.status.is_terminal:
             _draw_cancel(record, owner_token)
         if owner_token:
@@ -358,13 +357,20 @@ def _draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
 
 
 def _draw_second_try(record: AnalysisRecord, owner_token: str) -> None:
-    request_id = record.request_id
-    if record.has_rounds_left and st.button(
-        "Try again", type="secondary" if words.needs_other_text(record) else "primary"
-    ):
-        _act(request_id, lambda: submissions.retry(request_id, owner_token, _visitor()))
-    if words.needs_other_text(record) and st.button("Change the text", type="primary"):
-        _act(request_id, lambda: _change_text(request_id, owner_token))
+    if record.has_rounds_left:
+        is_best = not words.needs_other_text(record)
+        retry = partial(_retry, _visitor())
+        _draw_deed("Try again", retry, record, owner_token, is_primary=is_best)
+    if words.needs_other_text(record):
+        _draw_deed("Change the text", _change_text, record, owner_token, is_primary=True)
+
+
+def _retry(visitor: str, request_id: str, owner_token: str) -> None:
+    try:
+        submissions.retry(request_id, owner_token, visitor)
+    except Refused as error:
+        if error.reason is not Refusal.NOT_FAILED:  # else another click was quicker
+            raise
 
 
 def _change_text(request_id: str, owner_token: str) -> None:
@@ -376,15 +382,17 @@ def _change_text(request_id: str, owner_token: str) -> None:
 
 
 def _draw_cancel(record: AnalysisRecord, owner_token: str) -> None:
-    request_id = record.request_id
     with st.popover("Cancel", key="cancel"):
         st.markdown(f"**Cancel this request?** {words.cancel_warning(record)}")
-        if st.button("Yes, cancel it"):
-            _act(request_id, lambda: _cancel(request_id, owner_token))
+        _draw_deed("Yes, cancel it", _cancel, record, owner_token)
 
 
 def _cancel(request_id: str, owner_token: str) -> None:
-    submissions.cancel(request_id, owner_token)
+    try:
+        submissions.cancel(request_id, owner_token)
+    except Refused:
+        if submissions.look_up(request_id).status is not Status.CANCELLED:
+            raise
     st.session_state.pop("draft", None)  # the same text is another request from here on
 
 
@@ -394,19 +402,41 @@ def _draw_delete(record: AnalysisRecord, owner_token: str) -> None:
             "**Delete for good?** The request, its result and its place in the queue are removed "
             "at once, for everybody who has the link."
         )
-        if st.button("Yes, delete it"):
-            _act(record.request_id, lambda: _delete(record.request_id, owner_token))
+        _draw_deed("Yes, delete it", _delete, record, owner_token)
 
 
 def _delete(request_id: str, owner_token: str) -> None:
-    submissions.delete(request_id, owner_token)
+    with suppress(NotFound):
+        submissions.delete(request_id, owner_token)
     st.session_state["deleted"] = request_id
     _open(None, notice="Deleted.")
 
 
-def _act(request_id: str, act: Callable[[], object]) -> None:
+def _draw_deed(
+    label: str,
+    do: Callable[[str, str], None],
+    record: AnalysisRecord,
+    owner_token: str,
+    *,
+    is_primary: bool = False,
+) -> None:
+    """Draw a button for what only the owner may do."""
+    st.button(
+        label,
+        type="primary" if is_primary else "secondary",
+        on_click=_act,
+        args=(do, record.request_id, owner_token),
+    )
+
+
+def _act(do: Callable[[str, str], None], request_id: str, owner_token: str) -> None:
+    """Do it at once: drawing the page, or a look into the session, ends where a further click is.
+
+    So what is to be done comes first, and only then what the page says about it.
+    """
     try:
-        act()
+        do(request_id, owner_token)
+        st.session_state.pop("fresh", None)  # what was seen before
     except (NotFound, NotOwner, Refused) as error:
         cause = str(error) or type(error).__name__
         log.info("not done", request_id=request_id, cause=cause)
@@ -417,7 +447,6 @@ def _act(request_id: str, act: Callable[[], object]) -> None:
     except StoreUnavailable as error:
         log.error("not done", request_id=request_id, cause=str(error))
         _open(request_id, notice=NOT_NOW)
-    _open(request_id)
 
 
 # ── The page itself ─────────────────────────────────────────────────────────────────────────

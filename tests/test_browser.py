@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from threading import Event
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from tests.browser import (
 from tests.conftest import leave_out
 from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID
 from tests.http_server import HttpServer, answer, hang, serve
+from tests.processes import wait_for
 from tests.product import Product, start_product
 from tests.test_analyst import refusal, response
 from tests.walk import HEADINGS, walk
@@ -284,6 +286,64 @@ def swap_click_and_list(tab: WebSocketRoute) -> None:
             server.send(message)
 
     tab.on_message(pass_on)
+
+
+def test_what_was_confirmed_is_done_even_if_the_next_click_comes_at_once(
+    visit: Visiting, product: Product, browser: Browser
+) -> None:
+    context, waits = open_context(browser), Event()
+    context.route_web_socket(lambda url: True, lambda tab: hold_first_of_two(tab, waits))
+    sender = send(visit, product, "done", context=context)
+    request_id = sender.request_id
+    sender.button("Delete now").click()
+    expect(sender.button("Yes, delete it")).to_be_visible()
+
+    waits.set()
+    sender.button("Yes, delete it").click()
+    sender.button("New request").click()
+
+    expect(sender.page.get_by_label("Name")).to_be_visible()
+    wait_for(lambda: not product.client.keys(f"*{request_id}*"))
+
+
+def hold_first_of_two(tab: WebSocketRoute, waits: Event) -> None:
+    """Once it waits, let two messages in at once: the second meets the run of the first."""
+    server = tab.connect_to_server()
+    held: list[str | bytes] = []
+
+    def pass_on(message: str | bytes) -> None:
+        held.append(message)
+        if waits.is_set() and len(held) < 2:
+            return
+        waits.clear()
+        for each in held:
+            server.send(each)
+        held.clear()
+
+    tab.on_message(pass_on)
+
+
+@pytest.mark.parametrize(
+    ("state", "deed", "heading"),
+    [
+        ("waiting", "Yes, cancel it", "Cancelled"),
+        ("failed at last", "Try again", "Your request is in the queue"),
+        ("done", "Yes, delete it", "Ask now, read in a moment"),
+    ],
+)
+def test_a_double_click_does_what_one_does(
+    visit: Visiting, product: Product, state: str, deed: str, heading: str
+) -> None:
+    sender = send(visit, product, state)
+    for popover in {"waiting": ["Cancel"], "done": ["Delete now"]}.get(state, []):
+        sender.button(popover).click()
+    expect(sender.button(deed)).to_be_visible()
+    sender.settle()
+
+    sender.button(deed).dblclick()
+
+    sender.expect_heading(heading)
+    expect(sender.text("That was not possible any more.")).to_have_count(0)
 
 
 def test_two_tabs_of_one_browser_show_the_same_and_may_do_the_same(

@@ -572,6 +572,17 @@ def test_the_person_is_told_once_that_it_is_ready(store: Store) -> None:
     assert not again.toast
 
 
+def test_cancelling_what_has_just_become_ready_is_told_to_have_come_too_late(store: Store) -> None:
+    page = fill(open_page())
+    ready = {"status": Status.COMPLETED, "result": ANALYSIS, "model": "m"}
+    store.update(request_id_of(page), lambda r, now: r._evolve(**ready, finished_at=now))
+
+    button(page, "Yes, cancel it").click().run()
+
+    assert page.title[0].value == "Your analysis"
+    assert page.toast[0].value == "That was not possible any more."
+
+
 def test_a_text_that_cannot_be_analysed_is_given_back_to_its_owner(store: Store) -> None:
     now = store.now()
     failed = {"status": Status.FAILED, "failure": Failure.CONTENT_FILTERED, "finished_at": now}
