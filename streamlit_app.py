@@ -243,7 +243,7 @@ def _draw_sight(sight: Sight) -> None:
         if sight.says_away:
             _html(words.AWAY, style="quiet")
     if sight.record:
-        is_known = owner_token or browser.has_told()
+        is_known = owner_token or browser.is_listed(request_id) is not None
         _draw_end(sight.record, is_owner=bool(owner_token) if is_known else None)
         browser.draw_progress(words.progress(sight.record, _now(), _pace().usual))
         if is_known:
@@ -276,7 +276,7 @@ def _keep(sight: Sight, owner_token: str | None) -> None:
 
 
 def _draw_gone(sight: Sight) -> None:
-    was_here = browser.told().request_id == sight.request_id if browser.has_told() else None
+    was_here = browser.is_listed(sight.request_id)
     st.title(words.title(sight, was_here), anchor=False)
     if was_here is not None:
         st.markdown(words.gone_text(was_here))

@@ -117,9 +117,10 @@ def wait_for_quiet(visit: Visit) -> None:
         pass
 
 
-# In a tab: note what is removed or turns pale, what says that something runs, what is read aloud.
+# In a tab: note what is removed, shown, pale, what says that something runs, what is read aloud.
 WATCH = """() => {
-    window.removed = []; window.pale = []; window.running = 0; window.spoken = [];
+    window.removed = []; window.shown = []; window.pale = [];
+    window.running = 0; window.spoken = [];
     const isLive = (node) => (node.nodeType === 1 ? node : node.parentElement)
         ?.closest("[aria-live], [role=status], [role=alert]");
     const watch = (root) => {
@@ -134,6 +135,7 @@ WATCH = """() => {
                 if (isLive(change.target)) window.spoken.push(change.target.textContent);
                 for (const node of change.removedNodes)
                     if (node.nodeType === 1) window.removed.push(node.outerHTML);
+                window.shown.push(change.target.textContent);
                 for (const node of change.addedNodes)
                     if (node.nodeType === 1 && node.outerHTML.includes("stStatusWidget"))
                         window.running += 1;
@@ -371,6 +373,23 @@ def test_a_refresh_changes_nothing(visit: Visiting, product: Product) -> None:
 
         sender.expect_heading(HEADINGS[state])
         expect(sender.button(owners.get(state, "Delete now"))).to_be_visible()
+
+
+def test_going_back_to_an_analysis_never_takes_its_owner_for_a_stranger(
+    visit: Visiting, product: Product
+) -> None:
+    sender = send(visit, product, "failed")
+    sender.page.reload()  # so that only the browser knows the owner token
+    expect(sender.button("Try again")).to_be_visible()
+    sender.button("New request").click()
+    sender.expect_text("Your requests in this browser")
+    wait_for_quiet(sender)
+    sender.page.evaluate(WATCH)
+
+    sender.page.go_back()
+
+    expect(sender.button("Try again")).to_be_visible()
+    assert "Only the browser that sent this" not in str(sender.page.evaluate("window.shown"))
 
 
 @pytest.mark.parametrize("state", ["waiting", "processing"])

@@ -55,7 +55,7 @@ def store(real_redis: redis.Redis) -> Store:
 def open_page(request_id: str | None = None, **told: object) -> AppTest:
     """The page, once the browser has told what is in its storage."""
     page = first_run(request_id)
-    page.session_state["requests"] = {"told": told}
+    page.session_state["requests"] = {"told": {"wanted": request_id, **told}}
     page.run()
     assert not page.exception
     return page
@@ -548,6 +548,16 @@ def test_until_the_browser_has_told_its_storage_nobody_is_taken_for_a_stranger(
     assert labels(page) == labels(dead) == []
     assert dead.title[0].value == "One moment"
     assert data(dead, "requests")["announcement"] == "One moment."
+
+
+def test_what_the_browser_told_of_another_page_tells_nothing_about_this_one(store: Store) -> None:
+    failed = {"status": Status.FAILED, "failure": Failure.TIMED_OUT, "finished_at": store.now()}
+    page = show_owner(store, pending(store.now())._evolve(**failed))
+    page.session_state["requests"] = {"told": {"wanted": None}}  # on the form; then Back
+    page.run()
+
+    assert page.error[0].value == Failure.TIMED_OUT.sentence
+    assert labels(page) == []
 
 
 def test_a_dead_link_is_expired_only_for_the_browser_that_sent_it() -> None:
