@@ -225,7 +225,7 @@ def _clock(record: AnalysisRecord, usual: timedelta | None) -> Clock | None:
         reason = f"{_last_reason(record)} There is nothing for you to do."
         before = Caption(headline=f"Trying again in {{time}}, {next_one}", note=reason)
         after = Caption(headline=f"Trying again any moment now, {next_one}", note=reason)
-        start = record.claimed_at or record.created_at
+        start = record.last_failed_at or record.claimed_at or record.created_at
     else:
         before = Caption(headline="Starts in {time}", note="Planned for {at}")
         after = Caption(headline="Starting any moment now", note="There is nothing for you to do.")
@@ -264,7 +264,7 @@ def _steps(record: AnalysisRecord) -> list[Step]:
             return [received, _waited(record), *_written(record)]
     stopped = "Cancelled" if record.status is Status.CANCELLED else "Stopped"
     if record.attempt:
-        note = f"At {_attempt(record.attempt).lower()}"
+        note = f"{_at_or_after(record)} {_attempt(record.attempt).lower()}"
         return [received, _waited(record), _stopped(record, stopped, note)]
     return [received, _stopped(record, f"{stopped} while waiting")]
 
@@ -298,6 +298,12 @@ def _written(record: AnalysisRecord) -> list[Step]:
 
 def _stopped(record: AnalysisRecord, title: str, note: str = "") -> Step:
     return Step(shape=Shape.STOPPED, title=title, note=note, at=record.finished_at)
+
+
+def _at_or_after(record: AnalysisRecord) -> str:
+    """Whether the latest attempt was still under way in the end, or had failed before."""
+    claimed_at, failed_at = record.claimed_at, record.last_failed_at
+    return "After" if claimed_at and failed_at and claimed_at <= failed_at else "At"
 
 
 def _round_start(record: AnalysisRecord) -> datetime:
