@@ -468,10 +468,10 @@ def short(duration: timedelta) -> str:
 
 
 def spoken(duration: timedelta) -> str:
-    """`5 seconds`, `one minute`, `2 hours`."""
+    """`5 seconds`, `one minute`, `90 minutes`, `2 hours`: never off by more than a tenth."""
     seconds = round(duration.total_seconds())
     for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
-        if seconds >= size * (2 if size == 86_400 else 1):
-            number = round(seconds / size)
+        number = round(seconds / size)
+        if number >= (2 if unit == "day" else 1) and abs(number * size - seconds) <= seconds / 10:
             return f"one {unit}" if number == 1 else f"{number} {unit}s"
     return "no time"
