@@ -253,10 +253,11 @@ def _draw_sight(sight: Sight) -> None:
 
 
 def _owner_token(request_id: str) -> str | None:
-    """The submitter's: from this session, or from the browser's storage."""
+    """The submitter's: from the browser's storage, or from this session until it is there."""
     told = browser.told()
-    from_browser = told.owner_token if told.request_id == request_id else None
-    token: str | None = st.session_state.get("owner_tokens", {}).get(request_id) or from_browser
+    if told.request_id == request_id or request_id in st.session_state.get("kept", ()):
+        return told.owner_token if told.request_id == request_id else None
+    token: str | None = st.session_state.get("owner_tokens", {}).get(request_id)
     return token
 
 
