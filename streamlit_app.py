@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import streamlit as st
 from pydantic import ValidationError
@@ -18,7 +19,7 @@ from common.failures import Failure
 from common.history import make_submissions, open_archive
 from common.limits import LimitReached, visitor_of
 from common.logs import get_logger, start_logging
-from common.models import AnalysisInput, AnalysisRecord, Refused, Status, input_problems
+from common.models import AnalysisInput, AnalysisRecord, Refusal, Refused, Status, input_problems
 from common.queue import Queue
 from common.settings import Settings, SettingsError, load
 from common.store import NotFound, StoreUnavailable, open_store
@@ -86,7 +87,6 @@ def _open(request_id: str | None, notice: str = "") -> None:
     else:
         st.session_state.pop("draft", None)
     st.session_state["notice"] = notice
-    st.rerun()
 
 
 # ── The form ────────────────────────────────────────────────────────────────────────────────
@@ -158,6 +158,7 @@ def _submit(input: AnalysisInput) -> str:
         return f"{failure.sentence} {failure.next_step} Your text is still here."
     st.session_state.setdefault("owner_tokens", {})[request_id] = owner_token
     _open(request_id)
+    st.rerun()
     return ""
 
 
@@ -201,7 +202,7 @@ def _look_again(request_id: str) -> Sight:
     if last is None or last.request_id != request_id:
         last = Sight(request_id)
     sight = st.session_state["sight"] = _look(request_id, last)
-    if words.has_become_ready(last, sight):
+    if words.has_become_ready(last, sight) and not st.session_state.get("notice"):
         st.session_state["notice"] = "Your analysis is ready."
     return sight
 
@@ -240,7 +241,7 @@ def _draw_sight(sight: Sight) -> None:
         if sight.says_away:
             _html(words.AWAY, style="quiet")
     if sight.record:
-        is_known = owner_token or browser.has_told()
+        is_known = owner_token or browser.is_listed(request_id) is not None
         _draw_end(sight.record, is_owner=bool(owner_token) if is_known else None)
         browser.draw_progress(words.progress(sight.record, _now(), _pace().usual))
         if is_known:
@@ -250,10 +251,11 @@ def _draw_sight(sight: Sight) -> None:
 
 
 def _owner_token(request_id: str) -> str | None:
-    """The submitter's: from this session, or from the browser's storage."""
+    """The submitter's: from the browser's storage, or from this session until it is there."""
     told = browser.told()
-    from_browser = told.owner_token if told.request_id == request_id else None
-    token: str | None = st.session_state.get("owner_tokens", {}).get(request_id) or from_browser
+    if told.request_id == request_id or request_id in st.session_state.get("kept", ()):
+        return told.owner_token if told.request_id == request_id else None
+    token: str | None = st.session_state.get("owner_tokens", {}).get(request_id)
     return token
 
 
@@ -273,12 +275,11 @@ def _keep(sight: Sight, owner_token: str | None) -> None:
 
 
 def _draw_gone(sight: Sight) -> None:
-    was_here = browser.told().request_id == sight.request_id if browser.has_told() else None
+    was_here = browser.is_listed(sight.request_id)
     st.title(words.title(sight, was_here), anchor=False)
     if was_here is not None:
         st.markdown(words.gone_text(was_here))
-        if st.button("New request", type="primary"):
-            _open(None)
+        st.button("New request", type="primary", on_click=_open, args=(None,))
     gone = words.entry(sight, settings.kept)
     assert gone
     browser.draw_requests(
@@ -347,8 +348,7 @@ def _draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
             _draw_second_try(record, owner_token)
         address = (st.context.url or "").rstrip("/")
         browser.draw_copy("Copy link", f"{address}/?request={record.request_id}")
-        if st.button("New request"):
-            _open(None)
+        st.button("New request", on_click=_open, args=(None,))
         if owner_token and not record.status.is_terminal:
             _draw_cancel(record, owner_token)
         if owner_token:
@@ -356,13 +356,20 @@ def _draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
 
 
 def _draw_second_try(record: AnalysisRecord, owner_token: str) -> None:
-    request_id = record.request_id
-    if record.has_rounds_left and st.button(
-        "Try again", type="secondary" if words.needs_other_text(record) else "primary"
-    ):
-        _act(request_id, lambda: submissions.retry(request_id, owner_token, _visitor()))
-    if words.needs_other_text(record) and st.button("Change the text", type="primary"):
-        _act(request_id, lambda: _change_text(request_id, owner_token))
+    if record.has_rounds_left:
+        is_best = not words.needs_other_text(record)
+        retry = partial(_retry, _visitor())
+        _draw_deed("Try again", retry, record, owner_token, is_primary=is_best)
+    if words.needs_other_text(record):
+        _draw_deed("Change the text", _change_text, record, owner_token, is_primary=True)
+
+
+def _retry(visitor: str, request_id: str, owner_token: str) -> None:
+    try:
+        submissions.retry(request_id, owner_token, visitor)
+    except Refused as error:
+        if error.reason is not Refusal.NOT_FAILED:  # else another click was quicker
+            raise
 
 
 def _change_text(request_id: str, owner_token: str) -> None:
@@ -374,15 +381,17 @@ def _change_text(request_id: str, owner_token: str) -> None:
 
 
 def _draw_cancel(record: AnalysisRecord, owner_token: str) -> None:
-    request_id = record.request_id
     with st.popover("Cancel", key="cancel"):
         st.markdown(f"**Cancel this request?** {words.cancel_warning(record)}")
-        if st.button("Yes, cancel it"):
-            _act(request_id, lambda: _cancel(request_id, owner_token))
+        _draw_deed("Yes, cancel it", _cancel, record, owner_token)
 
 
 def _cancel(request_id: str, owner_token: str) -> None:
-    submissions.cancel(request_id, owner_token)
+    try:
+        submissions.cancel(request_id, owner_token)
+    except Refused:
+        if submissions.look_up(request_id).status is not Status.CANCELLED:
+            raise
     st.session_state.pop("draft", None)  # the same text is another request from here on
 
 
@@ -392,19 +401,41 @@ def _draw_delete(record: AnalysisRecord, owner_token: str) -> None:
             "**Delete for good?** The request, its result and its place in the queue are removed "
             "at once, for everybody who has the link."
         )
-        if st.button("Yes, delete it"):
-            _act(record.request_id, lambda: _delete(record.request_id, owner_token))
+        _draw_deed("Yes, delete it", _delete, record, owner_token)
 
 
 def _delete(request_id: str, owner_token: str) -> None:
-    submissions.delete(request_id, owner_token)
+    with suppress(NotFound):
+        submissions.delete(request_id, owner_token)
     st.session_state["deleted"] = request_id
     _open(None, notice="Deleted.")
 
 
-def _act(request_id: str, act: Callable[[], object]) -> None:
+def _draw_deed(
+    label: str,
+    do: Callable[[str, str], None],
+    record: AnalysisRecord,
+    owner_token: str,
+    *,
+    is_primary: bool = False,
+) -> None:
+    """Draw a button for what only the owner may do."""
+    st.button(
+        label,
+        type="primary" if is_primary else "secondary",
+        on_click=_act,
+        args=(do, record.request_id, owner_token),
+    )
+
+
+def _act(do: Callable[[str, str], None], request_id: str, owner_token: str) -> None:
+    """Do it at once: drawing the page, or a look into the session, ends where a further click is.
+
+    So what is to be done comes first, and only then what the page says about it.
+    """
     try:
-        act()
+        do(request_id, owner_token)
+        st.session_state.pop("fresh", None)  # what was seen before
     except (NotFound, NotOwner, Refused) as error:
         cause = str(error) or type(error).__name__
         log.info("not done", request_id=request_id, cause=cause)
@@ -415,7 +446,6 @@ def _act(request_id: str, act: Callable[[], object]) -> None:
     except StoreUnavailable as error:
         log.error("not done", request_id=request_id, cause=str(error))
         _open(request_id, notice="We can't reach our store just now. Please try again.")
-    _open(request_id)
 
 
 # ── The page itself ─────────────────────────────────────────────────────────────────────────

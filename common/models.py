@@ -198,6 +198,7 @@ class AnalysisRecord(Model):
     claim_token: str | None = None
     claimed_at: AwareDatetime | None = None
     last_failure: Failure | None = None  # of the round's latest attempt
+    last_failed_at: AwareDatetime | None = None  # when the round last went back to pending
     failure: Failure | None = None  # of a failed analysis
     result: Analysis | None = None
     model: str | None = None
@@ -296,7 +297,12 @@ class AnalysisRecord(Model):
             exhausted = Failure.ATTEMPTS_EXHAUSTED
             return self._fail(exhausted, now, claim_token=token, last_failure=failure)
         wait = min(max(FIRST_RETRY * 2 ** (self.attempt - 1), retry_after), longest_wait)
-        return self._evolve(status=Status.PENDING, next_attempt_at=now + wait, last_failure=failure)
+        return self._evolve(
+            status=Status.PENDING,
+            next_attempt_at=now + wait,
+            last_failure=failure,
+            last_failed_at=now,
+        )
 
     def give_up(self, *, round: int, now: datetime) -> Self:
         """Fail because QStash has given this round's message up."""

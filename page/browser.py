@@ -40,9 +40,11 @@ class Told(Model):
     unfinished: Annotated[tuple[RequestId, ...], Field(max_length=20)] = ()
 
 
-def has_told() -> bool:
-    """Whether the browser has told anything by now: it has not in the first run of a session."""
-    return _raw_told() is not None
+def is_listed(request_id: str) -> bool | None:
+    """Whether this one is in the browser's list; None until it has told about this very one."""
+    raw = _raw_told()
+    has_told = isinstance(raw, Mapping) and raw.get("wanted") == request_id
+    return told().request_id == request_id if has_told else None
 
 
 def told() -> Told:

@@ -65,6 +65,7 @@ function tell(data, setStateValue) {
   const wanted = entries.find((entry) => entry.requestId === data.wanted);
   const unfinished = data.isShown ? entries.filter((e) => !e.isOver && ID.test(e.requestId)) : [];
   const told = {
+    wanted: data.wanted,
     requestId: wanted?.requestId ?? null,
     ownerToken: wanted?.ownerToken ?? null,
     unfinished: unfinished.map((entry) => entry.requestId),

@@ -224,7 +224,7 @@ def _clock(record: AnalysisRecord, usual: timedelta | None) -> Clock | None:
         reason = f"{_last_reason(record)} There is nothing for you to do."
         before = Caption(headline=f"Trying again in {{time}}, {next_one}", note=reason)
         after = Caption(headline=f"Trying again any moment now, {next_one}", note=reason)
-        start = record.claimed_at or record.created_at
+        start = record.last_failed_at or record.claimed_at or record.created_at
     else:
         before = Caption(headline="Starts in {time}", note="Planned for {at}")
         after = Caption(headline="Starting any moment now", note="There is nothing for you to do.")
@@ -263,7 +263,7 @@ def _steps(record: AnalysisRecord) -> list[Step]:
             return [received, _waited(record), *_written(record)]
     stopped = "Cancelled" if record.status is Status.CANCELLED else "Stopped"
     if record.attempt:
-        note = f"At {_attempt(record.attempt).lower()}"
+        note = f"{_at_or_after(record)} {_attempt(record.attempt).lower()}"
         return [received, _waited(record), _stopped(record, stopped, note)]
     return [received, _stopped(record, f"{stopped} while waiting")]
 
@@ -297,6 +297,12 @@ def _written(record: AnalysisRecord) -> list[Step]:
 
 def _stopped(record: AnalysisRecord, title: str, note: str = "") -> Step:
     return Step(shape=Shape.STOPPED, title=title, note=note, at=record.finished_at)
+
+
+def _at_or_after(record: AnalysisRecord) -> str:
+    """Whether the latest attempt was still under way in the end, or had failed before."""
+    claimed_at, failed_at = record.claimed_at, record.last_failed_at
+    return "After" if claimed_at and failed_at and claimed_at <= failed_at else "At"
 
 
 def _round_start(record: AnalysisRecord) -> datetime:
@@ -463,10 +469,10 @@ def short(duration: timedelta) -> str:
 
 
 def spoken(duration: timedelta) -> str:
-    """`5 seconds`, `one minute`, `2 hours`."""
+    """`5 seconds`, `one minute`, `90 minutes`, `2 hours`: never off by more than a tenth."""
     seconds = round(duration.total_seconds())
     for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
-        if seconds >= size * (2 if size == 86_400 else 1):
-            number = round(seconds / size)
+        number = round(seconds / size)
+        if number >= (2 if unit == "day" else 1) and abs(number * size - seconds) <= seconds / 10:
             return f"one {unit}" if number == 1 else f"{number} {unit}s"
     return "no time"

@@ -103,7 +103,9 @@ class Visit:
     def settle(self) -> None:
         """Wait until an analysis is drawn, and nothing runs."""
         expect(self.page.locator(".steps li").first).to_be_visible()
-        expect(self.page.get_by_test_id("stStatusWidget")).to_have_count(0)
+        expect(self.page.locator(".stApp")).to_have_attribute(
+            "data-test-script-state", "notRunning"
+        )
 
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from threading import Event
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from tests.browser import (
 from tests.conftest import leave_out
 from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID
 from tests.http_server import HttpServer, answer, hang, serve
+from tests.processes import wait_for
 from tests.product import Product, start_product
 from tests.test_analyst import refusal, response
 from tests.walk import HEADINGS, walk
@@ -115,9 +117,9 @@ def wait_for_quiet(visit: Visit) -> None:
         pass
 
 
-# In a tab: note what is removed or turns pale, what says that something runs, what is read aloud.
+# In a tab: note what is removed, shown or pale, and what is read aloud.
 WATCH = """() => {
-    window.removed = []; window.pale = []; window.running = 0; window.spoken = [];
+    window.removed = []; window.shown = []; window.pale = []; window.spoken = [];
     const isLive = (node) => (node.nodeType === 1 ? node : node.parentElement)
         ?.closest("[aria-live], [role=status], [role=alert]");
     const watch = (root) => {
@@ -132,9 +134,7 @@ WATCH = """() => {
                 if (isLive(change.target)) window.spoken.push(change.target.textContent);
                 for (const node of change.removedNodes)
                     if (node.nodeType === 1) window.removed.push(node.outerHTML);
-                for (const node of change.addedNodes)
-                    if (node.nodeType === 1 && node.outerHTML.includes("stStatusWidget"))
-                        window.running += 1;
+                window.shown.push(change.target.textContent);
             }
         }).observe(root, {
             childList: true, subtree: true, characterData: true, attributeFilter: ["data-stale"],
@@ -150,10 +150,12 @@ WATCH = """() => {
 
 def test_fill_submit_wait_read_and_rest(visit: Visiting, product: Product) -> None:
     sender = visit()
+    sender.expect_text("Nothing here yet")
+    sender.page.evaluate(WATCH)
     sender.submit()
-    sender.expect_heading("Your request is in the queue")
     sender.expect_heading("Your analysis")
 
+    assert "Your request is in the queue" in str(sender.page.evaluate("window.shown"))
     sender.expect_text(ANALYSIS.summary)
     sender.expect_text("Your analysis is ready.")
     expect(sender.page).to_have_title("✓ Ready · Ask later")
@@ -286,6 +288,64 @@ def swap_click_and_list(tab: WebSocketRoute) -> None:
     tab.on_message(pass_on)
 
 
+def test_what_was_confirmed_is_done_even_if_the_next_click_comes_at_once(
+    visit: Visiting, product: Product, browser: Browser
+) -> None:
+    context, waits = open_context(browser), Event()
+    context.route_web_socket(lambda url: True, lambda tab: hold_first_of_two(tab, waits))
+    sender = send(visit, product, "done", context=context)
+    request_id = sender.request_id
+    sender.button("Delete now").click()
+    expect(sender.button("Yes, delete it")).to_be_visible()
+
+    waits.set()
+    sender.button("Yes, delete it").click()
+    sender.button("New request").click()
+
+    expect(sender.page.get_by_label("Name")).to_be_visible()
+    wait_for(lambda: not product.client.keys(f"*{request_id}*"))
+
+
+def hold_first_of_two(tab: WebSocketRoute, waits: Event) -> None:
+    """Once it waits, let two messages in at once: the second meets the run of the first."""
+    server = tab.connect_to_server()
+    held: list[str | bytes] = []
+
+    def pass_on(message: str | bytes) -> None:
+        held.append(message)
+        if waits.is_set() and len(held) < 2:
+            return
+        waits.clear()
+        for each in held:
+            server.send(each)
+        held.clear()
+
+    tab.on_message(pass_on)
+
+
+@pytest.mark.parametrize(
+    ("state", "deed", "heading"),
+    [
+        ("waiting", "Yes, cancel it", "Cancelled"),
+        ("failed at last", "Try again", "Your request is in the queue"),
+        ("done", "Yes, delete it", "Ask now, read in a moment"),
+    ],
+)
+def test_a_double_click_does_what_one_does(
+    visit: Visiting, product: Product, state: str, deed: str, heading: str
+) -> None:
+    sender = send(visit, product, state)
+    for popover in {"waiting": ["Cancel"], "done": ["Delete now"]}.get(state, []):
+        sender.button(popover).click()
+    expect(sender.button(deed)).to_be_visible()
+    sender.settle()
+
+    sender.button(deed).dblclick()
+
+    sender.expect_heading(heading)
+    expect(sender.text("That was not possible any more.")).to_have_count(0)
+
+
 def test_two_tabs_of_one_browser_show_the_same_and_may_do_the_same(
     visit: Visiting, product: Product
 ) -> None:
@@ -313,6 +373,23 @@ def test_a_refresh_changes_nothing(visit: Visiting, product: Product) -> None:
         expect(sender.button(owners.get(state, "Delete now"))).to_be_visible()
 
 
+def test_going_back_to_an_analysis_never_takes_its_owner_for_a_stranger(
+    visit: Visiting, product: Product
+) -> None:
+    sender = send(visit, product, "failed")
+    sender.page.reload()  # so that only the browser knows the owner token
+    expect(sender.button("Try again")).to_be_visible()
+    sender.button("New request").click()
+    sender.expect_text("Your requests in this browser")
+    wait_for_quiet(sender)
+    sender.page.evaluate(WATCH)
+
+    sender.page.go_back()
+
+    expect(sender.button("Try again")).to_be_visible()
+    assert "Only the browser that sent this" not in str(sender.page.evaluate("window.shown"))
+
+
 @pytest.mark.parametrize("state", ["waiting", "processing"])
 def test_the_page_polls_while_it_waits_and_nothing_flickers_or_is_read_aloud(
     visit: Visiting, product: Product, state: str
@@ -325,8 +402,7 @@ def test_the_page_polls_while_it_waits_and_nothing_flickers_or_is_read_aloud(
 
     assert frames_while(reader, 6000) > 0
 
-    assert reader.page.evaluate("[window.removed, window.running]") == [[], 0]
-    assert reader.page.evaluate("window.spoken") == []
+    assert reader.page.evaluate("[window.removed, window.spoken]") == [[], []]
 
 
 def test_a_change_of_state_is_read_aloud_once_and_nothing_turns_pale(
@@ -361,21 +437,30 @@ def test_the_ring_drains_without_a_word_from_the_server(visit: Visiting, product
     reader = visit(ID)
     reader.settle()
 
-    def ring() -> tuple[int, float]:
-        minutes, seconds = reader.page.locator(".time").inner_text().split(":")
-        arc = reader.page.locator(".arc").evaluate("e => parseFloat(e.style.strokeDasharray)")
-        return 60 * int(minutes) + int(seconds), arc
+    def ring() -> tuple[float, int, float, str]:
+        """When, at one moment, the ring shows what: its time, its arc, and the words beside it."""
+        at, time, arc, headline = reader.page.locator(".card").evaluate(
+            """card => [
+                performance.now() / 1000,
+                card.querySelector(".time").textContent,
+                parseFloat(card.querySelector(".arc").style.strokeDasharray),
+                card.querySelector(".headline").textContent,
+            ]"""
+        )
+        minutes, seconds = time.split(":")
+        return at, 60 * int(minutes) + int(seconds), arc, headline
 
     with product.page.frozen():
         frames_while(reader, 500)  # what was on its way
-        (time, arc), headline = ring(), reader.page.locator(".headline").inner_text()
+        at, time, arc, headline = ring()
         assert frames_while(reader, 3000) == 0
-        time_later, arc_later = ring()
+        at_later, time_later, arc_later, headline_later = ring()
 
-        assert re.fullmatch(r"Starts in \d+ s", headline)
-        assert 2 <= time - time_later <= 5
-        assert 2 <= (arc - arc_later) * 60 / 100 <= 5
-        assert reader.page.locator(".headline").inner_text() != headline
+    passed = pytest.approx(at_later - at, abs=1.5)  # whole seconds, and a tick of a busy browser
+    assert re.fullmatch(r"Starts in \d+ s", headline)
+    assert time - time_later == passed
+    assert (arc - arc_later) * 60 / 100 == passed
+    assert headline_later != headline
 
 
 @pytest.mark.parametrize(
@@ -414,12 +499,12 @@ def test_times_are_in_the_visitors_own_time_zone(visit: Visiting, product: Produ
 # ── What goes down comes up again ───────────────────────────────────────────────────────────
 
 
-def test_the_service_goes_down_and_comes_up_while_somebody_waits(
+def test_the_service_is_down_and_comes_up_while_somebody_waits(
     visit: Visiting, product: Product
 ) -> None:
+    product.service.stop()
     sender = visit()
     sender.submit()
-    product.service.stop()
     sender.expect_text("any moment now")
 
     product.service.start()
@@ -473,6 +558,7 @@ def test_the_pages_own_server_restarts_while_somebody_waits(
 def test_the_pages_own_server_restarts_while_somebody_writes(
     visit: Visiting, product: Product
 ) -> None:
+    product.gate.clear()
     sender = visit()
     sender.expect_text("Nothing here yet")
     sender.fill()
@@ -632,17 +718,17 @@ def test_an_entry_that_is_damaged_does_not_hide_the_others(
 
 def test_forgetting_all_takes_the_rights_away(visit: Visiting, product: Product) -> None:
     sender = send(visit, product, "waiting")
-    request_id = sender.request_id
-    sender.page.goto(product.page.url)
+    sender.button("New request").click()
     sender.button("Forget all").click()
     sender.button("Yes, forget all").click()
     sender.expect_text("Nothing here yet")
 
-    sender.page.goto(f"{product.page.url}/?request={request_id}")
+    for go in (sender.page.go_back, sender.page.reload):
+        go()
 
-    sender.expect_heading("Your request is in the queue")
-    expect(sender.button("New request")).to_be_visible()
-    expect(sender.button("Cancel")).to_have_count(0)
+        sender.expect_heading("Your request is in the queue")
+        expect(sender.button("New request")).to_be_visible()
+        expect(sender.button("Cancel")).to_have_count(0)
 
 
 def test_a_link_that_has_expired_says_so_to_its_sender_alone(

@@ -262,6 +262,7 @@ def test_a_transient_failure_waits_longer_each_time_and_then_fails(code: Failure
     assert (first.status, first.next_attempt_at - DUE) == (Status.PENDING, 10 * SECOND)
     assert (second.status, second.next_attempt_at - DUE) == (Status.PENDING, 20 * SECOND)
     assert (third.failure, third.last_failure) == (Failure.ATTEMPTS_EXHAUSTED, code)
+    assert (first.last_failed_at, second.last_failed_at) == (DUE, DUE)
 
 
 @pytest.mark.parametrize(("wish", "granted"), [(0, 10), (5, 10), (60, 60), (100_000, 135)], ids=str)

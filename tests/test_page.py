@@ -55,7 +55,7 @@ def store(real_redis: redis.Redis) -> Store:
 def open_page(request_id: str | None = None, **told: object) -> AppTest:
     """The page, once the browser has told what is in its storage."""
     page = first_run(request_id)
-    page.session_state["requests"] = {"told": told}
+    page.session_state["requests"] = {"told": {"wanted": request_id, **told}}
     page.run()
     assert not page.exception
     return page
@@ -508,11 +508,12 @@ def test_the_owner_token_goes_into_the_browsers_storage_once(store: Store) -> No
         "told": {"requestId": request_id, "ownerToken": entry["ownerToken"]}
     }
     page.run()
-    page.session_state["requests"] = {"told": None}  # "Forget all" in another tab
+    assert "Yes, cancel it" in labels(page)
+    page.session_state["requests"] = {"told": {"wanted": request_id}}  # after "Forget all"
     page.run()
 
     assert data(page, "requests")["entries"][0]["ownerToken"] is None
-    assert "Yes, cancel it" in labels(page)
+    assert "Yes, cancel it" not in labels(page)
 
 
 def test_what_goes_into_the_browsers_storage_holds_no_text(store: Store) -> None:
@@ -550,6 +551,16 @@ def test_until_the_browser_has_told_its_storage_nobody_is_taken_for_a_stranger(
     assert data(dead, "requests")["announcement"] == "One moment."
 
 
+def test_what_the_browser_told_of_another_page_tells_nothing_about_this_one(store: Store) -> None:
+    failed = {"status": Status.FAILED, "failure": Failure.TIMED_OUT, "finished_at": store.now()}
+    page = show_owner(store, pending(store.now())._evolve(**failed))
+    page.session_state["requests"] = {"told": {"wanted": None}}  # on the form; then Back
+    page.run()
+
+    assert page.error[0].value == Failure.TIMED_OUT.sentence
+    assert labels(page) == []
+
+
 def test_a_dead_link_is_expired_only_for_the_browser_that_sent_it() -> None:
     assert "not found, or is no longer kept" in text(open_page(ID))
     assert "Its time is over" in text(open_page(ID, requestId=ID, ownerToken="token"))
@@ -570,6 +581,17 @@ def test_the_person_is_told_once_that_it_is_ready(store: Store) -> None:
     assert not page.toast
     again = open_page(ID)
     assert not again.toast
+
+
+def test_cancelling_what_has_just_become_ready_is_told_to_have_come_too_late(store: Store) -> None:
+    page = fill(open_page())
+    ready = {"status": Status.COMPLETED, "result": ANALYSIS, "model": "m"}
+    store.update(request_id_of(page), lambda r, now: r._evolve(**ready, finished_at=now))
+
+    button(page, "Yes, cancel it").click().run()
+
+    assert page.title[0].value == "Your analysis"
+    assert page.toast[0].value == "That was not possible any more."
 
 
 def test_a_text_that_cannot_be_analysed_is_given_back_to_its_owner(store: Store) -> None:

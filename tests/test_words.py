@@ -21,6 +21,7 @@ RETRYING = WAITING._evolve(
     claimed_at=CLAIMED_AT,
     next_attempt_at=CLAIMED_AT + timedelta(seconds=20),
     last_failure=Failure.RATE_LIMITED,
+    last_failed_at=CLAIMED_AT + timedelta(seconds=6),
 )
 READY = WRITING.complete("a", ANALYSIS, model="m", now=CLAIMED_AT + timedelta(seconds=9))
 FAILED = WRITING._evolve(
@@ -170,7 +171,7 @@ def test_on_a_retry_the_ring_tells_the_next_attempt_and_the_reason() -> None:
     clock = words.progress(RETRYING, NOW, USUAL).clock
 
     assert clock
-    assert clock.end == CLAIMED_AT + seconds(20)
+    assert (clock.start, clock.end) == (CLAIMED_AT + seconds(6), CLAIMED_AT + seconds(20))
     assert clock.before.headline == "Trying again in {time}, attempt 2 of 3"
     assert clock.before.note == "The AI service was busy. There is nothing for you to do."
 
@@ -263,6 +264,15 @@ def test_what_stopped_ends_the_timeline() -> None:
     assert steps(FAILED)[-1] == ("stopped", "Stopped", "At attempt 1 of 3")
     assert steps(CANCELLED)[-1] == ("stopped", "Cancelled while waiting", "")
     assert not [step for step in steps(FAILED) if step[0] == Shape.AHEAD]
+
+
+def test_what_stopped_between_two_attempts_stopped_after_the_first_and_not_at_it() -> None:
+    stopped = RETRYING.cancel(now=CLAIMED_AT + seconds(8))
+    second = RETRYING.claim("b", round=1, now=CLAIMED_AT + seconds(20), call=CALL)
+
+    assert steps(stopped)[-1] == ("stopped", "Cancelled", "After attempt 1 of 3")
+    during = second.cancel(now=CLAIMED_AT + seconds(22))
+    assert steps(during)[-1] == ("stopped", "Cancelled", "At attempt 2 of 3")
 
 
 # ── The end ─────────────────────────────────────────────────────────────────────────────────
@@ -399,7 +409,11 @@ def test_the_dates_of_a_result_are_in_the_visitors_time_zone(zone: str | None, t
         (8.4, "8 s", "8 seconds"),
         (60, "1 min", "one minute"),
         (65, "1 min 5 s", "one minute"),
+        (90, "1 min 30 s", "90 seconds"),
+        (245, "4 min 5 s", "4 minutes"),
+        (3599, "59 min 59 s", "one hour"),
         (3600, "1 h", "one hour"),
+        (5400, "2 h", "90 minutes"),
         (86_400, "24 h", "24 hours"),
         (172_800, "48 h", "2 days"),
     ],
