@@ -14,7 +14,7 @@ atomically. Every time in a record is an aware UTC datetime read from Redis's cl
 """
 
 import unicodedata
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -41,6 +41,20 @@ REPUBLISH_AFTER = timedelta(seconds=15)
 
 REQUEST_ID_PATTERN = r"^[0-9a-f]{32}$"
 RequestId = Annotated[str, StringConstraints(pattern=REQUEST_ID_PATTERN)]
+
+
+def _in_utc(time: datetime) -> datetime:
+    """Replace pydantic's own time zone: one that is left at the interpreter's end crashes it.
+
+    Source: https://github.com/pydantic/pydantic/issues/12867
+    """
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("too early or too late") from None
+
+
+UtcDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class Model(BaseModel):
@@ -187,23 +201,23 @@ class AnalysisRecord(Model):
     input: AnalysisInput | None  # None once completed or cancelled
     owner_hash: str | None = None  # SHA-256 of the owner token; None when made by the API
     made_by: str | None = None  # the name of the API key; None when made on the page
-    created_at: AwareDatetime
-    due_at: AwareDatetime
-    deadline_at: AwareDatetime
+    created_at: UtcDatetime
+    due_at: UtcDatetime
+    deadline_at: UtcDatetime
     round: int = 1
-    published_at: AwareDatetime  # when publishing this round's message was last tried
+    published_at: UtcDatetime  # when publishing this round's message was last tried
     message_id: str | None = None
     attempt: int = 0
-    next_attempt_at: AwareDatetime
+    next_attempt_at: UtcDatetime
     claim_token: str | None = None
-    claimed_at: AwareDatetime | None = None
+    claimed_at: UtcDatetime | None = None
     last_failure: Failure | None = None  # of the round's latest attempt
-    last_failed_at: AwareDatetime | None = None  # when the round last went back to pending
+    last_failed_at: UtcDatetime | None = None  # when the round last went back to pending
     failure: Failure | None = None  # of a failed analysis
     result: Analysis | None = None
     model: str | None = None
     tokens: Tokens | None = None  # of the call that gave the result, where the provider tells
-    finished_at: AwareDatetime | None = None
+    finished_at: UtcDatetime | None = None
 
     @classmethod
     def new(

@@ -1,6 +1,6 @@
 """The form, and the state machine without Redis."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import ValidationError
@@ -309,6 +309,18 @@ def test_a_record_without_a_message_is_published_again_after_15_seconds() -> Non
     assert refusal_of(lambda: again.try_publish(now=NOW + 16 * SECOND)) is Refusal.NOT_DUE
     assert not again.published("msg", round=1).is_unpublished(NOW + 60 * SECOND)
     assert not fail(claimed(), Failure.RATE_LIMITED).is_unpublished(DUE + 60 * SECOND)
+
+
+def test_times_are_read_in_pythons_own_utc() -> None:
+    stored = claimed().model_dump_json()
+    record = AnalysisRecord.model_validate_json(stored.replace("Z", "+00:00", 1))
+
+    times = [value for _, value in record if isinstance(value, datetime)]
+    assert times
+    assert all(time.tzinfo is UTC for time in times)
+    assert record == claimed()
+    with pytest.raises(ValidationError, match="too early or too late"):
+        AnalysisRecord.model_validate(record.model_dump() | {"due_at": "0001-01-01T00:00:00+10:00"})
 
 
 def test_a_refused_publish_does_not_fail_a_record_that_another_publish_served() -> None:
