@@ -122,7 +122,7 @@ class Queue:
             "body": {"requestId": record.request_id, "round": record.round},
             "delay": max(0, round((record.due_at - now).total_seconds())),
             "retries": QSTASH_DELIVERIES - 1,
-            "retry_delay": times.retry_delay(record.request_id),
+            "retry_delay": times.retry_delay,
             "timeout": round(times.delivery_timeout.total_seconds()),
             "failure_callback": self._settings.failure_callback_url,
             "deduplication_id": f"{record.request_id}-{record.round}",

@@ -55,22 +55,19 @@ class TimeLadder:
         self.delivery_timeout = self.call + timedelta(seconds=10)
         self.lease = self.call + timedelta(seconds=15)
         self.redelivery = self.lease + timedelta(seconds=5)
-        self.spread = timedelta(seconds=5)
 
     @property
     def longest_wait(self) -> timedelta:
         """How long a delivery may at most be told to wait (`Retry-After`)."""
-        return 3 * (self.redelivery + self.spread)
+        return 3 * self.redelivery
 
-    def retry_delay(self, request_id: str) -> str:
+    @property
+    def retry_delay(self) -> str:
         """QStash's expression, in milliseconds, for a delivery that got no answer.
 
-        Each analysis has its own, always the same one: those that ended with one worker come back
-        spread out, and one that kills its worker again does not take the others along again.
         Source: https://upstash.com/docs/qstash/features/retry
         """
-        own = self.redelivery + self.spread * (int(request_id[:4], 16) / 0xFFFF)
-        return f"{round(own.total_seconds() * 1000)} * (1 + retried)"
+        return f"{round(self.redelivery.total_seconds() * 1000)} * (1 + retried)"
 
     @property
     def worst_case(self) -> timedelta:

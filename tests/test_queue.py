@@ -34,7 +34,7 @@ def test_a_message_says_when_where_and_how_often_and_nothing_personal() -> None:
     assert json.loads(request.partition(b"\r\n\r\n")[2]) == {"requestId": ID, "round": 1}
     assert headers["upstash-delay"] == "60s"
     assert headers["upstash-retries"] == "3"
-    assert headers["upstash-retry-delay"] == "45022 * (1 + retried)"
+    assert headers["upstash-retry-delay"] == "45000 * (1 + retried)"
     assert headers["upstash-timeout"] == "35s"
     assert headers["upstash-deduplication-id"] == f"{ID}-1"
     assert headers["upstash-failure-callback"] == "https://service.example/webhook/failure"
