@@ -62,7 +62,7 @@ FAULTS: list[tuple[str, Behaviour | str, str, Then, int]] = [
     ("429", answer(429, error("rate_limit_exceeded")), "rate_limited", AGAIN, 10),
     ("429 for 5 s", answer(429, error(None), Retry_After="5"), "rate_limited", AGAIN, 10),
     ("429 for 30 s", answer(429, error(None), Retry_After="30"), "rate_limited", AGAIN, 30),
-    ("429 for a day", answer(429, error(None), Retry_After="86400"), "rate_limited", AGAIN, 105),
+    ("429 for a day", answer(429, error(None), Retry_After="86400"), "rate_limited", AGAIN, 90),
     ("quota", answer(429, error("insufficient_quota")), "quota_exceeded", MEND, 0),
     ("quota by type", answer(429, error(None, "insufficient_quota")), "quota_exceeded", MEND, 0),
     ("500", answer(500, error(None)), "model_unavailable", AGAIN, 10),
