@@ -42,11 +42,23 @@ def poison(analyses: int, directory: Path, seed: int, *, is_hurried: bool = Fals
     poisoned, *others = (records[id] or {} for id in ids)
     is_over = (poisoned["failure"], poisoned["attempt"]) == ("attempts_exhausted", 3)
     calls = asked[_marker("poison", 0)]
-    # Whoever was beside it in the same worker each of the three times ends as it does.
-    dragged = sum(
-        record["failure"] == "attempts_exhausted" and asked[_marker("sound", number)] == 3
+    unfinished = {
+        marker: record["failure"] or record["status"]
         for number, record in enumerate(others, 1)
-    )
+        if record["status"] != "completed" and (marker := _marker("sound", number))
+    }
+    # Whoever was beside it in the same worker each of the three times ends as it does, even if one
+    # of the calls was cut off before the model knew of it.
+    dragged = [
+        marker
+        for marker, why in unfinished.items()
+        if why == "attempts_exhausted" and asked[marker] in (2, 3)
+    ]
+    wrong = [
+        f"{marker}: {why}, {asked[marker]} calls"
+        for marker, why in unfinished.items()
+        if marker not in dragged
+    ]
     return [
         Row(
             "a job that kills its worker each time: failed after exactly the most attempts",
@@ -57,10 +69,8 @@ def poison(analyses: int, directory: Path, seed: int, *, is_hurried: bool = Fals
         Row(
             "… the others beside it: not completed",
             len(others),
-            sum(record["status"] != "completed" for record in others)
-            - dragged
-            + beyond_bearable(dragged, len(others)),
-            f"{dragged} in the same worker all three times",
+            len(wrong) + beyond_bearable(len(dragged), len(others)),
+            "; ".join([f"{len(dragged)} in the same worker all three times", *wrong]),
         ),
     ]
 
