@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import NoReturn
 
 import streamlit as st
 from pydantic import ValidationError
@@ -79,14 +80,14 @@ def _name_tab(title: str = "Ask later") -> None:
     st.set_page_config(page_title=title, page_icon="⏳")
 
 
-def _open(request_id: str | None, notice: str = "") -> None:
+def _open(request_id: str | None, notice: str = "") -> NoReturn:
     """Go to an analysis, or to an empty form."""
-    st.query_params.clear()
-    if request_id:
-        st.query_params["request"] = request_id
-    else:
+    st.query_params.from_dict({"request": request_id} if request_id else {})
+    if not request_id:
         st.session_state.pop("draft", None)
+    st.session_state.pop("fresh", None)  # what was seen before
     st.session_state["notice"] = notice
+    st.rerun()
 
 
 # ── The form ────────────────────────────────────────────────────────────────────────────────
@@ -158,8 +159,6 @@ def _submit(input: AnalysisInput) -> str:
         return f"{failure.sentence} {failure.next_step} Your text is still here."
     st.session_state.setdefault("owner_tokens", {})[request_id] = owner_token
     _open(request_id)
-    st.rerun()
-    return ""
 
 
 def _visitor() -> str:
@@ -341,8 +340,13 @@ def _draw_downloads(record: AnalysisRecord) -> None:
         )
 
 
+@st.fragment
 def _draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
-    """Offer what can be done now; changing anything needs the submitter's owner token."""
+    """Offer what can be done now; changing anything needs the submitter's owner token.
+
+    In a fragment, where clicks wait for each other: one that asks for a run of the whole page can
+    undo the one before, if they come over a slow line together.
+    """
     with st.container(horizontal=True):
         if owner_token and record.status is Status.FAILED and record.input:
             _draw_second_try(record, owner_token)
@@ -429,23 +433,21 @@ def _draw_deed(
 
 
 def _act(do: Callable[[str, str], None], request_id: str, owner_token: str) -> None:
-    """Do it at once: drawing the page, or a look into the session, ends where a further click is.
-
-    So what is to be done comes first, and only then what the page says about it.
-    """
+    """Do it, and then show what came of it."""
+    notice = ""
     try:
         do(request_id, owner_token)
-        st.session_state.pop("fresh", None)  # what was seen before
     except (NotFound, NotOwner, Refused) as error:
         cause = str(error) or type(error).__name__
         log.info("not done", request_id=request_id, cause=cause)
-        _open(request_id, notice="That was not possible any more.")
+        notice = "That was not possible any more."
     except LimitReached as error:
         log.warning("not let in", request_id=request_id, code=error.limit)
-        _open(request_id, notice=words.limit_text(error))
+        notice = words.limit_text(error)
     except StoreUnavailable as error:
         log.error("not done", request_id=request_id, cause=str(error))
-        _open(request_id, notice="We can't reach our store just now. Please try again.")
+        notice = "We can't reach our store just now. Please try again."
+    _open(request_id, notice)
 
 
 # ── The page itself ─────────────────────────────────────────────────────────────────────────
