@@ -30,7 +30,7 @@ from common.failures import Failure
 from common.logs import get_logger
 from common.models import REQUEST_ID_PATTERN, AnalysisRecord, Status
 from common.settings import Settings
-from common.store import ArchiveUnavailable, NotFound, parse_record, utc_now
+from common.store import ArchiveUnavailable, NotFound, Unreadable, parse_record, utc_now
 
 SCHEMA_VERSION = 1
 CONNECT_SECONDS = 2  # the least that libpq takes
@@ -144,15 +144,24 @@ class Archive:
         return parse_record(stored)
 
     def failed(self) -> list[AnalysisRecord]:
-        """All failed ones that are kept, the oldest first."""
+        """All failed ones that are kept, the oldest first.
+
+        One that can't be read is logged and left out: the others must not wait for it.
+        """
         row = _analyses.c
         with self._begin() as connection:
-            found = connection.scalars(
-                sql.select(row.record)
+            found = connection.execute(
+                sql.select(row.request_id, row.record)
                 .where(row.status == Status.FAILED.value, self._is_kept())
                 .order_by(row.finished_at)
             ).all()
-        return [parse_record(stored) for stored in found]
+        records = []
+        for request_id, stored in found:
+            try:
+                records.append(parse_record(stored))
+            except Unreadable as error:
+                log.error("record not read", request_id=request_id, cause=str(error))
+        return records
 
     def counts(self) -> list[Count]:
         """How many are kept, by status and code."""

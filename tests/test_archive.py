@@ -25,7 +25,7 @@ from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable
 from common.submission import NotOwner, Submissions, new_request_id
 from tests.conftest import make_settings, make_store
-from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, ID, FakeAnalyst, FakeQueue
+from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, ID, OTHER_ID, FakeAnalyst, FakeQueue
 from tests.http_server import serve
 from tests.postgres import Postgres, slow_way
 from tests.processes import ROOT, Stack, bare_environment, start_stand_in, wait_for
@@ -225,6 +225,18 @@ def test_what_is_too_old_is_not_read_and_then_removed(any_url: str) -> None:
     assert [count.number for count in archive.counts()] == [1]
     assert archive.purge() == 2
     assert archive.purge() == 0
+
+
+def test_a_row_that_cannot_be_read_is_told_and_the_others_are_found(
+    with_history: ServiceSettings, rows: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive = Archive(with_history)
+    for request_id in (ID, OTHER_ID):
+        archive.write(failed(request_id=request_id))
+    rows.execute("UPDATE analyses SET record = 'half a rec' WHERE request_id = %s", [ID])
+
+    assert [record.request_id for record in archive.failed()] == [OTHER_ID]
+    assert f'"event": "record not read", "request_id": "{ID}"' in caplog.text
 
 
 def test_who_writes_removes_what_is_too_old(
