@@ -118,6 +118,10 @@ def wait_for_quiet(visit: Visit) -> None:
         pass
 
 
+# In a tab: how much is to be seen of it, if it is there.
+SIGN_OF_LIFE = """(({ content, opacity }) => content === "none" ? undefined : Number(opacity))(
+    getComputedStyle(document.querySelector(".stApp"), "::before"))"""
+
 # In a tab: note what is removed, shown or pale, and what is read aloud.
 WATCH = """() => {
     window.removed = []; window.shown = []; window.pale = []; window.spoken = [];
@@ -545,6 +549,23 @@ def test_redis_is_away_when_the_form_is_sent_and_the_text_stays(
     sender.button("Send request").click()
 
     sender.expect_text(ANALYSIS.summary)
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_what_takes_long_gives_a_sign_of_life(
+    visit: Visiting, product: Product, motion: str
+) -> None:
+    sender = send(visit, product, "done", reduced_motion=motion)
+    sender.button("Delete now").click()
+    expect(sender.button("Yes, delete it")).to_be_visible()
+    product.redis.break_with(lambda exchange: None)  # no answer comes
+
+    sender.button("Yes, delete it").click()
+    sender.page.wait_for_function(f"{SIGN_OF_LIFE} > 0.5")
+
+    product.redis.mend()
+    sender.settle()
+    assert sender.page.evaluate(f"{SIGN_OF_LIFE} === undefined")
 
 
 def test_the_pages_own_server_restarts_while_somebody_waits(
