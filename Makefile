@@ -63,8 +63,8 @@ bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, 
 	$(BIN)/python -m benchmarks.start $(START)
 	$(BIN)/python -m benchmarks.page_polls $(POLLS)
 
-.venv-peers/installed: benchmarks/peers/requirements.txt  # apart: one of them needs an old redis
-	$(PYTHON) -m venv .venv-peers
+.venv-peers/installed: .venv/installed benchmarks/peers/requirements.txt  # apart: one of them needs an old redis
+	$(BIN)/python -m venv .venv-peers  # the same interpreter: another may be a quarter slower
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
 	@touch $@
 
