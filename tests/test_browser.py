@@ -747,6 +747,7 @@ def test_forgetting_all_takes_the_rights_away(visit: Visiting, product: Product)
     sender.button("Forget all").click()
     sender.button("Yes, forget all").click()
     sender.expect_text("Nothing here yet")
+    wait_for_quiet(sender)
 
     for go in (sender.page.go_back, sender.page.reload):
         go()
