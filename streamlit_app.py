@@ -81,7 +81,7 @@ def _name_tab(title: str = "Ask later") -> None:
 
 
 def _open(request_id: str | None, notice: str = "") -> NoReturn:
-    """Go to an analysis, or to an empty form."""
+    """Go to an analysis, or to an empty form, and end this run."""
     st.query_params.from_dict({"request": request_id} if request_id else {})
     if not request_id:
         st.session_state.pop("draft", None)
@@ -433,7 +433,7 @@ def _draw_deed(
 
 
 def _act(do: Callable[[str, str], None], request_id: str, owner_token: str) -> None:
-    """Do it, and then show what came of it."""
+    """Do it, and then show what came of it, unless it has led elsewhere itself."""
     notice = ""
     try:
         do(request_id, owner_token)
