@@ -135,12 +135,11 @@ def running_page(redis_url: str, home: Path, variant: str) -> Iterator[tuple[str
         "QSTASH_TOKEN": DEVELOPMENT_TOKEN,
         "QSTASH_URL": "http://127.0.0.1:1",
         "QSTASH_WEBHOOK_URL": "https://service.example/webhook",
+        "PORT": str(port),
+        "STREAMLIT_SERVER_ADDRESS": "127.0.0.1",
         **VARIANTS[variant],
     }
-    command = [
-        sys.executable, "-m", "streamlit", "run", "streamlit_app.py",
-        "--server.address", "127.0.0.1", "--server.port", str(port),
-    ]  # fmt: skip
+    command = [sys.executable, "-m", "page"]
     with (home / "page.log").open("w") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, env=bare_environment(home, **settings), stdout=output, stderr=output

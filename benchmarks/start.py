@@ -93,11 +93,10 @@ if __name__ == "__main__":
                     until(lambda: answers(f"{service}/health"), ["gunicorn", *gunicorn], ports)
                 )
                 page = browser.new_page()
-                streamlit = ["streamlit", "run", "streamlit_app.py", "--server.port"]
                 took["page"].append(
                     until(
                         lambda page=page: is_drawn(page, service),  # type: ignore[misc]
-                        [*streamlit, str(ports.service)],
+                        ["page", "--local"],
                         ports,
                     )
                 )

@@ -51,6 +51,7 @@ def start_logging(settings: LogSettings | None = None) -> None:
     """Call once per process, before anything is worth a line. Leaves alone what is set up."""
     if logging.root.handlers:
         return
+    quiet_servers()
     settings = settings or LogSettings.model_construct()
     is_json = settings.log_format == "json" or (
         settings.log_format == "auto" and not sys.stderr.isatty()
@@ -66,6 +67,15 @@ def start_logging(settings: LogSettings | None = None) -> None:
     for name in list(logging.root.manager.loggerDict):
         if hasattr(logging.getLogger(name), "streamlit_console_handler"):
             take_over(name)
+
+
+def quiet_servers() -> None:
+    """Keep each visitor's address and each full URL, a request id in it, out of the log.
+
+    Call it once more after a server has set up its loggers.
+    """
+    for name in ("uvicorn.access", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def take_over(name: str) -> None:

@@ -306,6 +306,12 @@ class Settings(LogSettings):
         return self.qstash_webhook_url + "/failure"
 
 
+class PageSettings(Settings):
+    """What the page's process needs besides: its own port."""
+
+    port: int = Field(default=8501, ge=1, le=65535)
+
+
 class ServiceSettings(Settings):
     """What the webhook service needs besides: QStash's signing keys, OpenAI's key, its own port."""
 

@@ -90,11 +90,7 @@ def commands(needed: list[str], ports: dict[str, int], data: Path) -> dict[str, 
             *python, "gunicorn", "-c", "webhook_service/gunicorn.conf.py",
             "-b", f"{HOST}:{ports['service']}", "webhook_service:create_app(open_api=True)",
         ],
-        "page": [
-            *python, "streamlit", "run", "streamlit_app.py",
-            "--server.address", HOST, "--server.port", str(ports["page"]),
-            "--server.fileWatcherType", "auto",  # a developer's change shows after a rerun
-        ],
+        "page": ["env", f"PORT={ports['page']}", *python, "page", "--local"],
         "ready": [*python, "local_stack.announce", page, service, *notes],
     }  # fmt: skip
     return {name: line for name, line in all_commands.items() if name in {*needed, *ports, "ready"}}

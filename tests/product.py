@@ -36,10 +36,7 @@ COMMANDS = {
         *("gunicorn", "-c", "webhook_service/gunicorn.conf.py", "-w", "1"),
         *("-b", "127.0.0.1:{port}", "webhook_service:create_app()"),
     ],
-    "page": [
-        *("streamlit", "run", "streamlit_app.py"),
-        *("--server.address", "127.0.0.1", "--server.port", "{port}"),
-    ],
+    "page": ["page", "--local"],
 }
 
 
@@ -64,7 +61,7 @@ class Server:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", *command],
                     cwd=ROOT,
-                    env=self._environment,
+                    env={**self._environment, "PORT": str(self.port)},
                     stdout=log,
                     stderr=log,
                 )

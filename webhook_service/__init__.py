@@ -14,7 +14,7 @@ from webhook_service.access import limit_rate, trust_proxies
 from webhook_service.analyst import Analyst
 from webhook_service.api import make_api
 from webhook_service.archiving import ArchivingWorker
-from webhook_service.http import handle_errors
+from webhook_service.http import add_security_headers, handle_errors
 from webhook_service.metrics import make_metrics
 from webhook_service.routes import make_routes
 from webhook_service.worker import Asks, Worker
@@ -56,4 +56,5 @@ def create_app(
     app.register_blueprint(api)
     app.register_blueprint(make_metrics(settings, store, submissions))
     handle_errors(app)
+    add_security_headers(app)
     return app

@@ -16,6 +16,7 @@ from gunicorn.workers.base import Worker
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from common.logs import start_logging, take_over
+from common.open_files import raise_open_files
 from common.settings import ServiceSettings, SettingsError, load
 from common.tracing import start_tracing
 from webhook_service import metrics
@@ -38,6 +39,7 @@ class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # carries no type
 MOST_NEW_OBJECTS = 5_000  # before garbage is looked for: 700, the default, cost a tenth of the CPU
 
 start_logging(_settings)
+raise_open_files()
 logger_class = Logger
 bind = f"0.0.0.0:{_settings.port}"
 # A delivery holds a thread while it waits for the model, and costs some 3 ms of processor time.

@@ -10,6 +10,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from common.limits import LimitReached
 from common.logs import get_logger
+from common.security_headers import NO_INDEX, SECURITY_HEADERS
 from common.store import NotFound, StoreUnavailable
 from common.submission import OtherInput
 
@@ -62,6 +63,15 @@ class Problem(Exception):
         )
         response.mimetype = "application/problem+json"
         response.headers.update(self.headers)
+        return response
+
+
+def add_security_headers(app: Flask) -> None:
+    """Put them on every answer, errors included."""
+
+    @app.after_request
+    def add(response: Response) -> Response:
+        response.headers.update(SECURITY_HEADERS | NO_INDEX)
         return response
 
 

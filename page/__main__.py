@@ -1,0 +1,32 @@
+"""Serve the page: `python -m page`; with `--local`, on this machine and for it alone."""
+
+import sys
+from argparse import ArgumentParser
+
+from common.logs import start_logging
+from common.open_files import raise_open_files
+from common.settings import PageSettings, SettingsError, load
+from page.server import make_app
+
+
+def main() -> None:
+    """Check the settings, then serve until a signal comes."""
+    parser = ArgumentParser(prog="python -m page", description="Serve the page on PORT.")
+    parser.add_argument(
+        "--local", action="store_true", help="on loopback; a change of the code shows on reload"
+    )
+    is_local = parser.parse_args().local
+    try:
+        settings = load(PageSettings)
+    except SettingsError as error:
+        sys.exit(str(error))
+    start_logging(settings)
+    raise_open_files()
+    config: dict[str, object] = {"server.port": settings.port}
+    if is_local:
+        config |= {"server.address": "127.0.0.1", "server.fileWatcherType": "auto"}
+    make_app(loopback_names_only=is_local).run(config=config)
+
+
+if __name__ == "__main__":
+    main()

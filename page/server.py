@@ -1,0 +1,141 @@
+"""The page's web server: Streamlit's own, with our headers, and without what the page doesn't use.
+
+`streamlit run streamlit_app.py` draws the same page without any of this, where a host starts it so.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from html import escape
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import streamlit as st
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit import config
+
+from common.logs import quiet_servers
+from common.security_headers import NO_INDEX, SECURITY_HEADERS
+
+SCRIPT = Path(__file__).parent.parent / "streamlit_app.py"
+TITLE = "Ask later"
+DESCRIPTION = "Write a few lines about yourself; get a summary, themes and suggestions."
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100">'
+    '<text y=".9em" font-size="90">⏳</text></svg>'
+)
+POLICY_VIOLATION = 1008  # https://datatracker.ietf.org/doc/html/rfc6455#section-7.4.1
+
+log = logging.getLogger(__name__)
+
+
+def make_app(*, loopback_names_only: bool = False) -> st.App:
+    """Make the ASGI application.
+
+    With `loopback_names_only`, requests for any other host are refused: a page elsewhere could
+    otherwise reach this one by a name of its own that leads to 127.0.0.1.
+    """
+    hosts = ["localhost", "127.0.0.1"] if loopback_names_only else ["*"]
+    return st.App(
+        SCRIPT,
+        lifespan=_lifespan,
+        routes=[Route("/", _index), Route("/robots.txt", _robots)],
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+            Middleware(SameOriginSockets),
+        ],
+    )
+
+
+class SecurityHeaders:
+    """Adds the headers to every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_link = scope["type"] == "http" and (scope["path"] != "/" or scope["query_string"])
+        added = {**SECURITY_HEADERS, **(NO_INDEX if is_link else {})}
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message.setdefault("headers", [])
+                MutableHeaders(scope=message).update(added)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+class SameOriginSockets:
+    """Refuses websockets that another site's page opens.
+
+    Streamlit would refuse them, too, after asking an outside server for its own public address
+    while everybody else waits.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and _is_foreign(Headers(scope=scope)):
+            log.warning("websocket of another site refused: compare its Origin with Host")
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+            return
+        await self._app(scope, receive, send)
+
+
+def _is_foreign(headers: Headers) -> bool:
+    origin = headers.get("origin")
+    if origin is None or origin in config.get_option("server.corsAllowedOrigins"):
+        return False
+    try:
+        return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+    except ValueError:
+        return True
+
+
+@asynccontextmanager
+async def _lifespan(app: st.App) -> AsyncIterator[None]:
+    quiet_servers()
+    yield
+
+
+async def _index(request: Request) -> Response:
+    return HTMLResponse(INDEX, headers={"Cache-Control": "no-cache"})
+
+
+async def _robots(request: Request) -> Response:
+    """Let search engines in: they must read the page to learn what not to index."""
+    return PlainTextResponse("User-agent: *\nDisallow:\n")
+
+
+def _make_index() -> str:
+    """Streamlit's HTML with our title, description and icon.
+
+    Raises: ValueError when Streamlit's file has changed.
+    """
+    page = (Path(st.__file__).parent / "static" / "index.html").read_text()
+    replaced = {
+        "<title>Streamlit</title>": (
+            f"<title>{escape(TITLE)}</title>\n"
+            f'    <meta name="description" content="{escape(DESCRIPTION)}" />\n'
+            f'    <meta property="og:title" content="{escape(TITLE)}" />\n'
+            f'    <meta property="og:description" content="{escape(DESCRIPTION)}" />'
+        ),
+        'href="./favicon.png"': f'href="data:image/svg+xml,{quote(ICON)}"',
+    }
+    for theirs, ours in replaced.items():
+        if theirs not in page:
+            raise ValueError(f"Streamlit's index.html has no {theirs} any more")
+        page = page.replace(theirs, ours)
+    return page
+
+
+INDEX = _make_index()
