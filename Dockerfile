@@ -1,6 +1,6 @@
 # Two images from one file: `docker build --target service .` and `docker build --target page .`;
 # with `--build-arg OPERATOR=1` they can do what requirements-operator.txt is for.
-FROM python:3.13-slim AS base
+FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app
 RUN useradd --uid 10001 --no-create-home app
@@ -16,7 +16,7 @@ USER 10001
 ENV PORT=3001
 EXPOSE 3001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
-  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/health', timeout=4)"]
+  CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open(f'http://127.0.0.1:{os.environ[\"PORT\"]}/health', timeout=4)"]
 CMD ["gunicorn", "-c", "webhook_service/gunicorn.conf.py", "webhook_service:create_app()"]
 
 FROM base AS page
@@ -32,5 +32,5 @@ USER 10001
 ENV PORT=8501
 EXPOSE 8501
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
-  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/_stcore/health', timeout=4)"]
-CMD ["sh", "-c", "python -m common.settings page && exec streamlit run streamlit_app.py --server.address 0.0.0.0 --server.port $PORT"]
+  CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open(f'http://127.0.0.1:{os.environ[\"PORT\"]}/_stcore/health', timeout=4)"]
+CMD ["python", "-m", "page"]

@@ -1,7 +1,6 @@
 """What a deployment is made of: images, compose file, proxy, and a stop in the middle of a call."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -9,25 +8,25 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
 
+from common.open_files import OPEN_FILES_NEEDED
+from common.settings import PageSettings, ServiceSettings
 from local_stack import qstash_courier
-from tests.conftest import leave_out
 from tests.fakes import ADA, ANALYSIS, ID
 from tests.http_server import answer, serve
 from tests.processes import ROOT, Stack, bare_environment, free_port, start_stack, wait_for
+from tests.proxy import NGINX_CONF, nginx
 from tests.test_analyst import response
 
 BIN = Path(sys.executable).parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
-NGINX_CONF = (ROOT / "deploy" / "nginx.conf").read_text()
 FEW_THREADS = {"GUNICORN_CMD_ARGS": "--workers 2 --threads 32"}
 HALF_OPEN = 200  # more than these
 
@@ -54,6 +53,33 @@ def test_a_build_is_sent_exactly_what_the_dockerfile_copies() -> None:
     assert sent == set(re.findall(r"(?m)^COPY (\S+) ", DOCKERFILE))
 
 
+def test_each_container_gets_the_settings_of_its_process_and_no_other() -> None:
+    """So the page holds neither the OpenAI key nor the signing keys."""
+    hosts_own = {"FORWARDED_ALLOW_IPS"}  # uvicorn's
+    only_by_address = {"UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"}  # Redis is here
+
+    for name, kind in (("page", PageSettings), ("service", ServiceSettings)):
+        wanted = {field.upper() for field in kind.model_fields} - only_by_address
+        if name == "service":
+            wanted -= {"METRICS_PORT"}  # the page's alone
+        assert set(COMPOSE["services"][name]["environment"]) - hosts_own == wanted
+        assert "env_file" not in COMPOSE["services"][name]
+
+
+def test_the_containers_may_open_enough_files() -> None:
+    for name in ("proxy", "page", "service"):
+        assert COMPOSE["services"][name]["ulimits"]["nofile"] > OPEN_FILES_NEEDED
+
+
+def test_every_foreign_image_is_pinned() -> None:
+    images = [each["image"] for each in COMPOSE["services"].values() if "image" in each]
+    bases = re.findall(r"(?m)^FROM (\S+:\S+)", DOCKERFILE)
+
+    assert len(images + bases) == 3
+    for image in images + bases:
+        assert re.fullmatch(r"[\w/.:-]+@sha256:[0-9a-f]{64}", image)
+
+
 @pytest.mark.parametrize("name", ["service", "page"])
 def test_each_image_holds_what_its_command_needs(name: str, stack: Stack, tmp_path: Path) -> None:
     """No container engine: the files it would copy, its command and its health check, by hand."""
@@ -72,7 +98,12 @@ def test_each_image_holds_what_its_command_needs(name: str, stack: Stack, tmp_pa
         if key.startswith(("REDIS_", "QSTASH_", "OPENAI_"))
     }
     environment = bare_environment(
-        tmp_path, **settings, PATH=f"{BIN}:/usr/bin:/bin", PORT=str(free_port())
+        tmp_path,
+        **settings,
+        PATH=f"{BIN}:/usr/bin:/bin",
+        PORT=str(free_port()),
+        HTTP_PROXY="http://127.0.0.1:1",  # nobody: the health check asks the container itself
+        http_proxy="http://127.0.0.1:1",
     )
 
     process = subprocess.Popen(command, cwd=app, env=environment)
@@ -85,7 +116,7 @@ def test_each_image_holds_what_its_command_needs(name: str, stack: Stack, tmp_pa
 
 def test_the_compose_file_fits_the_images_and_the_proxy() -> None:
     services = COMPOSE["services"]
-    upstreams = dict(re.findall(r"proxy_pass http://(\w+):(\d+);", NGINX_CONF))
+    upstreams = dict(re.findall(r"set \$\w+ http://(\w+):(\d+);", NGINX_CONF))
 
     assert set(services) == {"proxy", "page", "service", "redis"}
     assert {services[name]["build"]["target"] for name in ("page", "service")} == {
@@ -95,36 +126,11 @@ def test_the_compose_file_fits_the_images_and_the_proxy() -> None:
     assert upstreams == {
         name: services[name]["environment"]["PORT"] for name in ("page", "service")
     }
-    assert services["proxy"]["ports"] == ["80:8080"]
+    assert services["proxy"]["ports"] == ["80:8080", "3001:8081"]
+    assert re.findall(r"listen (\d+);", NGINX_CONF) == ["8080", "8081"]
     assert "--appendonly" in services["redis"]["command"]
     assert services["redis"]["volumes"] == ["redis:/data"]
     assert set(COMPOSE["volumes"]) == {"redis"}
-
-
-@contextmanager
-def nginx(directory: Path, service_url: str, page_url: str) -> Iterator[str]:
-    """The proxy as configured, before these two."""
-    path = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if path is None:
-        leave_out("the proxy", because="there is no nginx", remedy="apt install nginx-light")
-    port = free_port()
-    conf = (
-        NGINX_CONF.replace("http://service:3001", service_url)
-        .replace("http://page:8501", page_url)
-        .replace("listen 8080", f"listen 127.0.0.1:{port}")
-        .replace("/tmp/", f"{directory}/")
-    )
-    (directory / "nginx.conf").write_text(conf)
-    process = subprocess.Popen(
-        [path, "-p", str(directory), "-c", str(directory / "nginx.conf"), "-g", "daemon off;"]
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(lambda: httpx.get(f"{url}/health").status_code == 200)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
 
 
 def open_halfway(url: str, stack: ExitStack) -> None:
@@ -155,12 +161,12 @@ def deliver(url: str, signed_url: str) -> float:
 def test_half_open_connections_do_not_stop_a_delivery(tmp_path: Path) -> None:
     with (
         start_stack(tmp_path, **FEW_THREADS) as stack,
-        nginx(tmp_path, stack.service_url, stack.page_url) as proxy_url,
+        nginx(tmp_path, stack.service_url, stack.page_url) as proxy,
         ExitStack() as held,
     ):
-        open_halfway(proxy_url, held)
+        open_halfway(proxy.webhook_url, held)
 
-        assert deliver(proxy_url, f"{stack.service_url}/webhook") < 5
+        assert deliver(proxy.webhook_url, f"{stack.service_url}/webhook") < 5
 
 
 def test_without_the_proxy_they_do(tmp_path: Path) -> None:
@@ -170,12 +176,6 @@ def test_without_the_proxy_they_do(tmp_path: Path) -> None:
 
         with pytest.raises(httpx.ReadTimeout):
             post_ten_times(stack.service_url)  # the first may still find a thread free
-
-
-def test_the_page_is_served_behind_the_proxy(stack: Stack, tmp_path: Path) -> None:
-    with nginx(tmp_path, stack.service_url, stack.page_url) as proxy_url:
-        assert "Streamlit" in httpx.get(proxy_url).text
-        assert httpx.get(f"{proxy_url}/_stcore/health").text == "ok"
 
 
 def test_a_stop_answers_the_call_in_flight(tmp_path: Path) -> None:
