@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from common.logs import start_logging, take_over
 from common.settings import SettingsError
 from common.tracing import start_tracing
-from webhook_service import metrics, reload
+from webhook_service import metrics, reloading  # "reload" would be a setting
 
 try:
-    _settings, _port = reload.load_or_keep()
+    _settings, _port = reloading.load_or_keep()
 except SettingsError as error:
     # Here, before any worker: a worker that ends so would be started again for ever.
     sys.exit(str(error))
@@ -55,7 +55,7 @@ accesslog = None  # our own lines carry the request id
 
 
 def on_reload(server: Arbiter) -> None:
-    reload.rebuild_app(server)
+    reloading.rebuild_app(server)
 
 
 def pre_fork(server: Arbiter, worker: Worker) -> None:
