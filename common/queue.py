@@ -4,8 +4,9 @@ A message carries `{"requestId": …, "round": …}` and nothing personal.
 Source: https://upstash.com/docs/qstash/api/publish
 """
 
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import httpx
@@ -13,10 +14,11 @@ from qstash import AsyncQStash
 from qstash.errors import QStashError
 from qstash.message import FlowControl, PublishResponse
 
+from common.answer_size import UNCOMPRESSED, AnswerTooLarge, read_limited
 from common.logs import get_logger
 from common.models import AnalysisRecord
 from common.settings import QSTASH_DELIVERIES, Settings
-from common.time_limit import run_within
+from common.time_limit import PerLoop, run_within
 from common.tracing import headers, span
 
 ANSWER_SECONDS = 4.0  # a person is waiting
@@ -47,10 +49,8 @@ class Queue:
 
     def __init__(self, settings: Settings) -> None:
         # Its own retries sleep up to 32 s; a publish that failed is repeated by submission.py.
-        self._client = AsyncQStash(
-            settings.qstash_token.get_secret_value(), retry=False, base_url=settings.qstash_url
-        )
         self._settings = settings
+        self._clients = PerLoop(self._make_client)
 
     @span("publish")
     def publish(self, record: AnalysisRecord, *, now: datetime) -> str:
@@ -59,14 +59,16 @@ class Queue:
         Safe to call again within QStash's 10 minutes of deduplication: one message, one id.
         Raises: QStashRefused, QStashUnclear.
         """
-        response = self._call(self._client.message.publish_json(**self._message(record, now)))
+        response = self._call(
+            lambda client: client.message.publish_json(**self._message(record, now))
+        )
         if not isinstance(response, PublishResponse) or not isinstance(response.message_id, str):
             raise QStashUnclear("the answer names no message")
         return response.message_id
 
     def signing_keys(self) -> tuple[str, str]:
         """The current and the next signing key. Raises: QStashRefused, QStashUnclear."""
-        keys = self._call(self._client.signing_key.get())
+        keys = self._call(lambda client: client.signing_key.get())
         return str(keys.current), str(keys.next)
 
     def dead_letters(self) -> list[DeadLetter]:
@@ -74,11 +76,7 @@ class Queue:
         found: list[DeadLetter] = []
         cursor: str | None = None
         while True:
-            page = self._call(
-                self._client.dlq.list(
-                    cursor=cursor, filter={"url": self._settings.qstash_webhook_url}
-                )
-            )
+            page = self._call(partial(self._list_dead_letters, cursor))
             found += [
                 DeadLetter(each.label, each.dlq_id, each.message_id, each.response_status)
                 for each in page.messages
@@ -92,17 +90,48 @@ class Queue:
         record that is terminal or gone change nothing.
         """
         try:
-            self._call(self._client.message.cancel(message_id))
+            self._call(lambda client: client.message.cancel(message_id))
         except (QStashRefused, QStashUnclear) as error:
             log.info("message not cancelled", message_id=message_id, cause=str(error))
 
-    def _call(self, call: Coroutine[Any, Any, Any]) -> Any:
+    def close(self) -> None:
+        """Close the connections."""
+        run_within(ANSWER_SECONDS, self._close())
+
+    async def _close(self) -> None:
+        await self._clients.get().http._client.aclose()
+
+    def _list_dead_letters(self, cursor: str | None, client: AsyncQStash) -> Awaitable[Any]:
+        return client.dlq.list(cursor=cursor, filter={"url": self._settings.qstash_webhook_url})
+
+    def _make_client(self) -> AsyncQStash:
+        settings = self._settings
+        client = AsyncQStash(
+            settings.qstash_token.get_secret_value(), retry=False, base_url=settings.qstash_url
+        )
+        http = client.http._client  # the SDK has no parameter for either
+        http.headers.update(UNCOMPRESSED)
+        http.event_hooks = {"response": [read_limited(httpx.ByteStream)]}
+        return client
+
+    def _call(self, call: Callable[[AsyncQStash], Awaitable[Any]]) -> Any:
         """Wait for QStash's answer, and make every way to fail one of our two."""
+
+        async def on_loop() -> Any:
+            return await call(self._clients.get())
+
         try:
-            return run_within(ANSWER_SECONDS, call)
+            return run_within(ANSWER_SECONDS, on_loop())
         except (QStashError, httpx.ConnectError, httpx.ConnectTimeout, UnicodeEncodeError) as error:
             raise QStashRefused(self._cause(error)) from error
-        except (TimeoutError, httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        except (
+            TimeoutError,
+            AnswerTooLarge,
+            httpx.HTTPError,
+            ValueError,
+            LookupError,
+            TypeError,
+        ) as error:
             raise QStashUnclear(self._cause(error)) from error
 
     def _cause(self, error: Exception) -> str:

@@ -15,6 +15,7 @@ from datetime import timedelta
 from functools import cached_property
 from hashlib import sha256
 from importlib.util import find_spec
+from ipaddress import ip_address
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -35,6 +36,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 ENV_FILE = ".env"
 # Upstash's development server and our stand-in take this one: public, good for nothing else.
 DEVELOPMENT_TOKEN = "eyJVc2VySUQiOiJkZWZhdWx0VXNlciIsIlBhc3N3b3JkIjoiZGVmYXVsdFBhc3N3b3JkIn0="  # noqa: S105 (public)
+# So are their signing keys.
+DEVELOPMENT_SIGNING_KEYS = "sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r", "sig_5ZB6DVzB1wjE8S6rZ7eenA8Pdnhs"
+MIN_SECRET_LENGTH = 16  # real signing keys have 32 characters
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 QSTASH_DELIVERIES = 4  # the first and three retries
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -140,8 +145,11 @@ def _is_upstash(url: str) -> bool:
 
 def is_loopback(url: str) -> bool:
     """Whether an address is one of this machine alone."""
-    host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # a name, be it 127.example.com, may lead anywhere
+        return False
 
 
 def _database(url: SecretStr | None) -> SecretStr | None:
@@ -325,6 +333,21 @@ class ServiceSettings(Settings):
     metrics_token: Annotated[Secret | None, _needs("prometheus_client")] = None
     metrics_dir: Path | None = None
 
+    @field_validator("qstash_current_signing_key", "qstash_next_signing_key")
+    @classmethod
+    def _signing_key_is_secret(cls, key: SecretStr, info: ValidationInfo) -> SecretStr:
+        """With the real QStash, whoever can guess a key can send deliveries."""
+        if not _is_upstash(info.data.get("qstash_url", "")):
+            return key
+        value = key.get_secret_value()
+        if value in DEVELOPMENT_SIGNING_KEYS:
+            raise ValueError("is a public development key, and QSTASH_URL is the real QStash")
+        if len(value) < MIN_SECRET_LENGTH:
+            raise ValueError("is too short for a signing key: copy it from QStash's console")
+        if key == info.data.get("qstash_current_signing_key"):
+            raise ValueError("is the same as QSTASH_CURRENT_SIGNING_KEY: the console shows two")
+        return key
+
     @property
     def signing_keys(self) -> tuple[str, str]:
         """The current and the next one."""
@@ -338,8 +361,10 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 def load(kind: type[SettingsT]) -> SettingsT:
     """Read and check the settings of one process.
 
+    From then on no HTTP client of this process, or of one it starts, asks a proxy for loopback.
     Raises: SettingsError, naming every missing or malformed variable but no value.
     """
+    bypass_proxies_on_loopback()
     values, unread = _from_files(kind)
     problems = [f"  {name}: {problem}" for name, problem in unread.items()]
     try:
@@ -358,13 +383,30 @@ def load(kind: type[SettingsT]) -> SettingsT:
     )
 
 
+def bypass_proxies_on_loopback() -> None:
+    """Extend NO_PROXY: httpx and urllib read it, in either case, and prefer lower case."""
+    given = [os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")]
+    names = [name.strip() for value in given for name in value.split(",") if name.strip()]
+    joined = ",".join(dict.fromkeys([*names, *LOOPBACK_NAMES]))
+    os.environ.update(no_proxy=joined, NO_PROXY=joined)
+
+
 def given_names() -> set[str]:
-    """The names of the variables that have a value in the environment, in `.env`, or in a file."""
+    """The names of the variables that have a value in the environment, in `.env`, or in a file.
+
+    Raises: SettingsError.
+    """
     return {name.removesuffix("_FILE") for name in _given(ENV_FILE)}
 
 
 def _given(env_file: str | PathLike[str]) -> dict[str, str]:
-    values = {**dotenv_values(env_file), **os.environ}
+    try:
+        if Path(env_file).exists() and "\0" in Path(env_file).read_text("utf-8"):
+            raise ValueError
+        values = {**dotenv_values(env_file), **os.environ}
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text in UTF-8"
+        raise SettingsError(f"{Path(env_file).resolve()} can't be read ({reason}).") from None
     return {name.upper(): value for name, value in values.items() if value}
 
 

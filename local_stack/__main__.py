@@ -105,8 +105,12 @@ def main() -> int:
     arguments = parser.parse_args()
 
     data = arguments.data.resolve()
+    os.umask(0o077)  # texts and secrets are for their owner alone
     lock = hold(data)
-    given = given_names()
+    try:
+        given = given_names()
+    except SettingsError as error:
+        sys.exit(str(error))
     needed = stand_ins(given)
     wanted = {
         "page": arguments.page_port,
@@ -140,8 +144,11 @@ def main() -> int:
 
 
 def hold(data: Path) -> TextIO:
-    """Keep the data to this stack for as long as the file returned is open."""
+    """Keep the data to this stack for as long as the file returned is open, and to its owner."""
     data.mkdir(parents=True, exist_ok=True)
+    data.chmod(0o700)
+    for path in (*data.glob("*.env"), *data.glob("history.db*"), *data.glob("redis/**/*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)
     lock = (data / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

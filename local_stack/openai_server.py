@@ -14,9 +14,12 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from local_stack.loopback import LoopbackOnly
 
 MODEL = "local-stand-in"
 COMMON_WORDS = frozenset(
@@ -133,7 +136,8 @@ app = Starlette(
     routes=[
         Route("/v1/responses", responses, methods=["POST"]),
         Route("/v1/models/{model}", model, methods=["GET"]),
-    ]
+    ],
+    middleware=[Middleware(LoopbackOnly)],
 )
 
 if __name__ == "__main__":

@@ -45,11 +45,13 @@ import uvicorn
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, QueryParams
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from common.settings import DEVELOPMENT_TOKEN
+from common.settings import DEVELOPMENT_TOKEN, bypass_proxies_on_loopback
+from local_stack.loopback import LoopbackOnly
 from local_stack.qstash_courier import Courier
 from local_stack.qstash_message import BadRequest, read_message
 
@@ -103,6 +105,7 @@ class QStashServer:
                 _route("POST", "/v2/keys/rotate", self.rotate_keys),
                 Route("/faults", self.plan_faults, methods=["POST"]),
             ],
+            middleware=[Middleware(LoopbackOnly)],
             exception_handlers={BadRequest: _bad_request, ValidationError: _bad_request},
         )
 
@@ -247,4 +250,5 @@ if __name__ == "__main__":
     parser = ArgumentParser(description="Run the QStash stand-in on loopback.")
     parser.add_argument("--port", type=int, default=8080)
     port = parser.parse_args().port
+    bypass_proxies_on_loopback()
     uvicorn.run(QStashServer().app, host="127.0.0.1", port=port, log_level="warning")

@@ -233,3 +233,30 @@ def test_with_api_keys_a_known_key_is_needed(
 
     assert response.status_code == status
     assert ("WWW-Authenticate" in response.headers) == (status == 401)
+
+
+def test_the_location_is_under_the_prefix_the_service_is_mounted_at(client: FlaskClient) -> None:
+    response = client.post("/analyze", json=INPUT, environ_overrides={"SCRIPT_NAME": "/service"})
+
+    assert response.headers["Location"] == f"/service/analyze/{response.get_json()['requestId']}"
+
+
+@pytest.mark.parametrize("host", ["localhost:3001", "127.0.0.1", "[::1]:3001"])
+def test_the_open_api_answers_to_loopback_names(client: FlaskClient, host: str) -> None:
+    assert client.post("/analyze", json=INPUT, headers={"Host": host}).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "127.evil.example:3001"}, 421),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+def test_the_open_api_is_out_of_a_web_pages_reach(
+    client: FlaskClient, queue: FakeQueue, headers: dict[str, str], status: int
+) -> None:
+    assert client.post("/analyze", json=INPUT, headers=headers).status_code == status
+    assert queue.published == []

@@ -19,6 +19,7 @@ ONLY_IMPORTERS = {
     "httpx": {"common/queue.py", "local_stack/qstash_courier.py"},
     "openai": {"webhook_service/analyst.py"},
     "aiohttp": {"webhook_service/analyst.py"},
+    "httpx2": {"webhook_service/analyst.py"},
     "flask_limiter": {"webhook_service/access.py"},
     "limits": {"webhook_service/access.py"},
     "jwt": {"webhook_service/signature.py", "local_stack/qstash_courier.py"},

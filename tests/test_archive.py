@@ -805,8 +805,8 @@ def test_without_a_database_nothing_of_it_is_imported(tmp_path: Path) -> None:
         "REDIS_URL": "redis://127.0.0.1:1",
         "QSTASH_TOKEN": "token",
         "QSTASH_WEBHOOK_URL": "https://service.example/webhook",
-        "QSTASH_CURRENT_SIGNING_KEY": "sig_1",
-        "QSTASH_NEXT_SIGNING_KEY": "sig_2",
+        "QSTASH_CURRENT_SIGNING_KEY": "sig_current_of_this_test",
+        "QSTASH_NEXT_SIGNING_KEY": "sig_next_of_this_test",
         "OPENAI_API_KEY": "key",
     }
     program = (

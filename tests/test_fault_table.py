@@ -89,8 +89,8 @@ def start(**environment: str) -> Callable[[pytest.MonkeyPatch], None]:
         "REDIS_URL": "redis://127.0.0.1",
         "QSTASH_TOKEN": "real",
         "QSTASH_WEBHOOK_URL": WEBHOOK_URL,
-        "QSTASH_CURRENT_SIGNING_KEY": "sig_1",
-        "QSTASH_NEXT_SIGNING_KEY": "sig_2",
+        "QSTASH_CURRENT_SIGNING_KEY": "sig_current_of_this_test",
+        "QSTASH_NEXT_SIGNING_KEY": "sig_next_of_this_test",
         "OPENAI_API_KEY": "key",
     }
 

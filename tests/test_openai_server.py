@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from common.models import Analysis
-from common.time_limit import run_within
+from common.settings import DEVELOPMENT_TOKEN
 from local_stack import openai_server
 from tests.conftest import make_settings
 from tests.fakes import ADA, BOB
@@ -20,11 +20,17 @@ def server_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def qstash_url() -> Iterator[str]:
+    with start_stand_in("qstash_server") as url:
+        yield url
+
+
 def test_two_texts_get_two_answers_and_it_says_who_answered(server_url: str) -> None:
     analyst = Analyst(make_settings(openai_base_url=f"{server_url}/v1"))
 
     ada, bob = analyst.analyse(ADA, "1"), analyst.analyse(BOB, "2")
-    run_within(5, analyst._client.close())
+    analyst.close()
 
     assert ada.analysis != bob.analysis
     assert "machines" in ada.analysis.themes
@@ -56,3 +62,26 @@ def test_the_name_is_not_counted_as_text() -> None:
 
     assert "you wrote 3 words" in summary
     assert "“machines”" in summary
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "127.evil.example"}, 421),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Host": "[::1]:8081"}, 200),
+        ({"Host": "localhost", "Origin": "http://localhost:8501"}, 200),
+    ],
+)
+@pytest.mark.parametrize("name", ["openai", "qstash"])
+def test_a_stand_in_is_out_of_a_web_pages_reach(
+    server_url: str, qstash_url: str, name: str, headers: dict[str, str], status: int
+) -> None:
+    url = {
+        "openai": f"{server_url}/v1/models/{openai_server.MODEL}",
+        "qstash": f"{qstash_url}/v2/keys",
+    }[name]
+    headers = {"Authorization": f"Bearer {DEVELOPMENT_TOKEN}", **headers}
+
+    assert httpx.get(url, headers=headers).status_code == status

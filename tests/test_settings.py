@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
+from urllib.request import proxy_bypass
 
 import pytest
 
 from common.settings import (
+    DEVELOPMENT_SIGNING_KEYS,
     DEVELOPMENT_TOKEN,
     QSTASH_DELIVERIES,
     ServiceSettings,
@@ -27,8 +29,8 @@ GOOD = {
     "REDIS_URL": "redis://127.0.0.1:6379/0",
     "QSTASH_TOKEN": "token",
     "QSTASH_WEBHOOK_URL": "https://service.example/webhook",
-    "QSTASH_CURRENT_SIGNING_KEY": "sig_1",
-    "QSTASH_NEXT_SIGNING_KEY": "sig_2",
+    "QSTASH_CURRENT_SIGNING_KEY": "sig_current_of_this_test",
+    "QSTASH_NEXT_SIGNING_KEY": "sig_next_of_this_test",
     "OPENAI_API_KEY": "key",
 }
 
@@ -185,6 +187,31 @@ def test_half_an_upstash_pair_is_not_enough(
             "QSTASH_WEBHOOK_URL: needs https",
             id="http webhook, real QStash",
         ),
+        pytest.param(
+            {"QSTASH_WEBHOOK_URL": "https://127.0.0.2/webhook"},
+            "QSTASH_WEBHOOK_URL: is on this machine",
+            id="another loopback address, real QStash",
+        ),
+        pytest.param(
+            {"QSTASH_CURRENT_SIGNING_KEY": DEVELOPMENT_SIGNING_KEYS[0]},
+            "QSTASH_CURRENT_SIGNING_KEY: is a public development key",
+            id="public current key, real QStash",
+        ),
+        pytest.param(
+            {"QSTASH_NEXT_SIGNING_KEY": DEVELOPMENT_SIGNING_KEYS[0]},
+            "QSTASH_NEXT_SIGNING_KEY: is a public development key",
+            id="public next key, real QStash",
+        ),
+        pytest.param(
+            {"QSTASH_CURRENT_SIGNING_KEY": "x"},
+            "QSTASH_CURRENT_SIGNING_KEY: is too short",
+            id="one-letter key",
+        ),
+        pytest.param(
+            {"QSTASH_NEXT_SIGNING_KEY": GOOD["QSTASH_CURRENT_SIGNING_KEY"]},
+            "QSTASH_NEXT_SIGNING_KEY: is the same as QSTASH_CURRENT_SIGNING_KEY",
+            id="two equal keys",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_each_other_are_named(
@@ -209,7 +236,11 @@ def test_a_development_server_fits_a_webhook_on_this_machine(
 def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_with(
         monkeypatch,
-        {name: "hunter2" for name in GOOD if name.endswith(("TOKEN", "KEY"))}
+        {
+            name: f"hunter2 of {name}".replace(" ", "-")
+            for name in GOOD
+            if name.endswith(("TOKEN", "KEY"))
+        }
         | {"REDIS_URL": "redis://:hunter2@127.0.0.1"},
     )
 
@@ -394,3 +425,49 @@ def test_a_process_without_settings_ends_with_a_message_and_no_traceback(
     assert "QSTASH_TOKEN: missing" in ended.stderr
     assert "QSTASH_DELAY: write a number" in ended.stderr
     assert "Traceback" not in ended.stderr + ended.stdout
+
+
+@pytest.mark.parametrize(
+    "module", ["common.settings", "local_stack", "webhook_service.smoke", "webhook_service"]
+)
+@pytest.mark.parametrize("content", [b"QSTASH_DELAY=\xff\xfe", b"QSTASH_DELAY=5s\0", None], ids=str)
+def test_an_env_file_that_is_no_text_is_named(
+    tmp_path: Path, module: str, content: bytes | None
+) -> None:
+    if content is None:
+        (tmp_path / ".env").mkdir()
+    else:
+        (tmp_path / ".env").write_bytes(content)
+    command = [sys.executable, "-m", module]
+    command += ["doctor"] if module == "webhook_service" else []
+
+    ended = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert ended.returncode != 0
+    assert f"{tmp_path / '.env'} can't be read" in ended.stderr + ended.stdout
+    assert "Traceback" not in ended.stderr + ended.stdout
+
+
+@pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
+def test_loopback_is_never_asked_of_a_proxy_and_others_are(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for other in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(other, "")
+    monkeypatch.setenv(name, "inside.example")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    load_with(monkeypatch)
+
+    proxied = {
+        host: not proxy_bypass(host)
+        for host in ("localhost", "127.0.0.1", "::1", "inside.example", "qstash.upstash.io")
+    }
+    assert [host for host in proxied if proxied[host]] == ["qstash.upstash.io"]

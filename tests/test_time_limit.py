@@ -1,9 +1,20 @@
 """One event loop for a process, however many ask at once."""
 
+import asyncio
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 
+import pytest
+
+from common.queue import Queue
+from common.time_limit import run_within
+from tests.conftest import make_settings
+from tests.http_server import answer, serve
 from tests.processes import ROOT
+from webhook_service.analyst import Analyst
 
 MANY_AT_ONCE = """
 import asyncio, sys, threading
@@ -34,3 +45,58 @@ def test_the_first_calls_of_a_process_share_one_loop() -> None:
     }
 
     assert counts == {"1"}
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with serve(answer(200, {"current": "one", "next": "two"})) as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("is_dead", [False, True], ids=["blocked", "dead"])
+def test_a_loop_that_does_not_answer_costs_one_call_and_is_replaced(
+    server: str, is_dead: bool
+) -> None:
+    """With real clients, whose connections belong to the old loop."""
+    queue = Queue(make_settings(qstash_url=server))
+    analyst = Analyst(make_settings(openai_base_url=server, openai_timeout_seconds=1))
+    assert queue.signing_keys() == ("one", "two")
+    analyst.check_model()
+    opened = threading.Event()
+
+    async def spoil() -> None:
+        if is_dead:
+            asyncio.get_running_loop().stop()
+            await asyncio.sleep(60)
+        opened.wait(60)
+
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        run_within(0.2, spoil())
+
+    try:
+        assert queue.signing_keys() == ("one", "two")
+        analyst.check_model()
+        assert time.monotonic() - began < 20
+    finally:
+        opened.set()
+
+
+def test_a_call_that_a_blocked_loop_reaches_too_late_is_not_made() -> None:
+    opened, ran = threading.Event(), threading.Event()
+
+    async def block() -> asyncio.AbstractEventLoop:
+        opened.wait(60)
+        return asyncio.get_running_loop()
+
+    async def late() -> None:
+        ran.set()
+
+    blocking = threading.Thread(target=lambda: run_within(30, block()))
+    blocking.start()
+    with pytest.raises(TimeoutError):
+        run_within(0.2, late())
+    opened.set()
+    blocking.join()
+
+    assert not ran.is_set()

@@ -18,7 +18,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from common.limits import network
 from common.logs import get_logger
 from common.models import AnalysisRecord
-from common.settings import ServiceSettings
+from common.settings import ServiceSettings, is_loopback
 from common.store import Store, StoreUnavailable
 from webhook_service.http import Problem, bearer_token, store_problem, whole_seconds
 
@@ -30,12 +30,24 @@ log = get_logger(__name__)
 def caller(api_keys: dict[str, str], *, is_open: bool) -> str:
     """Name whose request this is. Raises: Problem."""
     if not api_keys and is_open:
+        _refuse_other_sites()
         return OPEN
     if not api_keys:
         raise Problem(403, "The API is switched off here. Set API_KEYS to switch it on.")
     if name := _key_name(api_keys):
         return name
     raise Problem(401, "Send a valid API key as a bearer token.", {"WWW-Authenticate": "Bearer"})
+
+
+def _refuse_other_sites() -> None:
+    """Answer under loopback's names, and no page of another site. Raises: Problem.
+
+    A browser's page can have its own name lead to loopback (DNS rebinding).
+    """
+    if not is_loopback(f"http://{request.host}"):
+        raise Problem(421, "Without API_KEYS this answers to loopback names alone.")
+    if not is_loopback(request.headers.get("Origin", "http://localhost")):
+        raise Problem(403, "Without API_KEYS this answers no page of another site.")
 
 
 def may_read(name: str, record: AnalysisRecord) -> bool:

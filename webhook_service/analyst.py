@@ -1,4 +1,4 @@
-"""The prompt and the model call. The only importer of openai, and of aiohttp, its transport.
+"""The prompt and the model call. The only importer of openai, and of aiohttp and httpx2 below it.
 
 The answer is checked by models of our own: of the SDK's typed ones nothing would be believed, and
 building them, and the typed request, takes as long as all the rest of the call.
@@ -12,13 +12,15 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 import aiohttp
+import httpx2
 import openai
 from pydantic import BaseModel, ValidationError
 
+from common.answer_size import UNCOMPRESSED, AnswerTooLarge, read_limited
 from common.failures import Failure
 from common.models import Analysis, AnalysisInput, Tokens
 from common.settings import ServiceSettings
-from common.time_limit import run_within
+from common.time_limit import PerLoop, run_within
 from common.tracing import headers, span
 
 INSTRUCTIONS = """\
@@ -121,12 +123,17 @@ class Analyst:
         self._model = settings.openai_model
         # QStash is the only retry loop: max_retries would multiply the calls that are paid.
         # `run_within` limits the whole call: a timeout of each read says nothing more.
-        self._client = openai.AsyncOpenAI(
-            api_key=settings.openai_api_key.get_secret_value(),
-            base_url=settings.openai_base_url,
-            max_retries=0,
-            timeout=None,
-            http_client=openai.DefaultAioHttpClient(timeout=None),
+        self._clients = PerLoop(
+            lambda: openai.AsyncOpenAI(
+                api_key=settings.openai_api_key.get_secret_value(),
+                base_url=settings.openai_base_url,
+                max_retries=0,
+                timeout=None,
+                default_headers=UNCOMPRESSED,
+                http_client=openai.DefaultAioHttpClient(
+                    timeout=None, event_hooks={"response": [read_limited(httpx2.ByteStream)]}
+                ),
+            )
         )
 
     @span("ask the model")
@@ -150,7 +157,7 @@ class Analyst:
     def check_model(self) -> None:
         """Ask whether there is such a model for this key; costs nothing. Raises: AnalysisFailed."""
         with _failures(self._seconds):
-            run_within(self._seconds, self._client.models.retrieve(self._model))
+            run_within(self._seconds, self._retrieve_model())
 
     def check_quota(self) -> None:
         """Ask for the shortest answer there is, which costs some tokens. Raises: AnalysisFailed."""
@@ -159,13 +166,19 @@ class Analyst:
 
     def close(self) -> None:
         """Close the connections: for a command that ends, where aiohttp else logs an error."""
-        run_within(self._seconds, self._client.close())
+        run_within(self._seconds, self._close())
+
+    async def _retrieve_model(self) -> None:
+        await self._clients.get().models.retrieve(self._model)
+
+    async def _close(self) -> None:
+        await self._clients.get().close()
 
     async def _ask(
         self, input: AnalysisInput, call_id: str, most_tokens: int = MOST_OUTPUT_TOKENS
     ) -> str:
         """Returns the answer as it came."""
-        return await self._client.post(
+        return await self._clients.get().post(
             "/responses",
             cast_to=str,
             body={
@@ -188,6 +201,8 @@ def _failures(seconds: float) -> Iterator[None]:
         yield
     except TimeoutError:
         raise AnalysisFailed(Failure.MODEL_TIMEOUT, f"over {seconds} s") from None
+    except AnswerTooLarge as error:
+        raise AnalysisFailed(Failure.UNREADABLE_ANSWER, str(error)) from None
     except openai.APIStatusError as error:
         raise _refused(error) from error
     except (openai.APIConnectionError, aiohttp.ClientError) as error:

@@ -17,12 +17,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from common.logs import start_logging, take_over
 from common.open_files import raise_open_files
-from common.settings import ServiceSettings, SettingsError, load
+from common.settings import SettingsError
 from common.tracing import start_tracing
-from webhook_service import metrics
+from webhook_service import metrics, reloading  # "reload" would be a setting
 
 try:
-    _settings = load(ServiceSettings)
+    _settings, _port = reloading.load_or_keep()
 except SettingsError as error:
     # Here, before any worker: a worker that ends so would be started again for ever.
     sys.exit(str(error))
@@ -41,7 +41,7 @@ MOST_NEW_OBJECTS = 5_000  # before garbage is looked for: 700, the default, cost
 start_logging(_settings)
 raise_open_files()
 logger_class = Logger
-bind = f"0.0.0.0:{_settings.port}"
+bind = f"0.0.0.0:{_port}"
 # A delivery holds a thread while it waits for the model, and costs some 3 ms of processor time.
 # Measured on 2 cores (docs/performance.md): four processes get in one another's way less than two,
 # as fewer threads share one interpreter lock. Threads are made when needed; a call takes 170 kB.
@@ -54,6 +54,10 @@ graceful_timeout = round(_settings.times.graceful_stop.total_seconds())  # the c
 timeout = 2 * graceful_timeout  # for a worker that hangs as a whole; bounds no single call
 control_socket_disable = True
 accesslog = None  # our own lines carry the request id
+
+
+def on_reload(server: Arbiter) -> None:
+    reloading.rebuild_app(server)
 
 
 def pre_fork(server: Arbiter, worker: Worker) -> None:

@@ -23,7 +23,6 @@ from common.queue import Queue
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.store import NotFound, Store, StoreUnavailable, open_store
 from common.submission import Submissions
-from common.time_limit import run_within
 from local_stack import qstash_courier
 from tests.conftest import make_settings
 from tests.processes import ROOT, free_port, wait_for
@@ -110,7 +109,7 @@ class Site:
             process.wait(timeout=30)
         self._end_redis()
         for queue in self._queues:
-            run_within(5, queue._client.http._client.aclose())
+            queue.close()
 
     def start_service(self, port: int | None = None) -> subprocess.Popen[bytes]:
         """Start one more gunicorn, on the same port or on another."""
