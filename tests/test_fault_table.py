@@ -23,7 +23,7 @@ from tests.fakes import ADA, ID, FakeAnalyst, FakeQueue, pending
 from tests.http_server import Behaviour, answer, hang, serve
 from tests.processes import ROOT, free_port
 from tests.test_analyst import error
-from webhook_service import create_app
+from webhook_service import create_app, reloading
 from webhook_service.analyst import Analyst
 from webhook_service.worker import Delivery, Worker
 
@@ -102,6 +102,11 @@ def start(**environment: str) -> Callable[[pytest.MonkeyPatch], None]:
     return load_settings
 
 
+def reload_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reloading, "_settings", make_settings())
+    reloading.load_or_keep()  # nothing is set
+
+
 DAILY = answer(429, {}, RateLimit_Limit="1000")
 PROVOKE: dict[str, Callable[..., None]] = {
     '"delivery refused" … "cause": "wrong url': lambda: deliver(
@@ -132,6 +137,7 @@ PROVOKE: dict[str, Callable[..., None]] = {
     ),
     '"attempt failed" … "code": "model_timeout': lambda store: attempt(hang, store),
     '"delivery given up': give_up,
+    '"settings not reloaded': reload_without_a_key,
 }
 
 
