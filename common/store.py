@@ -4,7 +4,8 @@ key                        value                          lives
 analysis:{id}              AnalysisRecord as JSON         until the deadline, and from then (or from
                                                           the moment it is terminal) the TTL
 analysis:{id}:lease        token of the running attempt   TimeLadder.lease
-idempotency:<scope>:<hash> id and fingerprint             as long as the record
+idempotency:<scope>:<hash> id and fingerprint             at least as long as the record; it
+                                                          counts only while the record is there
 durations                  list: seconds that the latest  a week
                            attempts took
 unfinished                 sorted set: ids by deadline    a little longer than any deadline
@@ -53,7 +54,7 @@ INPUT, OUTPUT = "input_tokens", "output_tokens"
 # Decides nothing: it writes what Python decided, unless somebody was in between.
 # Safe to repeat: a repetition finds the new value in place and says so.
 SWAP = """
-local record, lease, unfinished = KEYS[1], KEYS[2], KEYS[3]
+local record, lease, unfinished, idempotency_key = unpack(KEYS)
 local old, new, ttl, take, take_ms, give, id, deadline, unfinished_ms = unpack(ARGV)
 local stored = redis.call('GET', record)
 if stored == new then return 'done' end
@@ -62,6 +63,9 @@ if take ~= '' and not redis.call('SET', lease, take, 'NX', 'PX', take_ms) then
   return redis.call('PTTL', lease)
 end
 redis.call('SET', record, new, 'PX', ttl)
+if idempotency_key and redis.call('PTTL', idempotency_key) < tonumber(ttl) then
+  redis.call('PEXPIRE', idempotency_key, ttl)
+end
 if give ~= '' and redis.call('GET', lease) == give then redis.call('DEL', lease) end
 if deadline == '' then
   redis.call('ZREM', unfinished, id)
@@ -74,11 +78,19 @@ return 'done'
 
 # Lets one more analysis in and counts it; stores it too, when it is given. Safe to repeat: what
 # is stored already is neither checked nor counted. Without a record, a repetition counts again.
+# With a `claim`, KEYS[4] is an Idempotency-Key: bound in the same step, unless the record that it
+# is bound to is still there. That record's key can't be declared: it is known only here.
 ADMIT = """
 local record, unfinished, paused = KEYS[1], KEYS[2], KEYS[3]
 local new, ttl_ms, id, deadline, unfinished_ms, now, due = unpack(ARGV)
-local forgotten, most_waiting, most_ahead, even_paused = unpack(ARGV, 8)
+local forgotten, most_waiting, most_ahead, even_paused, claim = unpack(ARGV, 8, 12)
+local first = claim == '' and 4 or 5
+local function quota(i, arg) return ARGV[12 + 3 * (i - first) + arg] end
 if new ~= '' and redis.call('EXISTS', record) == 1 then return {'exists'} end
+local bound = claim ~= '' and redis.call('GET', KEYS[4])
+if bound and redis.call('EXISTS', 'analysis:{' .. cjson.decode(bound)[1] .. '}') == 1 then
+  return {'bound', bound}
+end
 if even_paused == '0' and redis.call('EXISTS', paused) == 1 then
   return {'paused', redis.call('PTTL', paused)}
 end
@@ -87,12 +99,12 @@ local waiting = redis.call('ZCOUNT', unfinished, '(' .. now, '+inf')
 local ahead = redis.call('ZCOUNT', unfinished, '(' .. due, '+inf')
 if most_waiting ~= '0' and waiting >= tonumber(most_waiting) then return {'waiting'} end
 if most_ahead ~= '0' and ahead >= tonumber(most_ahead) then return {'waiting'} end
-for i = 4, #KEYS do
-  local count, most = tonumber(redis.call('GET', KEYS[i]) or '0'), tonumber(ARGV[3 * i])
-  if count >= most then return {'used up', i - 4} end
+for i = first, #KEYS do
+  local count, most = tonumber(redis.call('GET', KEYS[i]) or '0'), tonumber(quota(i, 1))
+  if count >= most then return {'used up', i - first} end
 end
-for i = 4, #KEYS do
-  local adds, kept_ms = ARGV[3 * i + 1], ARGV[3 * i + 2]
+for i = first, #KEYS do
+  local adds, kept_ms = quota(i, 2), quota(i, 3)
   if adds ~= '0' then
     redis.call('INCRBY', KEYS[i], adds)
     redis.call('PEXPIRE', KEYS[i], kept_ms)
@@ -103,6 +115,7 @@ if new ~= '' then
   redis.call('ZADD', unfinished, deadline, id)
   redis.call('PEXPIRE', unfinished, unfinished_ms)
 end
+if claim ~= '' then redis.call('SET', KEYS[4], claim, 'PX', ttl_ms) end
 return {'admitted'}
 """
 
@@ -167,6 +180,14 @@ class IdempotencyClaim(NamedTuple):
 
     request_id: str
     fingerprint: str
+
+
+class AlreadyBound(Exception):
+    """The Idempotency-Key stands for a record that is there: `claim` says which."""
+
+    def __init__(self, claim: IdempotencyClaim) -> None:
+        super().__init__("the Idempotency-Key is bound")
+        self.claim = claim
 
 
 class Spent(NamedTuple):
@@ -236,13 +257,20 @@ class Store:
         with _redis_errors():
             return _aware(self._client.time())
 
-    def create(self, record: AnalysisRecord, admission: Admission = UNLIMITED) -> bool:
+    def create(
+        self,
+        record: AnalysisRecord,
+        admission: Admission = UNLIMITED,
+        fingerprint: str | None = None,
+    ) -> bool:
         """Store a new record; False when there is one with this id. A replay may say False.
 
-        One Redis command: checked, counted and stored in one step. Raises: LimitReached.
+        With a `fingerprint` of the input, the record's Idempotency-Key is bound to it.
+        One Redis command: checked, counted, bound and stored in one step.
+        Raises: AlreadyBound, LimitReached.
         """
         new = record.model_dump_json(by_alias=True)
-        return self._admit(record, record.published_at, admission, new)
+        return self._admit(record, record.published_at, admission, new, fingerprint)
 
     def admit(self, record: AnalysisRecord, now: datetime, admission: Admission) -> None:
         """Check and count one more round of a record. Raises: LimitReached."""
@@ -361,16 +389,6 @@ class Store:
             seconds = [float(each) for each in self._client.lrange(DURATIONS, 0, -1)]
         return timedelta(seconds=median(seconds)) if seconds else None
 
-    def claim_idempotency_key(
-        self, scope: str, key_hash: str, claim: IdempotencyClaim, lives: timedelta
-    ) -> IdempotencyClaim:
-        """Bind the key to this analysis, unless it is bound; return what it is bound to."""
-        name = f"idempotency:{scope}:{key_hash}"
-        with _redis_errors():
-            self._client.set(name, json.dumps(claim), nx=True, px=_ms(lives))
-            bound = self._client.get(name)
-        return IdempotencyClaim(*json.loads(bound)) if isinstance(bound, str) else claim
-
     def ping(self) -> None:
         """Raise StoreUnavailable unless Redis answers."""
         with _redis_errors():
@@ -425,7 +443,12 @@ class Store:
         give = lease if new.status is not Status.PROCESSING else None
         with _redis_errors():
             outcome = self._swap_script(
-                keys=[_key(record.request_id), _lease_key(record.request_id), UNFINISHED],
+                keys=[
+                    _key(record.request_id),
+                    _lease_key(record.request_id),
+                    UNFINISHED,
+                    *filter(None, (new.idempotency_key,)),
+                ],
                 args=[
                     raw,
                     new.model_dump_json(by_alias=True),
@@ -443,10 +466,19 @@ class Store:
         return bool(outcome == "done")
 
     def _admit(
-        self, record: AnalysisRecord, now: datetime, admission: Admission, new: str = ""
+        self,
+        record: AnalysisRecord,
+        now: datetime,
+        admission: Admission,
+        new: str = "",
+        fingerprint: str | None = None,
     ) -> bool:
         quotas = admission.quotas
         counts = [_count_key(quota.limit, quota.period) for quota in quotas]
+        claim = ""
+        if record.idempotency_key and fingerprint:
+            claim = json.dumps(IdempotencyClaim(record.request_id, fingerprint))
+            counts = [record.idempotency_key, *counts]
         with _redis_errors():
             outcome = self._admit_script(
                 keys=[_key(record.request_id), UNFINISHED, PAUSED, *counts],
@@ -462,10 +494,13 @@ class Store:
                     admission.most_waiting,
                     admission.most_ahead,
                     int(admission.even_paused),
+                    claim,
                     *(arg for q in quotas for arg in (q.most, q.adds, _ms(q.kept))),
                 ],
             )
         match outcome:
+            case ["bound", bound]:
+                raise AlreadyBound(IdempotencyClaim(*json.loads(bound)))
             case ["paused", rest]:
                 raise LimitReached(Limit.PAUSED, timedelta(milliseconds=rest))
             case ["waiting"]:
@@ -493,6 +528,11 @@ def _key(request_id: str) -> str:
 
 def _lease_key(request_id: str) -> str:
     return f"{_key(request_id)}:lease"
+
+
+def idempotency_key(scope: str, key_hash: str) -> str:
+    """Name the Redis key of an Idempotency-Key, which each caller has for itself."""
+    return f"idempotency:{scope}:{key_hash}"
 
 
 def _count_key(name: str, period: str) -> str:

@@ -37,7 +37,7 @@ class FakeQueue(Queue):
         self.trouble: Exception | None = None
         self.before_answer: Callable[[], object] = lambda: None
 
-    def publish(self, record: AnalysisRecord, *, now: datetime) -> str:
+    def publish(self, record: AnalysisRecord, *, now: datetime, is_first: bool = False) -> str:
         if self.trouble:
             raise self.trouble
         self.published.append((record.request_id, record.round))

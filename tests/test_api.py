@@ -150,15 +150,17 @@ def test_an_idempotency_key_with_another_input_is_422(
     assert len(queue.published) == 1
 
 
-def test_a_crash_between_the_key_and_the_record_heals(
-    client: FlaskClient, store: Store, queue: FakeQueue, fake_redis: redis.Redis
+def test_an_idempotency_key_whose_record_is_gone_makes_another_analysis_once(
+    client: FlaskClient, store: Store, queue: FakeQueue
 ) -> None:
-    id = submit(client, "key").get_json()["requestId"]
-    store.delete(id)
+    gone = submit(client, "key").get_json()["requestId"]
+    store.delete(gone)
     queue.published.clear()
 
-    assert submit(client, "key").get_json()["requestId"] == id
-    assert queue.published == [(id, 1)]
+    new = [submit(client, "key").get_json()["requestId"] for _ in range(2)]
+
+    assert new[0] == new[1] != gone
+    assert queue.published == [(new[0], 1)]
 
 
 def test_an_idempotency_key_stores_nothing_one_could_guess_the_input_from(

@@ -23,7 +23,6 @@ from common.models import REPUBLISH_AFTER, AnalysisRecord, Refused, Status
 from common.settings import ServiceSettings
 from common.store import (
     SCRIPTS,
-    IdempotencyClaim,
     NotFound,
     Store,
     StoreUnavailable,
@@ -228,8 +227,10 @@ def read_overdue(world: World) -> None:
 
 
 def bind_key(world: World) -> None:
-    claim = IdempotencyClaim(world.id, "fingerprint")
-    assert world.store.claim_idempotency_key("scope", world.id, claim, HOUR) == claim
+    key = f"idempotency:scope:{world.id}"
+    record = world.record.model_copy(update={"idempotency_key": key})
+    world.store.create(record, fingerprint="fingerprint")
+    assert world.server.client.pttl(key) > 0
 
 
 def claim(world: World) -> None:
@@ -282,7 +283,7 @@ class Operation(NamedTuple):
 OPERATIONS = {
     "ping": Operation(lambda world: world.store.ping(), None, None),
     "now": Operation(read_clock, None, None),
-    "bind key": Operation(bind_key, None, None),
+    "bind key": Operation(bind_key, None, PENDING),
     "note attempt": Operation(note_attempt, None, None),
     "spent": Operation(lambda world: world.store.spent("2026-11-24"), None, None),
     "unfinished": Operation(

@@ -73,7 +73,8 @@ def handle_errors(app: Flask) -> None:
         lambda _: Problem(404, "There is no such analysis, or it is no longer kept.").response(),
     )
     app.register_error_handler(
-        OtherInput, lambda _: Problem(422, "This id was used with another input.").response()
+        OtherInput,
+        lambda _: Problem(422, "This Idempotency-Key was used with another input.").response(),
     )
     app.register_error_handler(LimitReached, _limit_problem)
     app.register_error_handler(StoreUnavailable, store_problem)
