@@ -13,7 +13,7 @@ from common.logs import get_logger
 from common.models import AnalysisInput, AnalysisRecord, Refused
 from common.queue import QStashRefused, QStashUnclear, Queue
 from common.settings import Settings
-from common.store import AlreadyBound, Store, StoreUnavailable, utc_now
+from common.store import AlreadyBound, Store, StoreUnavailable, Unreadable, utc_now
 from common.tracing import span
 
 log = get_logger(__name__)
@@ -178,7 +178,14 @@ class Submissions:
 
     def delete(self, request_id: str, owner_token: str) -> None:
         """Remove record, result and waiting message. Raises: NotFound, NotOwner."""
-        record = self._store.read(request_id)
+        try:
+            record = self._store.read(request_id)
+        except Unreadable:
+            if not self._is_operator:
+                raise
+            self._store.delete(request_id)
+            log.info("deleted", request_id=request_id, was="unreadable")
+            return
         self._check_owner(record, owner_token)
         self._store.delete(request_id)
         log.info("deleted", request_id=request_id, was=record.status)

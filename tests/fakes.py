@@ -22,10 +22,11 @@ DEADLINE = timedelta(minutes=10)
 
 
 def pending(now: datetime = NOW, delay: timedelta = DELAY, request_id: str = ID) -> AnalysisRecord:
-    """A record as `submit` makes it."""
-    return AnalysisRecord.new(
+    """A record as `submit` makes it, but always the same."""
+    record = AnalysisRecord.new(
         request_id, ADA, owner_hash=None, now=now, delay=delay, deadline=DEADLINE
     )
+    return record.model_copy(update={"nonce": "0" * 16})
 
 
 class FakeQueue(Queue):

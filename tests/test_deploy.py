@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from local_stack import qstash_courier
+from local_stack.redis_server import PERSISTENCE
 from tests.conftest import leave_out
 from tests.fakes import ADA, ANALYSIS, ID
 from tests.http_server import answer, serve
@@ -96,7 +97,10 @@ def test_the_compose_file_fits_the_images_and_the_proxy() -> None:
         name: services[name]["environment"]["PORT"] for name in ("page", "service")
     }
     assert services["proxy"]["ports"] == ["80:8080"]
-    assert "--appendonly" in services["redis"]["command"]
+    command = services["redis"]["command"]
+    for name, value in PERSISTENCE.items():
+        if name != "appendfsync":  # it is what the server does by itself
+            assert command[command.index(f"--{name}") + 1] == value
     assert services["redis"]["volumes"] == ["redis:/data"]
     assert set(COMPOSE["volumes"]) == {"redis"}
 

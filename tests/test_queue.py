@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from common.failures import Failure
-from common.models import Status
+from common.models import AnalysisRecord, Status
 from common.queue import QStashRefused, Queue
 from common.settings import ServiceSettings
 from common.store import Store
@@ -77,7 +77,8 @@ def test_no_error_repeats_the_token() -> None:
 def test_a_record_made_again_under_its_id_is_another_message() -> None:
     with start_stand_in("qstash_server") as url:
         queue = Queue(settings_for(url, qstash_webhook_url="http://127.0.0.1:1/webhook"))
-        record, again = pending(), pending()
+        made = {"owner_hash": None, "now": NOW, "delay": DELAY, "deadline": DELAY}
+        record, again = (AnalysisRecord.new(ID, ADA, **made) for _ in range(2))  # type: ignore[arg-type]
 
         first = queue.publish(record, now=NOW, is_first=True)
 

@@ -187,7 +187,7 @@ class World:
             self.server.store.update(self.id, lambda r, _: self.claimed(r), lease="a")
         if status is Status.FAILED:
             self.server.store.update(self.id, lambda r, now: r.give_up(round=1, now=now))
-        self.store.ping()
+        self.store.now()
 
     def claimed(self, record: AnalysisRecord) -> AnalysisRecord:
         return record.claim("a", round=1, now=self.record.created_at, call=CALL)
@@ -281,7 +281,8 @@ class Operation(NamedTuple):
 
 
 OPERATIONS = {
-    "ping": Operation(lambda world: world.store.ping(), None, None),
+    "check": Operation(lambda world: world.store.check(), None, None),
+    "check all": Operation(lambda world: world.store.check_all(), None, None),
     "now": Operation(read_clock, None, None),
     "bind key": Operation(bind_key, None, PENDING),
     "note attempt": Operation(note_attempt, None, None),
