@@ -23,7 +23,7 @@ from common.logs import get_logger, start_logging
 from common.models import AnalysisInput, AnalysisRecord, Refusal, Refused, Status, input_problems
 from common.queue import Queue
 from common.settings import Settings, SettingsError, load
-from common.store import NotFound, StoreUnavailable, open_store
+from common.store import NotFound, StoreUnavailable, Unreadable, open_store
 from common.submission import (
     NotOwner,
     OtherInput,
@@ -189,6 +189,9 @@ def _look(request_id: str, last: Sight | None = None) -> Sight:
         return Sight(request_id, submissions.look_up(request_id))
     except NotFound:
         return Sight(request_id, is_gone=True)
+    except Unreadable as error:
+        log.error("record not read", request_id=request_id, cause=str(error))
+        return Sight(request_id, is_unreadable=True)
     except StoreUnavailable as error:
         log.error("not read", request_id=request_id, cause=str(error))
         last = last or Sight(request_id)
@@ -236,6 +239,9 @@ def _draw_sight(sight: Sight) -> None:
         _draw_gone(sight)
         return
     st.title(words.title(sight), anchor=False)
+    if sight.is_unreadable:
+        st.markdown(words.UNREADABLE_TEXT)
+        st.button("New request", type="primary", on_click=_open, args=(None,))
     with st.empty():
         if sight.says_away:
             _html(words.AWAY, style="quiet")
@@ -403,7 +409,8 @@ def _draw_delete(record: AnalysisRecord, owner_token: str) -> None:
     with st.popover("Delete now", key="delete"):
         st.markdown(
             "**Delete for good?** The request, its result and its place in the queue are removed "
-            "at once, for everybody who has the link."
+            "at once, for everybody who has the link. Our storage's own log may hold a copy until "
+            "it is next rewritten."
         )
         _draw_deed("Yes, delete it", _delete, record, owner_token)
 

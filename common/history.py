@@ -17,7 +17,7 @@ from common.logs import get_logger
 from common.models import AnalysisRecord, Status
 from common.queue import Queue
 from common.settings import Settings
-from common.store import NotFound, Store, StoreUnavailable
+from common.store import NotFound, Store, StoreUnavailable, Unreadable
 from common.submission import Submissions
 
 if TYPE_CHECKING:
@@ -107,10 +107,12 @@ class SubmissionsWithHistory(Submissions):
     def delete(self, request_id: str, owner_token: str) -> None:
         """First in the archive: it must not show what Redis has forgotten."""
         try:
-            record = self._store.read(request_id)
+            self._check_owner(self._store.read(request_id), owner_token)
         except NotFound:
-            record = self._archive.read(request_id)
-        self._check_owner(record, owner_token)
+            self._check_owner(self._archive.read(request_id), owner_token)
+        except Unreadable:  # nobody's, but the operator's to delete
+            if not self._is_operator:
+                raise
         self._archive.delete(request_id)
         try:
             super().delete(request_id, owner_token)

@@ -13,6 +13,7 @@ Transitions are pure: they return a new record or raise `Refused`. `common.store
 atomically. Every time in a record is an aware UTC datetime read from Redis's clock.
 """
 
+import secrets
 import unicodedata
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -197,6 +198,8 @@ class AnalysisRecord(Model):
 
     schema_version: int = 1
     request_id: RequestId
+    nonce: str | None = None  # tells this round from one of an earlier record with the same id
+    idempotency_key: str | None = None  # the name of the Redis key that stands for this record
     status: Status = Status.PENDING
     input: AnalysisInput | None  # None once completed or cancelled
     owner_hash: str | None = None  # SHA-256 of the owner token; None when made by the API
@@ -227,6 +230,7 @@ class AnalysisRecord(Model):
         *,
         owner_hash: str | None,
         made_by: str | None = None,
+        idempotency_key: str | None = None,
         now: datetime,
         delay: timedelta,
         deadline: timedelta,
@@ -234,6 +238,8 @@ class AnalysisRecord(Model):
         """Make a pending record; `delay` until due, `deadline` counted from there."""
         return cls(
             request_id=request_id,
+            nonce=secrets.token_hex(8),
+            idempotency_key=idempotency_key,
             input=input,
             owner_hash=owner_hash,
             made_by=made_by,
@@ -391,11 +397,41 @@ class AnalysisRecord(Model):
             self.input,
             owner_hash=self.owner_hash,
             made_by=self.made_by,
+            idempotency_key=self.idempotency_key,
             now=now,
             delay=delay,
             deadline=deadline,
         )
         return fresh._evolve(round=self.round + 1, created_at=self.created_at)
+
+    # What publishing needs
+
+    @property
+    def deduplication_id(self) -> str:
+        """Name this round's message at QStash, which remembers the name for 10 minutes.
+
+        A record may be gone sooner, so its id alone would stop the next one with the same id.
+        Records made by an earlier version have no nonce.
+        """
+        return "-".join(filter(None, (self.request_id, str(self.round), self.nonce)))
+
+    # What reading needs
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether the fields that the status calls for are there."""
+        match self.status:
+            case Status.PENDING:
+                needed: tuple[object, ...] = (self.input,)
+            case Status.PROCESSING:
+                needed = (self.input, self.claim_token, self.claimed_at)
+            case Status.COMPLETED:
+                needed = (self.result, self.finished_at)
+            case Status.FAILED:
+                needed = (self.failure, self.finished_at)
+            case Status.CANCELLED:
+                needed = (self.finished_at,)
+        return None not in needed
 
     # Shared by the above
 

@@ -53,10 +53,11 @@ class Queue:
         self._clients = PerLoop(self._make_client)
 
     @span("publish")
-    def publish(self, record: AnalysisRecord, *, now: datetime) -> str:
+    def publish(self, record: AnalysisRecord, *, now: datetime, is_first: bool = False) -> str:
         """Publish this round's message and return its id.
 
-        Safe to call again within QStash's 10 minutes of deduplication: one message, one id.
+        Safe to call again within QStash's 10 minutes of deduplication: one message, one id. If
+        this `is_first`, a duplicate is another message, which may never be delivered again.
         Raises: QStashRefused, QStashUnclear.
         """
         response = self._call(
@@ -64,6 +65,8 @@ class Queue:
         )
         if not isinstance(response, PublishResponse) or not isinstance(response.message_id, str):
             raise QStashUnclear("the answer names no message")
+        if is_first and response.deduplicated:
+            raise QStashRefused(f"deduplicated: taken for {response.message_id:.100}")
         return response.message_id
 
     def signing_keys(self) -> tuple[str, str]:
@@ -154,7 +157,7 @@ class Queue:
             "retry_delay": times.retry_delay,
             "timeout": round(times.delivery_timeout.total_seconds()),
             "failure_callback": self._settings.failure_callback_url,
-            "deduplication_id": f"{record.request_id}-{record.round}",
+            "deduplication_id": record.deduplication_id,
             "label": record.request_id,
             # Forwarded, so that each delivery, and the failure callback, continues the trace.
             "headers": headers(),

@@ -4,7 +4,8 @@ key                        value                          lives
 analysis:{id}              AnalysisRecord as JSON         until the deadline, and from then (or from
                                                           the moment it is terminal) the TTL
 analysis:{id}:lease        token of the running attempt   TimeLadder.lease
-idempotency:<scope>:<hash> id and fingerprint             as long as the record
+idempotency:<scope>:<hash> id and fingerprint             at least as long as the record; it
+                                                          counts only while the record is there
 durations                  list: seconds that the latest  a week
                            attempts took
 unfinished                 sorted set: ids by deadline    a little longer than any deadline
@@ -22,15 +23,17 @@ analysis could be let in by two that came at once.
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import redis
 from pydantic import ValidationError
 from redis.backoff import NoBackoff
+from redis.commands.core import Script
 from redis.retry import Retry
 
 from common.failures import Failure, Limit
@@ -41,6 +44,7 @@ from common.settings import Settings
 
 SOCKET_TIMEOUT_SECONDS = 1.0  # at worst four of them: connecting and the command, each twice
 MOST_CONNECTIONS = 512  # as many as gunicorn's threads: nobody waits for one; opened when needed
+CONNECTION_LIVES_SECONDS = 60.0  # its server may be a replica since, and tell a reader old things
 MOST_SWAPS = 20  # more rivals than one record ever has
 LOGGED = {"request_id", "round", "attempt", "status", "message_id"}
 DURATIONS = "durations"
@@ -53,7 +57,7 @@ INPUT, OUTPUT = "input_tokens", "output_tokens"
 # Decides nothing: it writes what Python decided, unless somebody was in between.
 # Safe to repeat: a repetition finds the new value in place and says so.
 SWAP = """
-local record, lease, unfinished = KEYS[1], KEYS[2], KEYS[3]
+local record, lease, unfinished, idempotency_key = unpack(KEYS)
 local old, new, ttl, take, take_ms, give, id, deadline, unfinished_ms = unpack(ARGV)
 local stored = redis.call('GET', record)
 if stored == new then return 'done' end
@@ -62,6 +66,9 @@ if take ~= '' and not redis.call('SET', lease, take, 'NX', 'PX', take_ms) then
   return redis.call('PTTL', lease)
 end
 redis.call('SET', record, new, 'PX', ttl)
+if idempotency_key and redis.call('PTTL', idempotency_key) < tonumber(ttl) then
+  redis.call('PEXPIRE', idempotency_key, ttl)
+end
 if give ~= '' and redis.call('GET', lease) == give then redis.call('DEL', lease) end
 if deadline == '' then
   redis.call('ZREM', unfinished, id)
@@ -74,11 +81,19 @@ return 'done'
 
 # Lets one more analysis in and counts it; stores it too, when it is given. Safe to repeat: what
 # is stored already is neither checked nor counted. Without a record, a repetition counts again.
+# With a `claim`, KEYS[4] is an Idempotency-Key: bound in the same step, unless the record that it
+# is bound to is still there. That record's key can't be declared: it is known only here.
 ADMIT = """
 local record, unfinished, paused = KEYS[1], KEYS[2], KEYS[3]
 local new, ttl_ms, id, deadline, unfinished_ms, now, due = unpack(ARGV)
-local forgotten, most_waiting, most_ahead, even_paused = unpack(ARGV, 8)
+local forgotten, most_waiting, most_ahead, even_paused, claim = unpack(ARGV, 8, 12)
+local first = claim == '' and 4 or 5
+local function quota(i, arg) return ARGV[12 + 3 * (i - first) + arg] end
 if new ~= '' and redis.call('EXISTS', record) == 1 then return {'exists'} end
+local bound = claim ~= '' and redis.call('GET', KEYS[4])
+if bound and redis.call('EXISTS', 'analysis:{' .. cjson.decode(bound)[1] .. '}') == 1 then
+  return {'bound', bound}
+end
 if even_paused == '0' and redis.call('EXISTS', paused) == 1 then
   return {'paused', redis.call('PTTL', paused)}
 end
@@ -87,12 +102,12 @@ local waiting = redis.call('ZCOUNT', unfinished, '(' .. now, '+inf')
 local ahead = redis.call('ZCOUNT', unfinished, '(' .. due, '+inf')
 if most_waiting ~= '0' and waiting >= tonumber(most_waiting) then return {'waiting'} end
 if most_ahead ~= '0' and ahead >= tonumber(most_ahead) then return {'waiting'} end
-for i = 4, #KEYS do
-  local count, most = tonumber(redis.call('GET', KEYS[i]) or '0'), tonumber(ARGV[3 * i])
-  if count >= most then return {'used up', i - 4} end
+for i = first, #KEYS do
+  local count, most = tonumber(redis.call('GET', KEYS[i]) or '0'), tonumber(quota(i, 1))
+  if count >= most then return {'used up', i - first} end
 end
-for i = 4, #KEYS do
-  local adds, kept_ms = ARGV[3 * i + 1], ARGV[3 * i + 2]
+for i = first, #KEYS do
+  local adds, kept_ms = quota(i, 2), quota(i, 3)
   if adds ~= '0' then
     redis.call('INCRBY', KEYS[i], adds)
     redis.call('PEXPIRE', KEYS[i], kept_ms)
@@ -103,6 +118,7 @@ if new ~= '' then
   redis.call('ZADD', unfinished, deadline, id)
   redis.call('PEXPIRE', unfinished, unfinished_ms)
 end
+if claim ~= '' then redis.call('SET', KEYS[4], claim, 'PX', ttl_ms) end
 return {'admitted'}
 """
 
@@ -122,6 +138,29 @@ end
 return 'done'
 """
 SCRIPTS = (SWAP, ADMIT, NOTE)
+
+# Another server may have taken this one's place behind the same address, or know the password.
+ELSEWHERE = (
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.ClusterDownError,
+    redis.AuthenticationError,
+)
+REMEDIES = {
+    "ReadOnlyError": "it is a read-only replica; REDIS_URL must lead to the primary",
+    "MasterDownError": "it is a replica without its primary; REDIS_URL must lead to the primary",
+    "NOREPLICAS": "too few replicas are connected (min-replicas-to-write); start them, or lower it",
+    "BusyLoadingError": "it is loading its data after a start; wait",
+    "OutOfMemoryError": "its memory is full; raise maxmemory, or lower ANALYSIS_TTL_SECONDS",
+    "MISCONF": "it can't write to its disk; free some space there",
+    "NoPermissionError": "its user may not do this; let it use all keys (~*), and +@read +@write "
+    "+@scripting +@connection +info +time +scan",
+    "ClusterCrossSlotError": "it is a cluster; use a single server, with replicas if you like",
+    "MovedError": "it is a cluster; use a single server, with replicas if you like",
+    "ClusterDownError": "it is a cluster; use a single server, with replicas if you like",
+}
+PROBE, PROBE_LIVES_MS = "analysis:probe", 1000
 log = get_logger(__name__)
 
 Transition = Callable[[AnalysisRecord, datetime], AnalysisRecord]
@@ -169,6 +208,14 @@ class IdempotencyClaim(NamedTuple):
     fingerprint: str
 
 
+class AlreadyBound(Exception):
+    """The Idempotency-Key stands for a record that is there: `claim` says which."""
+
+    def __init__(self, claim: IdempotencyClaim) -> None:
+        super().__init__("the Idempotency-Key is bound")
+        self.claim = claim
+
+
 class Spent(NamedTuple):
     """What one UTC day has come to so far."""
 
@@ -177,19 +224,68 @@ class Spent(NamedTuple):
     output_tokens: int
 
 
-@contextmanager
-def _redis_errors() -> Iterator[None]:
-    try:
-        yield
-    except (redis.RedisError, UnicodeDecodeError) as error:
-        refused = isinstance(error, redis.AuthenticationError)
-        kind = PasswordRefused if refused else StoreUnavailable
-        raise kind(f"Redis: {type(error).__name__}") from error
+class _Pool(redis.BlockingConnectionPool):
+    """Connections that can all be left, and are none of them kept for long.
+
+    Each is closed by the thread that takes it next: no other uses it then.
+    """
+
+    _left_at = 0.0
+
+    def leave(self) -> None:
+        """Connect anew before the next command: this server is not the one it was."""
+        self._left_at = time.monotonic()
+
+    def get_connection(self, *arguments: Any, **options: Any) -> Any:
+        connection = super().get_connection(*arguments, **options)  # type: ignore[no-untyped-call]
+        now = time.monotonic()
+        opened_at = getattr(connection, "opened_at", now)
+        if opened_at < max(self._left_at, now - CONNECTION_LIVES_SECONDS):
+            try:
+                connection.disconnect()
+                connection.connect()
+            except BaseException:
+                self.release(connection)  # type: ignore[no-untyped-call]
+                raise
+            opened_at = now
+        connection.opened_at = opened_at
+        return connection
+
+
+class _Client(redis.Redis):
+    """Repeats a command once where another server may have taken over; all are safe to repeat."""
+
+    def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
+        except redis.RedisError as error:
+            if not _leave(self.connection_pool, error):
+                raise
+        return super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
+
+
+def _leave(pool: redis.ConnectionPool, error: Exception) -> bool:
+    """Leave the server if the error may be this one's alone; say whether it was left."""
+    is_left = isinstance(error, ELSEWHERE) or _name(error) == "NOREPLICAS"
+    if is_left and isinstance(pool, _Pool):
+        pool.leave()
+        return True
+    return False
+
+
+def _name(error: Exception) -> str:
+    """Name an error by its class, or by the server's own code where the library has no class."""
+    if type(error) is redis.ResponseError:
+        if "ACL failure in script" in str(error):
+            return redis.exceptions.NoPermissionError.__name__
+        if code := re.match(r"[A-Z]{5,}\b", str(error)):
+            return code[0]
+    return type(error).__name__
 
 
 def connect(settings: Settings) -> redis.Redis:
     """Make a client whose every command is answered, or fails, within about 4 s."""
-    pool = redis.BlockingConnectionPool.from_url(
+    pool = _Pool.from_url(
         settings.redis_url.get_secret_value(),
         max_connections=MOST_CONNECTIONS,
         timeout=SOCKET_TIMEOUT_SECONDS,
@@ -199,7 +295,7 @@ def connect(settings: Settings) -> redis.Redis:
         retry=Retry(NoBackoff(), 1),
         health_check_interval=30,
     )
-    return redis.Redis(connection_pool=pool)
+    return _Client(connection_pool=pool)
 
 
 def utc_now() -> datetime:
@@ -226,6 +322,30 @@ class Store:
         self._admit_script = client.register_script(ADMIT)
         self._note_script = client.register_script(NOTE)
 
+    @contextmanager
+    def _redis_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except UnicodeDecodeError:
+            raise Unreadable("a stored value is not UTF-8") from None
+        except redis.RedisError as error:
+            _leave(self._client.connection_pool, error)
+            name = _name(error)
+            if name == "WRONGTYPE":
+                raise Unreadable("a stored value is of another type") from error
+            kind = StoreUnavailable
+            if isinstance(error, redis.AuthenticationError):
+                kind = PasswordRefused
+            remedy = f" ({REMEDIES[name]})" if name in REMEDIES else ""
+            raise kind(f"Redis: {name}{remedy}") from error
+
+    def _run(self, script: Script, *, keys: list[str], args: list[Any]) -> Any:
+        """Run a script; once more where one server has loaded it and another is to run it."""
+        try:
+            return script(keys=keys, args=args)
+        except redis.exceptions.NoScriptError:
+            return script(keys=keys, args=args)
+
     @property
     def pool(self) -> redis.ConnectionPool:
         """The connections, for a library that brings its own commands."""
@@ -233,16 +353,23 @@ class Store:
 
     def now(self) -> datetime:
         """Read Redis's clock: all times in records come from there."""
-        with _redis_errors():
+        with self._redis_errors():
             return _aware(self._client.time())
 
-    def create(self, record: AnalysisRecord, admission: Admission = UNLIMITED) -> bool:
+    def create(
+        self,
+        record: AnalysisRecord,
+        admission: Admission = UNLIMITED,
+        fingerprint: str | None = None,
+    ) -> bool:
         """Store a new record; False when there is one with this id. A replay may say False.
 
-        One Redis command: checked, counted and stored in one step. Raises: LimitReached.
+        With a `fingerprint` of the input, the record's Idempotency-Key is bound to it.
+        One Redis command: checked, counted, bound and stored in one step.
+        Raises: AlreadyBound, LimitReached.
         """
         new = record.model_dump_json(by_alias=True)
-        return self._admit(record, record.published_at, admission, new)
+        return self._admit(record, record.published_at, admission, new, fingerprint)
 
     def admit(self, record: AnalysisRecord, now: datetime, admission: Admission) -> None:
         """Check and count one more round of a record. Raises: LimitReached."""
@@ -253,8 +380,8 @@ class Store:
 
         One Redis command, unless the deadline has passed. Raises: NotFound, StoreUnavailable.
         """
-        with _redis_errors():
-            record = parse_record(self._client.get(_key(request_id)))
+        with self._redis_errors():
+            record = parse_record(self._client.get(_key(request_id)), request_id)
         if not record.is_overdue(self._clock()):
             return record
         try:
@@ -296,14 +423,14 @@ class Store:
     def delete(self, request_id: str) -> None:
         """Remove the record and its lease; the record last, as it leads to the rest."""
         keys = _key(request_id), _lease_key(request_id)
-        with _redis_errors():
+        with self._redis_errors():
             self._client.zrem(UNFINISHED, request_id)
             self._client.delete(*keys)
 
     def unfinished(self, now: datetime) -> tuple[int, datetime | None]:
         """Count the analyses that are not over, and tell when the next to time out is due."""
         after = f"({_timestamp(now)}"
-        with _redis_errors():
+        with self._redis_errors():
             both = self._client.pipeline(transaction=False)
             both.zcount(UNFINISHED, after, "+inf")
             both.zrangebyscore(UNFINISHED, after, "+inf", start=0, num=1)
@@ -316,7 +443,7 @@ class Store:
 
         At most MOST_OVERDUE at a time, the first first. Those that Redis has forgotten are none.
         """
-        with _redis_errors():
+        with self._redis_errors():
             both = self._client.pipeline(transaction=False)
             both.zremrangebyscore(UNFINISHED, "-inf", _timestamp(now - self._ttl))
             both.zrangebyscore(UNFINISHED, "-inf", _timestamp(now), start=0, num=MOST_OVERDUE)
@@ -342,8 +469,9 @@ class Store:
             counts = {INPUT: input, OUTPUT: output, Limit.DAILY_TOKENS: input + output}
         seconds = took.total_seconds() if took else ""
         lives = [_ms(DURATIONS_LIVE), _ms(pause) if pause else 0, _ms(DAYS_KEPT)]
-        with _redis_errors():
-            self._note_script(
+        with self._redis_errors():
+            self._run(
+                self._note_script,
                 keys=[DURATIONS, PAUSED, *(_count_key(name, day_of(now)) for name in counts)],
                 args=[seconds, DURATIONS_KEPT, *lives, *counts.values()],
             )
@@ -351,34 +479,54 @@ class Store:
     def spent(self, day: str) -> Spent:
         """Tell what a UTC day (`2026-11-24`) has come to; all zero after five weeks."""
         names = (Limit.DAILY_ANALYSES, INPUT, OUTPUT)
-        with _redis_errors():
+        with self._redis_errors():
             counts = self._client.mget(_count_key(name, day) for name in names)
         return Spent(*(int(count or 0) for count in counts))
 
     def usual_duration(self) -> timedelta | None:
         """The median of the latest attempts; None when none was completed for a week."""
-        with _redis_errors():
+        with self._redis_errors():
             seconds = [float(each) for each in self._client.lrange(DURATIONS, 0, -1)]
         return timedelta(seconds=median(seconds)) if seconds else None
 
-    def claim_idempotency_key(
-        self, scope: str, key_hash: str, claim: IdempotencyClaim, lives: timedelta
-    ) -> IdempotencyClaim:
-        """Bind the key to this analysis, unless it is bound; return what it is bound to."""
-        name = f"idempotency:{scope}:{key_hash}"
-        with _redis_errors():
-            self._client.set(name, json.dumps(claim), nx=True, px=_ms(lives))
-            bound = self._client.get(name)
-        return IdempotencyClaim(*json.loads(bound)) if isinstance(bound, str) else claim
+    def check(self) -> None:
+        """Raise StoreUnavailable unless Redis does what an analysis needs: for `/ready`.
 
-    def ping(self) -> None:
-        """Raise StoreUnavailable unless Redis answers."""
-        with _redis_errors():
-            self._client.ping()
+        Two Redis commands: the script of every change, on a key that lives for a second.
+        """
+        with self._redis_errors():
+            self._client.set(PROBE, "old", px=PROBE_LIVES_MS)
+            self._run(
+                self._swap_script,
+                keys=[PROBE, f"{PROBE}:lease", UNFINISHED],
+                args=["old", "new", PROBE_LIVES_MS, "a", PROBE_LIVES_MS, "a", PROBE, "", 1],
+            )
+
+    def check_all(self) -> None:
+        """The same for the other scripts, which count, and for all names of keys: for `doctor`.
+
+        Counts nothing but throwaway keys.
+        """
+        self.check()
+        count, now = _count_key("probe", "probe"), _timestamp(self.now())
+        admission: list[str | int] = ["", 1, PROBE, 0, 1, now, now, "-inf", 0, 0, 1, ""]
+        quota = [10**12, 1, PROBE_LIVES_MS]
+        with self._redis_errors():
+            self._client.set(idempotency_key("probe", "probe"), "{}", px=PROBE_LIVES_MS)
+            self._run(
+                self._admit_script,
+                keys=[PROBE, UNFINISHED, PAUSED, count],
+                args=[*admission, *quota],
+            )
+            self._run(
+                self._note_script,
+                keys=[DURATIONS, PAUSED, count],
+                args=["", DURATIONS_KEPT, 1, 0, PROBE_LIVES_MS, 1],
+            )
 
     def condition(self) -> Condition:
         """Ask whether Redis evicts records, and whether it would know them after a restart."""
-        with _redis_errors():
+        with self._redis_errors():
             info = self._client.info()
             try:
                 saves = self._client.config_get("save").get("save")
@@ -395,7 +543,7 @@ class Store:
 
         One that can't be read is logged and left out: the others must not wait for it.
         """
-        with _redis_errors():
+        with self._redis_errors():
             for key in self._client.scan_iter(match="analysis:{*}", count=500):
                 request_id = key.removeprefix("analysis:{").removesuffix("}")
                 try:
@@ -406,12 +554,12 @@ class Store:
                     log.error("record not read", request_id=request_id, cause=str(error))
 
     def _load(self, request_id: str) -> tuple[AnalysisRecord, str, datetime]:
-        with _redis_errors():
+        with self._redis_errors():
             both = self._client.pipeline(transaction=False)
             both.get(_key(request_id))
             both.time()
             raw, time = both.execute()
-        return parse_record(raw), raw, _aware(time)
+        return parse_record(raw, request_id), raw, _aware(time)
 
     def _swap(
         self,
@@ -423,9 +571,15 @@ class Store:
     ) -> bool:
         take = lease if lease != record.claim_token else None
         give = lease if new.status is not Status.PROCESSING else None
-        with _redis_errors():
-            outcome = self._swap_script(
-                keys=[_key(record.request_id), _lease_key(record.request_id), UNFINISHED],
+        with self._redis_errors():
+            outcome = self._run(
+                self._swap_script,
+                keys=[
+                    _key(record.request_id),
+                    _lease_key(record.request_id),
+                    UNFINISHED,
+                    *filter(None, (new.idempotency_key,)),
+                ],
                 args=[
                     raw,
                     new.model_dump_json(by_alias=True),
@@ -443,12 +597,22 @@ class Store:
         return bool(outcome == "done")
 
     def _admit(
-        self, record: AnalysisRecord, now: datetime, admission: Admission, new: str = ""
+        self,
+        record: AnalysisRecord,
+        now: datetime,
+        admission: Admission,
+        new: str = "",
+        fingerprint: str | None = None,
     ) -> bool:
         quotas = admission.quotas
         counts = [_count_key(quota.limit, quota.period) for quota in quotas]
-        with _redis_errors():
-            outcome = self._admit_script(
+        claim = ""
+        if record.idempotency_key and fingerprint:
+            claim = json.dumps(IdempotencyClaim(record.request_id, fingerprint))
+            counts = [record.idempotency_key, *counts]
+        with self._redis_errors():
+            outcome = self._run(
+                self._admit_script,
                 keys=[_key(record.request_id), UNFINISHED, PAUSED, *counts],
                 args=[
                     new,
@@ -462,10 +626,13 @@ class Store:
                     admission.most_waiting,
                     admission.most_ahead,
                     int(admission.even_paused),
+                    claim,
                     *(arg for q in quotas for arg in (q.most, q.adds, _ms(q.kept))),
                 ],
             )
         match outcome:
+            case ["bound", bound]:
+                raise AlreadyBound(IdempotencyClaim(*json.loads(bound)))
             case ["paused", rest]:
                 raise LimitReached(Limit.PAUSED, timedelta(milliseconds=rest))
             case ["waiting"]:
@@ -495,6 +662,11 @@ def _lease_key(request_id: str) -> str:
     return f"{_key(request_id)}:lease"
 
 
+def idempotency_key(scope: str, key_hash: str) -> str:
+    """Name the Redis key of an Idempotency-Key, which each caller has for itself."""
+    return f"idempotency:{scope}:{key_hash}"
+
+
 def _count_key(name: str, period: str) -> str:
     return f"count:{name}:{period}"
 
@@ -512,13 +684,18 @@ def _aware(time: tuple[int, int]) -> datetime:
     return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=microseconds)
 
 
-def parse_record(raw: object) -> AnalysisRecord:
-    """Read a record as it is stored. Raises: NotFound, Unreadable."""
+def parse_record(raw: object, request_id: str | None = None) -> AnalysisRecord:
+    """Read a record as it is stored, under this id. Raises: NotFound, Unreadable."""
     if not isinstance(raw, str):
         raise NotFound("no such record")
     try:
         # A newer version may have written fields that this one doesn't know.
-        return AnalysisRecord.model_validate_json(raw, extra="ignore")
+        record = AnalysisRecord.model_validate_json(raw, extra="ignore")
     except ValidationError as error:
         fields = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
         raise Unreadable(f"a stored record can't be read: {fields or 'not JSON'}") from None
+    if not record.is_consistent:
+        raise Unreadable(f"a stored record can't be read: incomplete for {record.status}")
+    if request_id not in (None, record.request_id):
+        raise Unreadable("a stored record can't be read: it has another id")
+    return record

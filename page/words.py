@@ -45,6 +45,11 @@ MARKS = {
     Status.CANCELLED: "✕",
 }
 GONE = "No longer kept"
+UNREADABLE = "This analysis can't be read"
+UNREADABLE_TEXT = (
+    "What is stored under this link can't be shown. Trying again will not help; "
+    "please send a new request."
+)
 AWAY = "We can't reach our store just now, and keep trying. There is nothing for you to do."
 
 
@@ -55,6 +60,7 @@ class Sight:
     request_id: str
     record: AnalysisRecord | None = None
     is_gone: bool = False
+    is_unreadable: bool = False
     misses: int = 0  # how often in a row the store was away
 
     @property
@@ -64,7 +70,11 @@ class Sight:
 
     @property
     def is_over(self) -> bool:
-        return self.is_gone or (self.record is not None and self.record.status.is_terminal)
+        return (
+            self.is_gone
+            or self.is_unreadable
+            or (self.record is not None and self.record.status.is_terminal)
+        )
 
     @property
     def says_away(self) -> bool:
@@ -85,9 +95,10 @@ def poll_seconds(sight: Sight, now: datetime) -> int | None:
 
 def has_changed(before: Sight, after: Sight) -> bool:
     """Whether there is something new to draw."""
-    return (before.record, before.is_gone, before.is_away) != (
+    return (before.record, before.is_gone, before.is_unreadable, before.is_away) != (
         after.record,
         after.is_gone,
+        after.is_unreadable,
         after.is_away,
     )
 
@@ -107,6 +118,8 @@ def title(sight: Sight, was_here: bool | None = None) -> str:
     record = sight.record
     if sight.is_gone and was_here is not None:
         return GONE if was_here else "Nothing here"
+    if sight.is_unreadable:
+        return UNREADABLE
     if record is None:
         return "One moment"
     is_retry = record.status is Status.PENDING and record.attempt

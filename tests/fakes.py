@@ -22,10 +22,11 @@ DEADLINE = timedelta(minutes=10)
 
 
 def pending(now: datetime = NOW, delay: timedelta = DELAY, request_id: str = ID) -> AnalysisRecord:
-    """A record as `submit` makes it."""
-    return AnalysisRecord.new(
+    """A record as `submit` makes it, but always the same."""
+    record = AnalysisRecord.new(
         request_id, ADA, owner_hash=None, now=now, delay=delay, deadline=DEADLINE
     )
+    return record.model_copy(update={"nonce": "0" * 16})
 
 
 class FakeQueue(Queue):
@@ -37,7 +38,7 @@ class FakeQueue(Queue):
         self.trouble: Exception | None = None
         self.before_answer: Callable[[], object] = lambda: None
 
-    def publish(self, record: AnalysisRecord, *, now: datetime) -> str:
+    def publish(self, record: AnalysisRecord, *, now: datetime, is_first: bool = False) -> str:
         if self.trouble:
             raise self.trouble
         self.published.append((record.request_id, record.round))

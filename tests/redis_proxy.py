@@ -58,6 +58,10 @@ class RedisProxy:
         if self._listener.fileno() < 0:
             self._listen()
 
+    def lead_to(self, server_port: int) -> None:
+        """Lead new connections elsewhere; those there are stay where they are."""
+        self._server_port = server_port
+
     def refuse_connections(self) -> None:
         """Take none any more, then end those there are: who notices that may mend it at once."""
         with suppress(OSError):

@@ -14,7 +14,7 @@ from common.queue import QStashRefused
 from common.settings import ServiceSettings
 from common.store import Store
 from tests.conftest import make_settings
-from tests.fakes import ADA, ANALYSIS, BOB, ID, FakeAnalyst, FakeQueue, pending
+from tests.fakes import ADA, ANALYSIS, BOB, ID, OTHER_ID, FakeAnalyst, FakeQueue, pending
 from webhook_service import create_app
 
 INPUT = ADA.model_dump()
@@ -111,12 +111,30 @@ def test_an_analysis_is_looked_up_without_its_input(client: FlaskClient, store: 
 
 
 def test_a_result_is_shown_with_its_model(client: FlaskClient, store: Store) -> None:
-    store.create(pending(store.now())._evolve(status=Status.COMPLETED, result=ANALYSIS, model="m"))
+    now = store.now()
+    completed = {"status": Status.COMPLETED, "result": ANALYSIS, "model": "m", "finished_at": now}
+    store.create(pending(now).model_copy(update=completed))
 
     body = client.get(f"/analyze/{ID}").get_json()
 
     assert (body["status"], body["model"]) == ("completed", "m")
     assert body["result"] == ANALYSIS.model_dump()
+
+
+def test_an_analysis_that_cannot_be_read_is_404_and_one_line(
+    client: FlaskClient,
+    store: Store,
+    fake_redis: redis.Redis,
+    broken_record: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fake_redis.set(f"analysis:{{{ID}}}", broken_record)
+
+    found, unknown = client.get(f"/analyze/{ID}"), client.get(f"/analyze/{OTHER_ID}")
+
+    assert (found.status_code, found.data) == (404, unknown.data)
+    (line,) = [json.loads(each) for each in caplog.text.splitlines() if '"error"' in each]
+    assert (line["event"], line["request_id"]) == ("record not read", ID)
 
 
 def test_a_failure_is_shown_in_words(client: FlaskClient, store: Store) -> None:
@@ -150,15 +168,17 @@ def test_an_idempotency_key_with_another_input_is_422(
     assert len(queue.published) == 1
 
 
-def test_a_crash_between_the_key_and_the_record_heals(
-    client: FlaskClient, store: Store, queue: FakeQueue, fake_redis: redis.Redis
+def test_an_idempotency_key_whose_record_is_gone_makes_another_analysis_once(
+    client: FlaskClient, store: Store, queue: FakeQueue
 ) -> None:
-    id = submit(client, "key").get_json()["requestId"]
-    store.delete(id)
+    gone = submit(client, "key").get_json()["requestId"]
+    store.delete(gone)
     queue.published.clear()
 
-    assert submit(client, "key").get_json()["requestId"] == id
-    assert queue.published == [(id, 1)]
+    new = [submit(client, "key").get_json()["requestId"] for _ in range(2)]
+
+    assert new[0] == new[1] != gone
+    assert queue.published == [(new[0], 1)]
 
 
 def test_an_idempotency_key_stores_nothing_one_could_guess_the_input_from(

@@ -25,7 +25,7 @@ from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable
 from common.submission import NotOwner, Submissions, new_request_id
 from tests.conftest import make_settings, make_store
-from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, ID, OTHER_ID, FakeAnalyst, FakeQueue
+from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, ID, OTHER_ID, FakeAnalyst, FakeQueue, pending
 from tests.http_server import serve
 from tests.postgres import Postgres, slow_way
 from tests.processes import ROOT, Stack, bare_environment, start_stand_in, wait_for
@@ -74,10 +74,7 @@ def make_people(store: Store, settings: ServiceSettings) -> SubmissionsWithHisto
 
 
 def completed(round: int = 1, at: datetime = NOW, request_id: str = ID) -> AnalysisRecord:
-    record = AnalysisRecord.new(
-        request_id, ADA, owner_hash=None, now=at, delay=timedelta(0), deadline=DEADLINE
-    )
-    claimed = record.claim("token", round=1, now=at, call=CALL)
+    claimed = pending(at, timedelta(0), request_id).claim("token", round=1, now=at, call=CALL)
     done = claimed.complete("token", ANALYSIS, model=f"model-{round}", now=at)
     return done.model_copy(update={"round": round})
 

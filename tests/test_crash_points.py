@@ -80,7 +80,7 @@ class MortalQueue(FakeQueue):
 
     life: Life
 
-    def publish(self, record: AnalysisRecord, *, now: datetime) -> str:
+    def publish(self, record: AnalysisRecord, *, now: datetime, is_first: bool = False) -> str:
         message_id: str = self.life.live(lambda: super(MortalQueue, self).publish(record, now=now))
         return message_id
 

@@ -18,6 +18,7 @@ import yaml
 from common.open_files import OPEN_FILES_NEEDED
 from common.settings import PageSettings, ServiceSettings
 from local_stack import qstash_courier
+from local_stack.redis_server import PERSISTENCE
 from tests.fakes import ADA, ANALYSIS, ID
 from tests.http_server import answer, serve
 from tests.processes import ROOT, Stack, bare_environment, free_port, start_stack, wait_for
@@ -128,7 +129,10 @@ def test_the_compose_file_fits_the_images_and_the_proxy() -> None:
     }
     assert services["proxy"]["ports"] == ["80:8080", "3001:8081"]
     assert re.findall(r"listen (\d+);", NGINX_CONF) == ["8080", "8081"]
-    assert "--appendonly" in services["redis"]["command"]
+    command = services["redis"]["command"]
+    for name, value in PERSISTENCE.items():
+        if name != "appendfsync":  # it is what the server does by itself
+            assert command[command.index(f"--{name}") + 1] == value
     assert services["redis"]["volumes"] == ["redis:/data"]
     assert set(COMPOSE["volumes"]) == {"redis"}
 

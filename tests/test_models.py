@@ -312,13 +312,14 @@ def test_a_record_without_a_message_is_published_again_after_15_seconds() -> Non
 
 
 def test_times_are_read_in_pythons_own_utc() -> None:
-    stored = claimed().model_dump_json()
+    original = claimed()
+    stored = original.model_dump_json()
     record = AnalysisRecord.model_validate_json(stored.replace("Z", "+00:00", 1))
 
     times = [value for _, value in record if isinstance(value, datetime)]
     assert times
     assert all(time.tzinfo is UTC for time in times)
-    assert record == claimed()
+    assert record == original
     with pytest.raises(ValidationError, match="too early or too late"):
         AnalysisRecord.model_validate(record.model_dump() | {"due_at": "0001-01-01T00:00:00+10:00"})
 
@@ -330,10 +331,12 @@ def test_a_refused_publish_does_not_fail_a_record_that_another_publish_served() 
 
 
 def test_a_refused_second_publish_fails_a_record_only_once_the_first_would_have_come() -> None:
-    def refuse(now: datetime) -> AnalysisRecord:
-        return pending().not_queued(round=1, is_first=False, now=now)
+    record = pending()
 
-    assert refuse(DUE + 14 * SECOND) == pending()
+    def refuse(now: datetime) -> AnalysisRecord:
+        return record.not_queued(round=1, is_first=False, now=now)
+
+    assert refuse(DUE + 14 * SECOND) == record
     assert refuse(DUE + 15 * SECOND).failure is Failure.NOT_QUEUED
 
 

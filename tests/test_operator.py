@@ -17,9 +17,9 @@ from common.archive import Archive
 from common.models import AnalysisRecord, Status
 from common.queue import Queue
 from common.settings import ServiceSettings
-from common.store import NotFound, Store
+from common.store import NotFound, Store, Unreadable
 from common.submission import new_request_id
-from tests.conftest import make_settings, make_store
+from tests.conftest import broken, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID, TOKENS
 from tests.http_server import answer, serve
 from tests.postgres import Postgres
@@ -424,3 +424,22 @@ def test_dead_letters_that_qstash_does_not_show_are_told_and_the_rest_goes_on(
 
     assert ID in ended.stdout
     assert "QStash does not show its dead letters" in ended.stderr
+
+
+def test_a_record_that_cannot_be_read_is_a_sentence_and_can_be_deleted(
+    run: Run, put: Put, real_redis: redis.Redis
+) -> None:
+    real_redis.set(f"analysis:{{{ID}}}", broken("completed without result"))
+    put("failed", OTHER_ID)
+
+    refused = {name: run(name, ID) for name in ("show", "redrive", "cancel")}
+    listed = run("failed")
+    deleted = run("delete", ID)
+
+    for ended in refused.values():
+        assert ended.exit_code == 1
+        assert "a stored record can't be read: incomplete for completed" in ended.stderr
+        assert not isinstance(ended.exception, Unreadable)
+    assert OTHER_ID in listed.stdout
+    assert deleted.exit_code == 0
+    assert not real_redis.exists(f"analysis:{{{ID}}}")

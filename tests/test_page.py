@@ -19,8 +19,9 @@ from common.failures import Failure
 from common.limits import admission
 from common.models import AnalysisRecord, Status
 from common.settings import DEVELOPMENT_TOKEN
-from common.store import Store, StoreUnavailable
-from tests.conftest import WEBHOOK_URL, make_settings, make_store
+from common.store import Store, StoreUnavailable, utc_now
+from page.words import poll_seconds
+from tests.conftest import BROKEN, WEBHOOK_URL, broken, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, OTHER_ID, pending
 from tests.http_server import HttpServer, answer, serve
 from tests.processes import ROOT
@@ -679,3 +680,18 @@ def test_no_run_of_the_page_ends_with_a_full_garbage_collection() -> None:
     config = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
 
     assert config["runner"]["postScriptGC"] is False
+
+
+@pytest.mark.parametrize("how", [*BROKEN, "not JSON"])
+def test_an_analysis_that_cannot_be_read_is_said_once(
+    how: str, real_redis: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    real_redis.set(f"analysis:{{{ID}}}", broken(how))
+
+    page = open_page(ID)
+
+    assert page.title[0].value == "This analysis can't be read"
+    assert "Trying again will not help" in text(page)
+    assert labels(page) == ["New request"]
+    assert poll_seconds(page.session_state["sight"], utc_now()) is None
+    assert "Traceback" not in caplog.text

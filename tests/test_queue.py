@@ -5,11 +5,16 @@ from datetime import timedelta
 
 import pytest
 
+from common.failures import Failure
+from common.models import AnalysisRecord, Status
 from common.queue import QStashRefused, Queue
 from common.settings import ServiceSettings
+from common.store import Store
+from common.submission import Submissions
 from tests.conftest import make_settings
-from tests.fakes import DELAY, ID, NOW, pending
+from tests.fakes import ADA, DELAY, ID, NOW, pending
 from tests.http_server import Behaviour, answer, reset, serve
+from tests.processes import start_stand_in
 
 ACCEPTED = answer(201, {"messageId": "msg_1"})
 
@@ -24,8 +29,10 @@ def headers_of(request: bytes) -> dict[str, str]:
 
 
 def test_a_message_says_when_where_and_how_often_and_nothing_personal() -> None:
+    record = pending()
+    pending_id = f"{ID}-1-{record.nonce}"
     with serve(ACCEPTED) as server:
-        message_id = Queue(settings_for(server.url)).publish(pending(), now=NOW)
+        message_id = Queue(settings_for(server.url)).publish(record, now=NOW)
 
     request = server.requests[0]
     headers = headers_of(request)
@@ -36,7 +43,7 @@ def test_a_message_says_when_where_and_how_often_and_nothing_personal() -> None:
     assert headers["upstash-retries"] == "3"
     assert headers["upstash-retry-delay"] == "45000 * (1 + retried)"
     assert headers["upstash-timeout"] == "35s"
-    assert headers["upstash-deduplication-id"] == f"{ID}-1"
+    assert headers["upstash-deduplication-id"] == pending_id
     assert headers["upstash-failure-callback"] == "https://service.example/webhook/failure"
     assert "upstash-flow-control-key" not in headers
     assert b"Ada" not in request
@@ -65,6 +72,41 @@ def test_no_error_repeats_the_token() -> None:
         Queue(settings).publish(pending(), now=NOW)
 
     assert "eyJsecret" not in str(caught.value)
+
+
+def test_a_record_made_again_under_its_id_is_another_message() -> None:
+    with start_stand_in("qstash_server") as url:
+        queue = Queue(settings_for(url, qstash_webhook_url="http://127.0.0.1:1/webhook"))
+        made = {"owner_hash": None, "now": NOW, "delay": DELAY, "deadline": DELAY}
+        record, again = (AnalysisRecord.new(ID, ADA, **made) for _ in range(2))  # type: ignore[arg-type]
+
+        first = queue.publish(record, now=NOW, is_first=True)
+
+        assert queue.publish(record, now=NOW) == first
+        assert queue.publish(again, now=NOW, is_first=True) != first
+        with pytest.raises(QStashRefused, match="deduplicated"):
+            queue.publish(record, now=NOW, is_first=True)
+        for message_id in (first, queue.publish(again, now=NOW)):
+            queue.cancel(message_id)
+
+
+def test_a_round_whose_first_message_is_taken_for_another_was_not_queued(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    deduplicated = answer(202, {"messageId": "msg_old", "deduplicated": True})
+    with serve(deduplicated, ACCEPTED) as server:
+        settings = settings_for(server.url)
+        submissions = Submissions(store, Queue(settings), settings)
+
+        first = submissions.submit(ADA, request_id=ID)
+        second = submissions.submit(ADA, request_id=ID)
+
+    assert (first.failure, first.message_id) == (Failure.NOT_QUEUED, None)
+    assert (second.status, second.message_id) == (Status.PENDING, "msg_1")
+    lines = [json.loads(line) for line in caplog.text.splitlines()]
+    assert [(line["request_id"], line["cause"]) for line in lines if line["level"] == "error"] == [
+        (ID, "deduplicated: taken for msg_old")
+    ]
 
 
 @pytest.mark.parametrize("behaviour", [answer(202), answer(404, {"error": "none"}), reset])

@@ -23,7 +23,6 @@ from common.models import REPUBLISH_AFTER, AnalysisRecord, Refused, Status
 from common.settings import ServiceSettings
 from common.store import (
     SCRIPTS,
-    IdempotencyClaim,
     NotFound,
     Store,
     StoreUnavailable,
@@ -188,7 +187,7 @@ class World:
             self.server.store.update(self.id, lambda r, _: self.claimed(r), lease="a")
         if status is Status.FAILED:
             self.server.store.update(self.id, lambda r, now: r.give_up(round=1, now=now))
-        self.store.ping()
+        self.store.now()
 
     def claimed(self, record: AnalysisRecord) -> AnalysisRecord:
         return record.claim("a", round=1, now=self.record.created_at, call=CALL)
@@ -228,8 +227,10 @@ def read_overdue(world: World) -> None:
 
 
 def bind_key(world: World) -> None:
-    claim = IdempotencyClaim(world.id, "fingerprint")
-    assert world.store.claim_idempotency_key("scope", world.id, claim, HOUR) == claim
+    key = f"idempotency:scope:{world.id}"
+    record = world.record.model_copy(update={"idempotency_key": key})
+    world.store.create(record, fingerprint="fingerprint")
+    assert world.server.client.pttl(key) > 0
 
 
 def claim(world: World) -> None:
@@ -280,9 +281,10 @@ class Operation(NamedTuple):
 
 
 OPERATIONS = {
-    "ping": Operation(lambda world: world.store.ping(), None, None),
+    "check": Operation(lambda world: world.store.check(), None, None),
+    "check all": Operation(lambda world: world.store.check_all(), None, None),
     "now": Operation(read_clock, None, None),
-    "bind key": Operation(bind_key, None, None),
+    "bind key": Operation(bind_key, None, PENDING),
     "note attempt": Operation(note_attempt, None, None),
     "spent": Operation(lambda world: world.store.spent("2026-11-24"), None, None),
     "unfinished": Operation(

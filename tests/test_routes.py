@@ -190,7 +190,7 @@ def test_a_fault_of_ours_is_500_and_shows_nothing(
     settings: ServiceSettings, queue: FakeQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
     class BrokenStore(Store):
-        def ping(self) -> None:
+        def check(self) -> None:
             raise RuntimeError("PERSONAL")
 
     store = BrokenStore(connect(make_settings()), ttl=DELAY, lease=DELAY)

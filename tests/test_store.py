@@ -12,15 +12,15 @@ from common.models import AnalysisRecord, Refused, Status
 from common.settings import TimeLadder
 from common.store import (
     SCRIPTS,
+    AlreadyBound,
     Busy,
-    IdempotencyClaim,
     NotFound,
     Store,
     StoreUnavailable,
     connect,
 )
 from tests.conftest import make_settings, make_store
-from tests.fakes import ANALYSIS, CALL, DEADLINE, ID, TOKENS, pending
+from tests.fakes import ANALYSIS, CALL, DEADLINE, DELAY, ID, OTHER_ID, TOKENS, pending
 from tests.http_server import hang, serve
 from tests.processes import wait_for
 
@@ -257,13 +257,36 @@ def test_deleting_removes_every_key(
 
 
 def test_an_idempotency_key_is_bound_once(store: Store, client: redis.Redis) -> None:
-    first, second = IdempotencyClaim("1", "a"), IdempotencyClaim("2", "b")
-    hour = timedelta(hours=1)
+    def bind(request_id: str, key: str) -> bool:
+        record = pending(store.now(), request_id=request_id)
+        keyed = record.model_copy(update={"idempotency_key": f"idempotency:scope:{key}"})
+        return store.create(keyed, fingerprint="a")
 
-    assert store.claim_idempotency_key("scope", "hash", first, hour) == first
-    assert store.claim_idempotency_key("scope", "hash", second, hour) == first
-    assert store.claim_idempotency_key("other", "hash", second, hour) == second
-    assert all(0 < client.pttl(key) <= TTL_MS for key in client.keys("*"))
+    assert bind(ID, "one")
+    with pytest.raises(AlreadyBound) as bound:
+        bind(OTHER_ID, "one")
+    assert bound.value.claim == (ID, "a")
+    assert not client.exists(f"analysis:{{{OTHER_ID}}}")
+    assert bind(OTHER_ID, "other")
+    assert client.pttl("idempotency:scope:one") == pytest.approx(client.pttl(KEY), abs=1000)
+
+    store.delete(ID)
+
+    assert bind("a" * 32, "one")
+
+
+def test_an_idempotency_key_lives_as_long_as_a_record_that_was_tried_again(
+    store: Store, client: redis.Redis
+) -> None:
+    key = "idempotency:scope:one"
+    new = pending(store.now()).model_copy(update={"idempotency_key": key})
+    store.create(new, fingerprint="a")
+    store.update(ID, lambda r, now: r.give_up(round=1, now=now))
+    client.pexpire(key, 1000)
+
+    store.update(ID, lambda r, now: r.reopen(now=now, delay=DELAY, deadline=DEADLINE))
+
+    assert client.pttl(key) >= client.pttl(KEY) - 1000
 
 
 def test_fields_of_a_newer_version_are_ignored_wherever_they_are(
@@ -291,7 +314,7 @@ def test_a_stored_value_that_is_no_record_is_an_error_without_its_content(
 ) -> None:
     client.set(KEY, value)
 
-    with pytest.raises(StoreUnavailable, match=r"can't be read|UnicodeDecodeError") as caught:
+    with pytest.raises(StoreUnavailable, match=r"can't be read|not UTF-8") as caught:
         store.read(ID)
 
     assert "PERSONAL" not in str(caught.value)
@@ -305,7 +328,7 @@ def away() -> Iterator[Store]:
 
 
 def test_redis_away_is_told_as_one_error(away: Store) -> None:
-    for use in (away.now, away.ping, lambda: away.read(ID), lambda: away.delete(ID)):
+    for use in (away.now, away.check, lambda: away.read(ID), lambda: away.delete(ID)):
         with pytest.raises(StoreUnavailable, match="ConnectionError"):
             use()
     with pytest.raises(StoreUnavailable):

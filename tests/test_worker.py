@@ -1,5 +1,6 @@
 """One delivery, with the real store on fakeredis and a fake analyst."""
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -431,3 +432,22 @@ def test_redis_away_at_the_claim_makes_no_call(analyst: FakeAnalyst) -> None:
     assert worker.process(DELIVERY) == Outcome(OutcomeKind.RETRY, timedelta(seconds=10))
     assert worker.give_up(DELIVERY) == Outcome(OutcomeKind.RETRY, timedelta(seconds=10))
     assert analyst.calls == []
+
+
+@pytest.mark.parametrize("act", ["process", "give_up"])
+def test_a_record_that_cannot_be_read_is_given_up_with_one_line(
+    store: Store,
+    fake_redis: redis.Redis,
+    broken_record: str,
+    act: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fake_redis.set(f"analysis:{{{ID}}}", broken_record)
+    worker = Worker(store, FakeAnalyst(), make_settings().times)
+
+    outcome = getattr(worker, act)(Delivery(request_id=ID, round=1))
+
+    assert outcome.kind is OutcomeKind.OPERATOR_MUST_ACT
+    assert fake_redis.get(f"analysis:{{{ID}}}") == broken_record
+    (line,) = [json.loads(each) for each in caplog.text.splitlines()]
+    assert (line["event"], line["request_id"]) == ("record not read", ID)

@@ -49,7 +49,7 @@ def create_app(
     if archive := open_archive(settings):
         worker = ArchivingWorker(store, analyst, settings, archive)
     submissions = make_submissions(store, queue, settings, archive)
-    api = make_api(settings, store, submissions, is_open=open_api)
+    api = make_api(settings, submissions, is_open=open_api)
     limit_rate(app, api, settings, store)
     trust_proxies(app, settings.trusted_proxies)
     app.register_blueprint(make_routes(settings, store, worker))

@@ -14,17 +14,15 @@ from pydantic import ValidationError
 from common.failures import Failure
 from common.models import AnalysisInput, AnalysisRecord, Status, input_problems
 from common.settings import ServiceSettings
-from common.store import IdempotencyClaim, NotFound, Store
-from common.submission import Submissions, new_request_id
+from common.store import NotFound, idempotency_key
+from common.submission import IdempotencyKey, Submissions, new_request_id
 from webhook_service.access import caller, may_read
 from webhook_service.http import RETRY_SECONDS, Problem, json_answer, read_body, whole_seconds
 
 LONGEST_IDEMPOTENCY_KEY = 255
 
 
-def make_api(
-    settings: ServiceSettings, store: Store, submissions: Submissions, *, is_open: bool
-) -> Blueprint:
+def make_api(settings: ServiceSettings, submissions: Submissions, *, is_open: bool) -> Blueprint:
     """Make the API's routes; `is_open` asks for no key where there is none."""
     api = Blueprint("api", __name__)
 
@@ -32,9 +30,10 @@ def make_api(
     def submit() -> Response:
         name = caller(settings.api_keys, is_open=is_open)
         input = _read_input()
-        key = request.headers.get("Idempotency-Key")
-        request_id = new_request_id() if key is None else bind(name, key, input)
-        return _accepted(submissions.submit(input, request_id=request_id, made_by=name))
+        record = submissions.submit(
+            input, request_id=new_request_id(), made_by=name, key=_idempotency_key(name, input)
+        )
+        return _accepted(record)
 
     @api.get("/analyze/<request_id>")
     def look_up(request_id: str) -> Response:
@@ -44,22 +43,21 @@ def make_api(
             raise NotFound("made by somebody else")
         return json_answer(200, _public(record))
 
-    def bind(scope: str, key: str, input: AnalysisInput) -> str:
-        """Find the request id this Idempotency-Key stands for. Raises: Problem."""
-        if not 1 <= len(key) <= LONGEST_IDEMPOTENCY_KEY:
-            raise Problem(400, "Idempotency-Key must have 1 to 255 characters.")
-        claim = IdempotencyClaim(
-            request_id=new_request_id(),
-            # Keyed with what is not stored, so that nobody can guess the input from it.
-            fingerprint=hmac.digest(key.encode(), input.model_dump_json().encode(), "sha256").hex(),
-        )
-        lives = settings.qstash_delay + settings.times.deadline + settings.ttl
-        bound = store.claim_idempotency_key(scope, sha256(key.encode()).hexdigest(), claim, lives)
-        if bound.fingerprint != claim.fingerprint:
-            raise Problem(422, "This Idempotency-Key was used with another input.")
-        return bound.request_id
-
     return api
+
+
+def _idempotency_key(scope: str, input: AnalysisInput) -> IdempotencyKey | None:
+    """Read the header, if it was sent. Raises: Problem."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= LONGEST_IDEMPOTENCY_KEY:
+        raise Problem(400, "Idempotency-Key must have 1 to 255 characters.")
+    return IdempotencyKey(
+        name=idempotency_key(scope, sha256(key.encode()).hexdigest()),
+        # Keyed with what is not stored, so that nobody can guess the input from it.
+        fingerprint=hmac.digest(key.encode(), input.model_dump_json().encode(), "sha256").hex(),
+    )
 
 
 def _read_input() -> AnalysisInput:

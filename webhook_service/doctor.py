@@ -62,7 +62,7 @@ Check = Callable[[Neighbours], str]
 
 def redis_answers(at: Neighbours) -> str:
     try:
-        at.store.ping()
+        at.store.now()
     except PasswordRefused:
         raise Fault(
             "Redis refuses the password. Copy REDIS_URL or UPSTASH_REDIS_REST_TOKEN again."
@@ -72,6 +72,14 @@ def redis_answers(at: Neighbours) -> str:
             f"Redis does not answer ({error}). Check REDIS_URL or the Upstash pair."
         ) from None
     return "Redis answers."
+
+
+def redis_does_all(at: Neighbours) -> str:
+    try:
+        at.store.check_all()
+    except StoreUnavailable as error:
+        raise Fault(f"Redis answers, and can't do all that is needed: {error}.") from None
+    return "Redis does all that is needed."
 
 
 def redis_evicts_nothing(at: Neighbours) -> str:
@@ -158,6 +166,7 @@ def history_answers(at: Neighbours) -> str:
 
 FREE_CHECKS: list[Check] = [
     redis_answers,
+    redis_does_all,
     redis_evicts_nothing,
     redis_persists,
     clocks_agree,
@@ -173,6 +182,8 @@ def examine(at: Neighbours, checks: list[Check]) -> Iterator[str | Fault]:
     """Run the checks in turn; each gives a sentence, or a Fault with its mend."""
     redis_answered = True
     for check in checks:
+        if check is redis_does_all and not redis_answered:
+            continue  # the first check has told
         try:
             yield check(at)
         except Fault as fault:

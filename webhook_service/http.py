@@ -11,7 +11,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 from common.limits import LimitReached
 from common.logs import get_logger
 from common.security_headers import NO_INDEX, SECURITY_HEADERS
-from common.store import NotFound, StoreUnavailable
+from common.store import NotFound, StoreUnavailable, Unreadable
 from common.submission import OtherInput
 
 RETRY_SECONDS = 10  # while Redis or QStash is away
@@ -78,14 +78,13 @@ def add_security_headers(app: Flask) -> None:
 def handle_errors(app: Flask) -> None:
     """Turn every error into a problem; none of them shows what went wrong inside."""
     app.register_error_handler(Problem, lambda problem: problem.response())
+    app.register_error_handler(NotFound, lambda _: _not_found())
     app.register_error_handler(
-        NotFound,
-        lambda _: Problem(404, "There is no such analysis, or it is no longer kept.").response(),
-    )
-    app.register_error_handler(
-        OtherInput, lambda _: Problem(422, "This id was used with another input.").response()
+        OtherInput,
+        lambda _: Problem(422, "This Idempotency-Key was used with another input.").response(),
     )
     app.register_error_handler(LimitReached, _limit_problem)
+    app.register_error_handler(Unreadable, _unreadable_problem)
     app.register_error_handler(StoreUnavailable, store_problem)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(Exception, _unexpected_problem)
@@ -110,6 +109,17 @@ def _limit_problem(error: LimitReached) -> Response:
     log.warning("not let in", code=error.limit)
     headers = {"Retry-After": whole_seconds(error.retry_after)}
     return Problem(503, error.limit.sentence, headers, limit=error.limit).response()
+
+
+def _not_found() -> Response:
+    return Problem(404, "There is no such analysis, or it is no longer kept.").response()
+
+
+def _unreadable_problem(error: Unreadable) -> Response:
+    """404 as for an unknown id: whose it is can't be read either, and asking again is no use."""
+    arguments = request.view_args or {}
+    log.error("record not read", request_id=arguments.get("request_id"), cause=str(error))
+    return _not_found()
 
 
 def store_problem(error: StoreUnavailable) -> Response:

@@ -22,7 +22,7 @@ from common.logs import start_logging
 from common.models import AnalysisRecord, Refusal, Refused, Status
 from common.queue import DeadLetter, QStashRefused, QStashUnclear, Queue
 from common.settings import ServiceSettings, SettingsError, duration, load
-from common.store import ArchiveUnavailable, NotFound, StoreUnavailable, open_store
+from common.store import ArchiveUnavailable, NotFound, StoreUnavailable, Unreadable, open_store
 from webhook_service.doctor import ALL_CHECKS, Fault, examine, meet
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ def _each(request_ids: Iterable[str], act: Callable[[str], object]) -> None:
         except NotFound:
             is_done = False
             click.echo(f"{request_id}: there is no such analysis.", err=True)
-        except (Refused, LimitReached, click.ClickException) as refusal:
+        except (Refused, LimitReached, Unreadable, click.ClickException) as refusal:
             is_done = False
             click.echo(f"{request_id}: not done: {str(refusal).removesuffix('.')}.", err=True)
     if not is_done:

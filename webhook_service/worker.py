@@ -15,7 +15,7 @@ from common.limits import PAUSE, PAUSING
 from common.logs import get_logger
 from common.models import AnalysisInput, AnalysisRecord, Model, Refused, RequestId, Status, Tokens
 from common.settings import TimeLadder
-from common.store import Busy, NotFound, Store, StoreUnavailable
+from common.store import Busy, NotFound, Store, StoreUnavailable, Unreadable
 from webhook_service.analyst import AnalysisFailed, Answer
 
 STORE_RETRY = timedelta(seconds=10)
@@ -93,6 +93,9 @@ class Worker:
         except Busy as busy:
             log.info("delivery ignored", **where, cause=str(busy))
             return Outcome(OutcomeKind.RETRY, busy.retry_after + timedelta(seconds=1))
+        except Unreadable as error:  # no delivery can ever do more
+            log.error("record not read", **where, cause=str(error))
+            return Outcome(OutcomeKind.OPERATOR_MUST_ACT)
         except StoreUnavailable as error:
             log.error("store unavailable", **where, cause=str(error))
             return Outcome(OutcomeKind.RETRY, STORE_RETRY)
@@ -172,7 +175,9 @@ class Worker:
                     record.request_id, settle, lease=token, known=(record, now)
                 )
                 break
-            except StoreUnavailable:
+            except StoreUnavailable as error:
+                if isinstance(error, Unreadable):
+                    raise
                 if self._monotonic() + SETTLE_PAUSE_SECONDS >= lease_ends:
                     raise
                 self._sleep(SETTLE_PAUSE_SECONDS)

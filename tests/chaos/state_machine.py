@@ -104,7 +104,7 @@ class PlannedQueue(Queue):
         self.plan = "accepted"
         self.messages: list[tuple[str, int]] = []
 
-    def publish(self, record: AnalysisRecord, *, now: datetime) -> str:
+    def publish(self, record: AnalysisRecord, *, now: datetime, is_first: bool = False) -> str:
         plan, message = self.plan, (record.request_id, record.round)
         if plan == "refused":
             raise QStashRefused("as planned")
