@@ -156,6 +156,13 @@ def history_answers(at: Neighbours) -> str:
     return "There is no history (DATABASE_URL)."
 
 
+def spend_is_limited(at: Neighbours) -> str:
+    """Name what is unlimited; that is no fault, as only an explicit 0 makes it so."""
+    if unlimited := at.settings.unlimited:
+        return f"Nothing limits (set to 0): {', '.join(unlimited)}."
+    return "Submissions and spend are limited."
+
+
 FREE_CHECKS: list[Check] = [
     redis_answers,
     redis_evicts_nothing,
@@ -164,6 +171,7 @@ FREE_CHECKS: list[Check] = [
     qstash_knows_us,
     service_answers,
     history_answers,
+    spend_is_limited,
     model_is_known,
 ]
 ALL_CHECKS = [*FREE_CHECKS, model_answers]
