@@ -390,20 +390,31 @@ class Store:
             persists=True if appends or saves else (None if saves is None else False),
         )
 
-    def every_record(self) -> Iterator[AnalysisRecord]:
+    def every_record(self, unreadable: list[str] | None = None) -> Iterator[AnalysisRecord]:
         """All there are, as they are when their turn comes. Walks all keys: for the operator.
 
-        One that can't be read is logged and left out: the others must not wait for it.
+        Two commands for some 1,000 keys. Redis may tell one twice while it resizes its table.
+        One that can't be read is logged, its id is added to `unreadable`, and the others go on.
         """
-        with _redis_errors():
-            for key in self._client.scan_iter(match="analysis:{*}", count=500):
+        cursor = None
+        while cursor != 0:
+            with _redis_errors():
+                cursor, found = self._client.scan(cursor or 0, match="analysis:{*}", count=1000)
+                keys = [key for key in map(str, found) if key.endswith("}")]  # not the leases
+                values = self._client.mget(keys) if keys else []
+            for key, raw in zip(keys, values, strict=True):
                 request_id = key.removeprefix("analysis:{").removesuffix("}")
                 try:
-                    yield self.read(request_id)
+                    record = parse_record(raw)
+                    if record.is_overdue(self._clock()):
+                        record = self.update(request_id, lambda record, _: record)
+                    yield record
                 except NotFound:  # its time has ended meanwhile
                     continue
                 except Unreadable as error:
                     log.error("record not read", request_id=request_id, cause=str(error))
+                    if unreadable is not None:
+                        unreadable.append(request_id)
 
     def _load(self, request_id: str) -> tuple[AnalysisRecord, str, datetime]:
         with _redis_errors():
