@@ -35,6 +35,7 @@ from common.store import ArchiveUnavailable, NotFound, parse_record, utc_now
 SCHEMA_VERSION = 1
 CONNECT_SECONDS = 2  # the least that libpq takes
 STATEMENT_SECONDS = 2.0
+PREPARE_SECONDS = 8.0  # instead, until the tables are known to be there: ten commands more
 MOST_CONNECTIONS = 4  # of one process; who waits for one longer than a second is told "away"
 PURGE_EVERY_SECONDS = 600.0
 MOST_PURGED = 1000  # at a time, so that no write waits for long
@@ -42,6 +43,14 @@ PAGE = 5000  # rows that are read at a time, within the time that a statement ha
 DELETED = "deleted"
 # The first of several processes makes the tables; the others wait for it.
 ALONE = {"postgresql": "SELECT pg_advisory_xact_lock(7318)", "sqlite": "BEGIN IMMEDIATE"}
+# What the operator can do about a database that answers, and can't do what is asked.
+REMEDIES = {
+    "ReadOnlySqlTransaction": "ReadOnlySqlTransaction: it is read-only (a replica?); "
+    "point DATABASE_URL at the primary, or let its user write",
+    "DiskFull": "DiskFull: make room, or lower HISTORY_DAYS and run purge",
+    "InsufficientPrivilege": "InsufficientPrivilege: let its user read and write its tables",
+    "QueryCanceled": "QueryCanceled: it takes too long; look at its load",
+}
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 _metadata = sql.MetaData()
@@ -81,7 +90,9 @@ class FailedRow(NamedTuple):
 
 
 class Archive:
-    """The history. Every method raises ArchiveUnavailable, within about 5 s, when it is away."""
+    """The history. Every method raises ArchiveUnavailable when it is away: within about 5 s, or 12
+    s until it has been used once.
+    """
 
     def __init__(self, settings: Settings) -> None:
         assert settings.database_url, "without one there is no archive"
@@ -89,10 +100,13 @@ class Archive:
         if url.drivername in ("postgres", "postgresql"):
             url = url.set(drivername="postgresql+psycopg")
         limits: dict[str, object] = {"timeout": CONNECT_SECONDS}
+        options: dict[str, object] = {}
         if url.get_backend_name() == "postgresql":
             limits = {"connect_timeout": CONNECT_SECONDS, "prepare_threshold": None}
+            # Three commands fewer at the first use, which must fit into STATEMENT_SECONDS.
+            options = {"use_native_hstore": False}
         self._engine = sql.create_engine(
-            url, poolclass=sql.NullPool, connect_args=limits, hide_parameters=True
+            url, poolclass=sql.NullPool, connect_args=limits, hide_parameters=True, **options
         )
         if url.get_backend_name() == "postgresql":
             sql.event.listen(self._engine, "do_connect", _connect)
@@ -231,9 +245,17 @@ class Archive:
             return connection.execute(delete).rowcount
 
     def ping(self) -> None:
-        """Raise ArchiveUnavailable unless the database answers, with a schema that fits."""
-        with self._begin() as connection:
-            connection.execute(sql.select(_version.c.version))
+        """Raise ArchiveUnavailable unless the database takes a row, with a schema that fits.
+
+        The row is rolled back: nobody sees it.
+        """
+        now = utc_now()
+        probe = {"request_id": "", "round": 0, "status": DELETED, "code": None, "record": None}
+        with self._begin() as connection, connection.begin_nested() as trial:
+            connection.execute(
+                sql.insert(_analyses).values(created_at=now, finished_at=now, **probe)
+            )
+            trial.rollback()
 
     def _is_young(self) -> sql.ColumnElement[bool]:
         return _analyses.c.finished_at > utc_now() - self._days
@@ -259,15 +281,19 @@ class Archive:
             raise ArchiveUnavailable("database: all connections are busy")
         try:
             with self._engine.connect() as connection, connection.begin():
-                _limit_server(connection)
-                if not self._is_prepared:
+                if self._is_prepared:
+                    _limit_server(connection, STATEMENT_SECONDS)
+                else:
+                    _extend(connection)
+                    _limit_server(connection, PREPARE_SECONDS)
                     _prepare(connection)
                 yield connection
             self._is_prepared = True  # now that it is committed
         except (SQLAlchemyError, OSError) as error:
             # Only the kind is told: the text may hold the address, or what was to be written.
             cause = getattr(error, "orig", None) or error
-            raise ArchiveUnavailable(f"database: {type(cause).__name__}") from error
+            name = type(cause).__name__
+            raise ArchiveUnavailable(f"database: {REMEDIES.get(name, name)}") from error
         finally:
             self._connections.release()
 
@@ -285,10 +311,22 @@ def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
     """
     driver = dialect.connect(*arguments, **options)
     own = socket.socket(fileno=os.dup(driver.fileno()))
-    timer = threading.Timer(STATEMENT_SECONDS, _break_off, [own])
-    timer.start()
-    record.info[_connect] = timer, own
+    record.info[_connect] = _timer(STATEMENT_SECONDS, own), own
     return driver
+
+
+def _timer(seconds: float, own: socket.socket) -> threading.Timer:
+    timer = threading.Timer(seconds, _break_off, [own])
+    timer.start()
+    return timer
+
+
+def _extend(connection: sql.Connection) -> None:
+    """Allow more time for a connection that makes the tables; a no-op for SQLite."""
+    if armed := connection.info.get(_connect):
+        timer, own = armed
+        timer.cancel()
+        connection.info[_connect] = _timer(PREPARE_SECONDS, own), own
 
 
 def _break_off(connection: socket.socket) -> None:
@@ -303,10 +341,10 @@ def _disarm(_: object, record: Any) -> None:
     own.close()
 
 
-def _limit_server(connection: sql.Connection) -> None:
+def _limit_server(connection: sql.Connection, seconds: float) -> None:
     """Have the server stop as well: nobody waits for its work any more."""
     if connection.dialect.name == "postgresql":
-        milliseconds = round(STATEMENT_SECONDS * 1000)
+        milliseconds = round(seconds * 1000)
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
 
 

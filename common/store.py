@@ -82,7 +82,6 @@ if new ~= '' and redis.call('EXISTS', record) == 1 then return {'exists'} end
 if even_paused == '0' and redis.call('EXISTS', paused) == 1 then
   return {'paused', redis.call('PTTL', paused)}
 end
-redis.call('ZREMRANGEBYSCORE', unfinished, '-inf', forgotten)
 local waiting = redis.call('ZCOUNT', unfinished, '(' .. now, '+inf')
 local ahead = redis.call('ZCOUNT', unfinished, '(' .. due, '+inf')
 if most_waiting ~= '0' and waiting >= tonumber(most_waiting) then return {'waiting'} end
@@ -103,6 +102,8 @@ if new ~= '' then
   redis.call('ZADD', unfinished, deadline, id)
   redis.call('PEXPIRE', unfinished, unfinished_ms)
 end
+-- Last: after a write that frees memory, a full Redis would let the others pass.
+redis.call('ZREMRANGEBYSCORE', unfinished, '-inf', forgotten)
 return {'admitted'}
 """
 

@@ -196,7 +196,10 @@ def examine(at: Neighbours, checks: list[Check]) -> Iterator[str | Fault]:
                     "Try again, and let REDIS_URL's user INFO and TIME."
                 )
         except (QStashRefused, QStashUnclear) as error:
-            yield Fault(f"QStash refuses ({error}). Check QSTASH_TOKEN and QSTASH_URL.")
+            yield Fault(
+                f"QStash refuses ({error}). Check QSTASH_TOKEN and QSTASH_URL: a token belongs to "
+                "one region, so copy both from the same page of its console."
+            )
         except AnalysisFailed as failed:
             todo = WHAT_TO_DO.get(failed.failure, "Check OPENAI_BASE_URL, or try again later.")
             yield Fault(f"{failed.failure.sentence} ({failed}) {todo}")
