@@ -73,8 +73,10 @@ def own_redis(tmp_path: Path) -> Iterator[redis.Redis]:
 @contextmanager
 def out_of_memory(client: redis.Redis) -> Iterator[None]:
     client.config_set("maxmemory", "1")
-    yield
-    client.config_set("maxmemory", "0")
+    try:
+        yield
+    finally:
+        client.config_set("maxmemory", "0")
 
 
 @contextmanager
@@ -91,10 +93,12 @@ def disk_full(client: redis.Redis) -> Iterator[None]:
 
     client.bgsave()
     wait_for(has_failed)
-    yield
-    in_the_way.rmdir()
-    client.bgsave()
-    wait_for(lambda: not has_failed())
+    try:
+        yield
+    finally:
+        in_the_way.rmdir()
+        client.bgsave()
+        wait_for(lambda: not has_failed())
 
 
 @pytest.mark.parametrize(
@@ -183,9 +187,11 @@ def test_a_database_that_takes_250_ms_for_each_command_is_used(
 @contextmanager
 def read_only(connection: psycopg.Connection) -> Iterator[None]:
     connection.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
-    yield
-    connection.execute("SET default_transaction_read_only = off")
-    connection.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
+    try:
+        yield
+    finally:
+        connection.execute("SET default_transaction_read_only = off")
+        connection.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
 
 
 @contextmanager
@@ -198,8 +204,10 @@ def no_room(connection: psycopg.Connection) -> Iterator[None]:
     connection.execute(
         "CREATE TRIGGER no_room BEFORE INSERT ON analyses FOR EACH ROW EXECUTE FUNCTION no_room()"
     )
-    yield
-    connection.execute("DROP TRIGGER no_room ON analyses")
+    try:
+        yield
+    finally:
+        connection.execute("DROP TRIGGER no_room ON analyses")
 
 
 @contextmanager
@@ -210,10 +218,12 @@ def no_rights(connection: psycopg.Connection) -> Iterator[None]:
     connection.execute("GRANT USAGE ON SCHEMA public TO reader")
     connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
     connection.execute("ALTER ROLE tester SET role = reader")
-    yield
-    connection.execute("ALTER ROLE tester RESET role")
-    connection.execute("DROP OWNED BY reader")
-    connection.execute("DROP ROLE reader")
+    try:
+        yield
+    finally:
+        connection.execute("ALTER ROLE tester RESET role")
+        connection.execute("DROP OWNED BY reader")
+        connection.execute("DROP ROLE reader")
 
 
 @pytest.mark.parametrize(
