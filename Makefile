@@ -50,6 +50,7 @@ COMPARE := --repetitions 1 --cases "1 s, 200" "a second"
 BURST := --jobs 1000
 GROWTH := --repetitions 1 --sizes 1000 10000
 START := --repetitions 1
+OPERATOR := --repetitions 1 --number 5000
 POLLS := --repetitions 1 --people 50 --seconds 5 --tries 1
 endif
 
@@ -61,6 +62,7 @@ bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, 
 	$(BIN)/python -m benchmarks.burst $(BURST)
 	$(BIN)/python -m benchmarks.growth $(GROWTH)
 	$(BIN)/python -m benchmarks.start $(START)
+	$(BIN)/python -m benchmarks.operator $(OPERATOR)
 	$(BIN)/python -m benchmarks.page_polls $(POLLS)
 
 .venv-peers/installed: .venv/installed benchmarks/peers/requirements.txt  # apart: one of them needs an old redis

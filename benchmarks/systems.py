@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peers.workers import WORKERS
-from common.settings import DEVELOPMENT_TOKEN
+from common.settings import DEVELOPMENT_TOKEN, SPEND_LIMITS
 from local_stack import qstash_courier
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +64,7 @@ def environment(ports: Ports) -> dict[str, str]:
         "OPENAI_API_KEY": "benchmark",
         "OPENAI_BASE_URL": f"http://127.0.0.1:{ports.model}/v1",
         "METRICS_TOKEN": "benchmark",
+        **{name.upper(): "0" for name in SPEND_LIMITS},
     }
 
 

@@ -17,9 +17,9 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sql
@@ -30,17 +30,27 @@ from common.failures import Failure
 from common.logs import get_logger
 from common.models import REQUEST_ID_PATTERN, AnalysisRecord, Status
 from common.settings import Settings
-from common.store import ArchiveUnavailable, NotFound, Unreadable, parse_record, utc_now
+from common.store import ArchiveUnavailable, NotFound, parse_record, utc_now
 
 SCHEMA_VERSION = 1
 CONNECT_SECONDS = 2  # the least that libpq takes
 STATEMENT_SECONDS = 2.0
+PREPARE_SECONDS = 8.0  # instead, until the tables are known to be there: ten commands more
 MOST_CONNECTIONS = 4  # of one process; who waits for one longer than a second is told "away"
 PURGE_EVERY_SECONDS = 600.0
 MOST_PURGED = 1000  # at a time, so that no write waits for long
+PAGE = 5000  # rows that are read at a time, within the time that a statement has
 DELETED = "deleted"
 # The first of several processes makes the tables; the others wait for it.
 ALONE = {"postgresql": "SELECT pg_advisory_xact_lock(7318)", "sqlite": "BEGIN IMMEDIATE"}
+# What the operator can do about a database that answers, and can't do what is asked.
+REMEDIES = {
+    "ReadOnlySqlTransaction": "ReadOnlySqlTransaction: it is read-only (a replica?); "
+    "point DATABASE_URL at the primary, or let its user write",
+    "DiskFull": "DiskFull: make room, or lower HISTORY_DAYS and run purge",
+    "InsufficientPrivilege": "InsufficientPrivilege: let its user read and write its tables",
+    "QueryCanceled": "QueryCanceled: it takes too long; look at its load",
+}
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 _metadata = sql.MetaData()
@@ -70,8 +80,19 @@ class Count(NamedTuple):
     number: int
 
 
+class FailedRow(NamedTuple):
+    """What the operator is told of a failed analysis."""
+
+    request_id: str
+    round: int
+    code: str | None
+    finished_at: datetime
+
+
 class Archive:
-    """The history. Every method raises ArchiveUnavailable, within about 5 s, when it is away."""
+    """The history. Every method raises ArchiveUnavailable when it is away: within about 5 s, or 12
+    s until it has been used once.
+    """
 
     def __init__(self, settings: Settings) -> None:
         assert settings.database_url, "without one there is no archive"
@@ -79,10 +100,13 @@ class Archive:
         if url.drivername in ("postgres", "postgresql"):
             url = url.set(drivername="postgresql+psycopg")
         limits: dict[str, object] = {"timeout": CONNECT_SECONDS}
+        options: dict[str, object] = {}
         if url.get_backend_name() == "postgresql":
             limits = {"connect_timeout": CONNECT_SECONDS, "prepare_threshold": None}
+            # Three commands fewer at the first use, which must fit into STATEMENT_SECONDS.
+            options = {"use_native_hstore": False}
         self._engine = sql.create_engine(
-            url, poolclass=sql.NullPool, connect_args=limits, hide_parameters=True
+            url, poolclass=sql.NullPool, connect_args=limits, hide_parameters=True, **options
         )
         if url.get_backend_name() == "postgresql":
             sql.event.listen(self._engine, "do_connect", _connect)
@@ -95,21 +119,14 @@ class Archive:
 
     def write(self, record: AnalysisRecord) -> None:
         """Keep a terminal record, unless a later one is here, or it was deleted."""
-        assert record.status.is_terminal, "Redis has decided before anything is written"
-        assert record.finished_at, "a terminal record says when"
-        kept = record if self._keeps_input else record.model_copy(update={"input": None})
+        self.write_many([record])
+        self._purge_now_and_then()
+
+    def write_many(self, records: Iterable[AnalysisRecord]) -> None:
+        """Keep terminal records, each as `write` does, all or none."""
         row = _analyses.c
-        new: dict[str, object] = {
-            "request_id": record.request_id,
-            "round": record.round,
-            "status": record.status.value,
-            "code": record.failure and record.failure.value,
-            "created_at": record.created_at.astimezone(UTC),
-            "finished_at": record.finished_at.astimezone(UTC),
-            "record": kept.model_dump_json(by_alias=True),
-        }
         with self._begin() as connection:
-            insert = INSERTS[connection.dialect.name](_analyses).values(new)
+            insert = INSERTS[connection.dialect.name](_analyses)
             # Of rounds that were never queued none counts for more than what ended after it.
             is_later = sql.case(
                 (
@@ -122,11 +139,25 @@ class Archive:
             connection.execute(
                 insert.on_conflict_do_update(
                     index_elements=[row.request_id],
-                    set_={name: insert.excluded[name] for name in new},
+                    set_={column.name: insert.excluded[column.name] for column in row},
                     where=sql.and_(row.status != DELETED, is_later),
-                )
+                ),
+                [self._row(record) for record in records],
             )
-        self._purge_now_and_then()
+
+    def _row(self, record: AnalysisRecord) -> dict[str, object]:
+        assert record.status.is_terminal, "Redis has decided before anything is written"
+        assert record.finished_at, "a terminal record says when"
+        kept = record if self._keeps_input else record.model_copy(update={"input": None})
+        return {
+            "request_id": record.request_id,
+            "round": record.round,
+            "status": record.status.value,
+            "code": record.failure and record.failure.value,
+            "created_at": record.created_at.astimezone(UTC),
+            "finished_at": record.finished_at.astimezone(UTC),
+            "record": kept.model_dump_json(by_alias=True),
+        }
 
     def read(self, request_id: str) -> AnalysisRecord:
         """Read what a person may still see; never the input. Raises: NotFound."""
@@ -143,25 +174,38 @@ class Archive:
             )
         return parse_record(stored)
 
-    def failed(self) -> list[AnalysisRecord]:
-        """All failed ones that are kept, the oldest first.
+    def failed(
+        self,
+        code: str | None = None,
+        after: datetime | None = None,
+        before: datetime | None = None,
+    ) -> Iterator[FailedRow]:
+        """All that are kept, the oldest first, and have failed with this code and in this time.
 
-        One that can't be read is logged and left out: the others must not wait for it.
+        Reads PAGE rows at a time: no statement takes long, and little memory is needed.
         """
         row = _analyses.c
-        with self._begin() as connection:
-            found = connection.execute(
-                sql.select(row.request_id, row.record)
-                .where(row.status == Status.FAILED.value, self._is_kept())
-                .order_by(row.finished_at)
-            ).all()
-        records = []
-        for request_id, stored in found:
-            try:
-                records.append(parse_record(stored))
-            except Unreadable as error:
-                log.error("record not read", request_id=request_id, cause=str(error))
-        return records
+        wanted = [row.status == Status.FAILED.value, self._is_kept()]
+        wanted += [row.code == code] if code else []
+        wanted += [row.finished_at >= after] if after else []
+        wanted += [row.finished_at <= before] if before else []
+        page = (
+            sql.select(row.request_id, row.round, row.code, row.finished_at)
+            .where(*wanted)
+            .order_by(row.finished_at, row.request_id)
+            .limit(PAGE)
+        )
+        position = sql.tuple_(row.finished_at, row.request_id)
+        last: FailedRow | None = None
+        while True:
+            following = page if last is None else page.where(position > (last.finished_at, last[0]))
+            with self._begin() as connection:
+                found = [FailedRow(*each) for each in connection.execute(following)]
+            for each in found:
+                yield each._replace(finished_at=_in_utc(each.finished_at))
+            if len(found) < PAGE:
+                return
+            last = found[-1]
 
     def counts(self) -> list[Count]:
         """How many are kept, by status and code."""
@@ -188,17 +232,30 @@ class Archive:
             )
 
     def purge(self) -> int:
-        """Remove what is older than `HISTORY_DAYS`, 1,000 at a time; return how many were."""
+        """Remove the oldest 1,000 that are older than `HISTORY_DAYS`; return how many were."""
         row = _analyses.c
-        too_old = sql.select(row.request_id).where(sql.not_(self._is_young())).limit(MOST_PURGED)
+        too_old = (
+            sql.select(row.request_id)
+            .where(sql.not_(self._is_young()))
+            .order_by(row.finished_at)
+            .limit(MOST_PURGED)
+        )
         with self._begin() as connection:
             delete = _analyses.delete().where(row.request_id.in_(too_old))
             return connection.execute(delete).rowcount
 
     def ping(self) -> None:
-        """Raise ArchiveUnavailable unless the database answers, with a schema that fits."""
-        with self._begin() as connection:
-            connection.execute(sql.select(_version.c.version))
+        """Raise ArchiveUnavailable unless the database takes a row, with a schema that fits.
+
+        The row is rolled back: nobody sees it.
+        """
+        now = utc_now()
+        probe = {"request_id": "", "round": 0, "status": DELETED, "code": None, "record": None}
+        with self._begin() as connection, connection.begin_nested() as trial:
+            connection.execute(
+                sql.insert(_analyses).values(created_at=now, finished_at=now, **probe)
+            )
+            trial.rollback()
 
     def _is_young(self) -> sql.ColumnElement[bool]:
         return _analyses.c.finished_at > utc_now() - self._days
@@ -224,17 +281,26 @@ class Archive:
             raise ArchiveUnavailable("database: all connections are busy")
         try:
             with self._engine.connect() as connection, connection.begin():
-                _limit_server(connection)
-                if not self._is_prepared:
+                if self._is_prepared:
+                    _limit_server(connection, STATEMENT_SECONDS)
+                else:
+                    _extend(connection)
+                    _limit_server(connection, PREPARE_SECONDS)
                     _prepare(connection)
                 yield connection
             self._is_prepared = True  # now that it is committed
         except (SQLAlchemyError, OSError) as error:
             # Only the kind is told: the text may hold the address, or what was to be written.
             cause = getattr(error, "orig", None) or error
-            raise ArchiveUnavailable(f"database: {type(cause).__name__}") from error
+            name = type(cause).__name__
+            raise ArchiveUnavailable(f"database: {REMEDIES.get(name, name)}") from error
         finally:
             self._connections.release()
+
+
+def _in_utc(time: datetime) -> datetime:
+    """SQLite tells times without a zone, PostgreSQL in that of the session."""
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
@@ -245,10 +311,22 @@ def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
     """
     driver = dialect.connect(*arguments, **options)
     own = socket.socket(fileno=os.dup(driver.fileno()))
-    timer = threading.Timer(STATEMENT_SECONDS, _break_off, [own])
-    timer.start()
-    record.info[_connect] = timer, own
+    record.info[_connect] = _timer(STATEMENT_SECONDS, own), own
     return driver
+
+
+def _timer(seconds: float, own: socket.socket) -> threading.Timer:
+    timer = threading.Timer(seconds, _break_off, [own])
+    timer.start()
+    return timer
+
+
+def _extend(connection: sql.Connection) -> None:
+    """Allow more time for a connection that makes the tables; a no-op for SQLite."""
+    if armed := connection.info.get(_connect):
+        timer, own = armed
+        timer.cancel()
+        connection.info[_connect] = _timer(PREPARE_SECONDS, own), own
 
 
 def _break_off(connection: socket.socket) -> None:
@@ -263,10 +341,10 @@ def _disarm(_: object, record: Any) -> None:
     own.close()
 
 
-def _limit_server(connection: sql.Connection) -> None:
+def _limit_server(connection: sql.Connection, seconds: float) -> None:
     """Have the server stop as well: nobody waits for its work any more."""
     if connection.dialect.name == "postgresql":
-        milliseconds = round(STATEMENT_SECONDS * 1000)
+        milliseconds = round(seconds * 1000)
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
 
 

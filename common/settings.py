@@ -190,6 +190,13 @@ WebAddress = Annotated[str, AfterValidator(_web_address)]
 DatabaseUrl = Annotated[SecretStr | None, AfterValidator(_database)]
 ApiKeys = Annotated[dict[str, str], NoDecode, BeforeValidator(_key_hashes)]
 Most = Annotated[int, Field(ge=0, le=10**12)]  # 0: no limit
+SPEND_LIMITS = (
+    "visitor_submissions_per_hour",
+    "submissions_per_hour",
+    "most_waiting",
+    "daily_analyses",
+    "daily_tokens",
+)
 
 
 class LogSettings(BaseSettings):
@@ -227,11 +234,13 @@ class Settings(LogSettings):
     qstash_delay: Duration = timedelta(seconds=60)
     qstash_parallelism: int | None = Field(default=None, ge=1, le=10_000)
     openai_timeout_seconds: float = Field(default=25, ge=1, le=600, allow_inf_nan=False)
-    visitor_submissions_per_hour: Most = 0
-    submissions_per_hour: Most = 0
-    most_waiting: Most = 0
-    daily_analyses: Most = 0
-    daily_tokens: Most = 0
+    # Beyond what an honest site of one page process comes to; an office of 100 people may be one
+    # visitor. A day's tokens are its analyses at 2,000 each.
+    visitor_submissions_per_hour: Most = 100
+    submissions_per_hour: Most = 1_000
+    most_waiting: Most = 1_000
+    daily_analyses: Most = 5_000
+    daily_tokens: Most = 10_000_000
     # The service asks this model; the page tells the person who reads the text.
     openai_base_url: WebAddress | None = None
     openai_model: str = Field(default="gpt-5.4-mini", min_length=1, pattern=r"^\S+$")
@@ -297,6 +306,11 @@ class Settings(LogSettings):
     def times(self) -> TimeLadder:
         """The time limits that follow from `OPENAI_TIMEOUT_SECONDS`."""
         return TimeLadder(self.openai_timeout_seconds)
+
+    @property
+    def unlimited(self) -> list[str]:
+        """The limits on submissions and spend that are switched off, as variables."""
+        return [name.upper() for name in SPEND_LIMITS if not getattr(self, name)]
 
     @property
     def ttl(self) -> timedelta:

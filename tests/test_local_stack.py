@@ -11,6 +11,7 @@ import httpx
 import psutil
 import pytest
 
+from common.settings import SPEND_LIMITS
 from local_stack.__main__ import REAL_SETTINGS, choose_port, environment, stand_ins
 from tests.processes import ROOT, bare_environment, free_port, start_stack, wait_for
 
@@ -50,6 +51,12 @@ def test_what_is_given_wins_over_the_defaults() -> None:
 
     assert "QSTASH_DELAY" not in settings
     assert "QSTASH_WEBHOOK_URL" not in settings
+
+
+def test_the_local_stack_limits_nothing_but_what_is_set() -> None:
+    settings = environment([], PORTS, given={"DAILY_TOKENS"})
+
+    assert [settings.get(name.upper()) for name in SPEND_LIMITS] == ["0", "0", "0", "0", None]
 
 
 @pytest.mark.parametrize(

@@ -348,6 +348,53 @@ def test_a_record_that_can_not_be_read_keeps_no_other_from_being_told_and_saved(
     assert "1 failed quota_exceeded" in " ".join(counted.stdout.split())
     assert saved.stdout == "1 are in the history.\n"
     assert Archive(settings).find(ID) == failed
+    for ended in (listed, counted, saved):
+        assert ended.exit_code == 1
+        assert "1 in Redis can't be read: see the log." in ended.stderr
+
+
+def test_a_row_that_can_not_be_read_does_not_stop_the_others(
+    run: Run, put: Put, store: Store, postgres: Postgres
+) -> None:
+    put("failed for us to mend", ID, archived=True)
+    put("failed for us to mend", OTHER_ID, archived=True)
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("UPDATE analyses SET record = '{}' WHERE request_id = %s", [ID])
+
+    ended = run("redrive", "--code", "quota_exceeded")
+
+    assert ended.exit_code == 1
+    assert f"{ID}: not done: a stored record can't be read" in ended.stderr
+    assert store.read(OTHER_ID).round == 2
+
+
+def test_many_in_redis_are_read_by_few_commands(run: Run, put: Put, valkey: str) -> None:
+    for _ in range(300):
+        put("done", new_request_id())
+    client = redis.Redis.from_url(valkey, decode_responses=True)
+    before = client.info("commandstats")
+
+    counted = run("stats")
+    saved = run("save")
+
+    after = client.info("commandstats")
+    client.close()
+    gets = [stats.get("cmdstat_get", {}).get("calls", 0) for stats in (before, after)]
+    assert "Redis            300 completed\n" in counted.stdout
+    assert saved.stdout == "300 are in the history.\n"
+    assert gets[0] == gets[1]
+
+
+def test_what_was_saved_before_the_database_went_is_told(
+    run: Run, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("done")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://tester@127.0.0.1:1/postgres")
+
+    ended = run("save")
+
+    assert (ended.exit_code, ended.stdout) == (1, "0 are in the history.\n")
+    assert "Error: database: " in ended.stderr
 
 
 def test_what_is_too_old_is_purged(
@@ -379,8 +426,9 @@ def test_without_the_database_what_redis_has_is_told_all_the_same(
 
     for arguments in (["failed"], ["show", ID], ["stats"], ["redrive", "--code", "timed_out"]):
         ended = run(*arguments)
-        assert ended.exit_code == 0
+        assert ended.exit_code == 1, "what the history has is not known"
         assert "The history does not answer: database: " in ended.stderr
+        assert "None that is kept" not in ended.stderr
         assert "refused_by_model" in ended.stdout or arguments[0] == "redrive"
 
 
@@ -420,10 +468,12 @@ def test_dead_letters_that_qstash_does_not_show_are_told_and_the_rest_goes_on(
     put("failed")
     monkeypatch.setenv("QSTASH_URL", "http://127.0.0.1:1")
 
-    ended = run("failed")
+    ended, counted = run("failed"), run("stats")
 
     assert ID in ended.stdout
     assert "QStash does not show its dead letters" in ended.stderr
+    assert "dead letters unknown\n" in counted.stdout
+    assert (ended.exit_code, counted.exit_code) == (1, 1)
 
 
 def test_a_record_that_cannot_be_read_is_a_sentence_and_can_be_deleted(

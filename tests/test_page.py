@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 from common.failures import Failure
 from common.limits import admission
 from common.models import AnalysisRecord, Status
-from common.settings import DEVELOPMENT_TOKEN
+from common.settings import DEVELOPMENT_TOKEN, SPEND_LIMITS
 from common.store import Store, StoreUnavailable, utc_now
 from page.words import poll_seconds
 from tests.conftest import BROKEN, WEBHOOK_URL, broken, make_settings, make_store
@@ -41,6 +41,8 @@ def _configured(
 ) -> Iterator[None]:
     monkeypatch.setenv("REDIS_URL", valkey)
     monkeypatch.setenv("QSTASH_TOKEN", DEVELOPMENT_TOKEN)
+    for name in SPEND_LIMITS:
+        monkeypatch.setenv(name.upper(), "0")
     monkeypatch.setenv("QSTASH_URL", qstash.url)
     monkeypatch.setenv("QSTASH_WEBHOOK_URL", WEBHOOK_URL)
     st.cache_resource.clear()
@@ -242,7 +244,7 @@ def test_a_second_try_that_is_not_let_in_says_why(
 ) -> None:
     monkeypatch.setenv("DAILY_ANALYSES", "1")
     now = store.now()
-    store.create(pending(now, request_id=OTHER_ID), admission(make_settings(), now))
+    store.create(pending(now, request_id=OTHER_ID), admission(make_settings(daily_analyses=1), now))
     page = show_owner(store, pending(now).give_up(round=1, now=now))
 
     button(page, "Try again").click().run()

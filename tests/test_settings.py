@@ -15,6 +15,7 @@ from common.settings import (
     DEVELOPMENT_SIGNING_KEYS,
     DEVELOPMENT_TOKEN,
     QSTASH_DELIVERIES,
+    SPEND_LIMITS,
     ServiceSettings,
     Settings,
     SettingsError,
@@ -378,6 +379,28 @@ def test_env_example_explains_every_variable_and_its_values_are_the_defaults() -
             above = lines[number - 1]
             assert above.startswith("#") or re.match(r"[A-Z]", above)
             assert not value or value == str(defaults[name]).removesuffix(".0")
+
+
+def test_env_example_and_the_guides_tell_the_default_of_each_limit() -> None:
+    example = (ROOT / ".env.example").read_text()
+    guide, readme = (ROOT / "docs" / "operating.md").read_text(), (ROOT / "README.md").read_text()
+
+    for name in SPEND_LIMITS:
+        default = ServiceSettings.model_fields[name].default
+        assert default > 0
+        assert re.search(rf"(?m): {default}\n{name.upper()}=$", example), name
+        assert f"| `{name.upper()}` ({default:,}) |" in guide
+        (row,) = [line for line in readme.splitlines() if f"`{name.upper()}`" in line]
+        assert f"{default:,}" in row
+
+
+def test_an_explicit_zero_switches_a_limit_off_and_an_empty_value_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = load_with(monkeypatch, {"DAILY_ANALYSES": "0", "MOST_WAITING": ""})
+
+    assert settings.unlimited == ["DAILY_ANALYSES"]
+    assert settings.most_waiting == 1000
 
 
 def test_given_names_come_from_the_environment_and_the_env_file(

@@ -164,6 +164,13 @@ def history_answers(at: Neighbours) -> str:
     return "There is no history (DATABASE_URL)."
 
 
+def spend_is_limited(at: Neighbours) -> str:
+    """Name what is unlimited; that is no fault, as only an explicit 0 makes it so."""
+    if unlimited := at.settings.unlimited:
+        return f"Nothing limits (set to 0): {', '.join(unlimited)}."
+    return "Submissions and spend are limited."
+
+
 FREE_CHECKS: list[Check] = [
     redis_answers,
     redis_does_all,
@@ -173,6 +180,7 @@ FREE_CHECKS: list[Check] = [
     qstash_knows_us,
     service_answers,
     history_answers,
+    spend_is_limited,
     model_is_known,
 ]
 ALL_CHECKS = [*FREE_CHECKS, model_answers]
@@ -199,7 +207,10 @@ def examine(at: Neighbours, checks: list[Check]) -> Iterator[str | Fault]:
                     "Try again, and let REDIS_URL's user INFO and TIME."
                 )
         except (QStashRefused, QStashUnclear) as error:
-            yield Fault(f"QStash refuses ({error}). Check QSTASH_TOKEN and QSTASH_URL.")
+            yield Fault(
+                f"QStash refuses ({error}). Check QSTASH_TOKEN and QSTASH_URL: a token belongs to "
+                "one region, so copy both from the same page of its console."
+            )
         except AnalysisFailed as failed:
             todo = WHAT_TO_DO.get(failed.failure, "Check OPENAI_BASE_URL, or try again later.")
             yield Fault(f"{failed.failure.sentence} ({failed}) {todo}")

@@ -8,15 +8,16 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 from common.failures import Failure
-from common.history import make_submissions, open_archive, write_down
+from common.history import make_submissions, open_archive
 from common.limits import LimitReached, day_of
 from common.logs import start_logging
 from common.models import AnalysisRecord, Refusal, Refused, Status
@@ -28,6 +29,8 @@ from webhook_service.doctor import ALL_CHECKS, Fault, examine, meet
 if TYPE_CHECKING:
     from common.archive import Archive
 
+EVER = timedelta(days=36_500)
+SAVED_AT_ONCE = 500
 SECONDS_BETWEEN_REDRIVES = 0.2  # what failed together must not come back together
 Told = TypeVar("Told")
 HIDDEN = {"input", "result", "owner_hash", "claim_token"}
@@ -40,10 +43,21 @@ class Found(NamedTuple):
     where: str
 
 
+class Failed(NamedTuple):
+    """What is listed of a failed analysis; in this order, the oldest comes first."""
+
+    finished_at: datetime
+    request_id: str
+    round: int
+    code: str | None
+    where: str
+
+
 class Desk:
     """All that the commands work with."""
 
     def __init__(self) -> None:
+        self.is_complete = True  # whether all that was asked for could be told
         self.settings = settings = _settings()
         self.store = open_store(settings)
         self.queue = Queue(settings)
@@ -61,30 +75,56 @@ class Desk:
                 raise
             return Found(self.archive.find(request_id), "history")
 
-    def failed(self) -> list[Found]:
-        """The oldest first."""
-        in_redis = {record.request_id: record for record in self.store.every_record()}
-        archived = self.ask_archive(lambda archive: archive.failed())
-        found = [Found(record, "Redis") for record in in_redis.values()]
-        found += [Found(each, "history") for each in archived if each.request_id not in in_redis]
-        failed = [each for each in found if each.record.status is Status.FAILED]
-        return sorted(failed, key=lambda each: each.record.finished_at or each.record.created_at)
+    def failed(self, code: str | None, after: datetime, before: datetime) -> list[Failed]:
+        """The oldest first. Holds only what is listed of each, and of the rest nothing."""
+        archived = self.ask_archive(lambda archive: archive.failed(code, after, before))
+        found = {
+            row.request_id: Failed(row.finished_at, row.request_id, row.round, row.code, "history")
+            for row in archived
+        }
+        for record in self.every_record():
+            found.pop(record.request_id, None)  # Redis decides
+            if (
+                record.failure
+                and code in (None, record.failure)
+                and record.finished_at
+                and after <= record.finished_at <= before
+            ):
+                found[record.request_id] = Failed(
+                    record.finished_at, record.request_id, record.round, record.failure, "Redis"
+                )
+        return sorted(found.values())
 
-    def ask_archive(self, ask: Callable[[Archive], list[Told]]) -> list[Told]:
+    def every_record(self) -> Iterator[AnalysisRecord]:
+        """All in Redis that can be read; a warning if some can't."""
+        unreadable: list[str] = []
+        yield from self.store.every_record(unreadable)
+        if unreadable:
+            self.is_complete = False
+            click.echo(f"{len(unreadable)} in Redis can't be read: see the log.", err=True)
+
+    def ask_archive(self, ask: Callable[[Archive], Iterable[Told]]) -> list[Told]:
         """Ask the history, if there is one; a warning if it is away, as Redis knows the rest."""
         try:
-            return ask(self.archive) if self.archive else []
+            return list(ask(self.archive)) if self.archive else []
         except ArchiveUnavailable as error:
+            self.is_complete = False
             click.echo(f"The history does not answer: {error}", err=True)
             return []
 
-    def dead_letters(self) -> dict[str, DeadLetter]:
-        """What rests in QStash's dead-letter queue, by request id; a warning if it won't say."""
+    def dead_letters(self) -> dict[str, DeadLetter] | None:
+        """What rests in QStash's dead-letter queue, by request id; None if it won't say."""
         try:
             return {letter.request_id: letter for letter in self.queue.dead_letters()}
         except (QStashRefused, QStashUnclear) as error:
+            self.is_complete = False
             click.echo(f"QStash does not show its dead letters: {error}", err=True)
-            return {}
+            return None
+
+    def end(self) -> None:
+        """Exit with status 1 if something that was asked for is not known."""
+        if not self.is_complete:
+            sys.exit(1)
 
 
 class Commands(click.Group):
@@ -112,22 +152,21 @@ with_ids = click.argument("request_ids", metavar="ID…", nargs=-1, required=Tru
 @commands.command()
 @with_code
 @click.option("--older-than", type=age, default=timedelta(0), help="2h, 3d, …")
-@click.option("--newer-than", type=age, default=timedelta(days=36_500), help="2h, 3d, …")
+@click.option("--newer-than", type=age, default=EVER, help="2h, 3d, …")
 def failed(code: str | None, older_than: timedelta, newer_than: timedelta) -> None:
     """List the failed analyses: when, which, why, where they are kept."""
     desk = Desk()
-    letters, now = desk.dead_letters(), desk.store.now()
-    for record, where in desk.failed():
-        assert record.finished_at, "a failed one says when"
-        is_asked_for = code in (None, record.failure)
-        letter = " dead-letter" if letters.pop(record.request_id, None) else ""
-        if is_asked_for and older_than <= now - record.finished_at <= newer_than:
-            click.echo(
-                f"{record.finished_at:%Y-%m-%d %H:%M:%S}Z {record.request_id} "
-                f"round={record.round} {record.failure} {where}{letter}"
-            )
-    for request_id in letters if code is None else ():
+    letters, now = desk.dead_letters() or {}, desk.store.now()
+    is_all = code is None and not older_than and newer_than == EVER
+    for each in desk.failed(code, now - newer_than, now - older_than):
+        letter = " dead-letter" if letters.pop(each.request_id, None) else ""
+        click.echo(
+            f"{each.finished_at:%Y-%m-%d %H:%M:%S}Z {each.request_id} "
+            f"round={each.round} {each.code} {each.where}{letter}"
+        )
+    for request_id in letters if is_all and desk.is_complete else ():
         click.echo(f"{'-':20} {request_id} no failed record, only a dead-letter")
+    desk.end()
 
 
 @commands.command()
@@ -142,7 +181,7 @@ def show(request_id: str) -> None:
     except NotFound:
         pass
     lines += desk.ask_archive(lambda archive: [_in_history(archive, request_id)])
-    if letter := desk.dead_letters().get(request_id):
+    if letter := (desk.dead_letters() or {}).get(request_id):
         lines.append(
             f"dead letter: {letter.dlq_id} message={letter.message_id} "
             f"answered={letter.response_status}"
@@ -150,6 +189,7 @@ def show(request_id: str) -> None:
     elif len(lines) < 2:
         raise click.ClickException(f"{request_id}: there is no such analysis.")
     click.echo("\n".join(lines))
+    desk.end()
 
 
 def _in_history(archive: Archive, request_id: str) -> str:
@@ -172,9 +212,11 @@ def redrive(request_ids: tuple[str, ...], code: str | None, dry_run: bool) -> No
     if bool(request_ids) == bool(code):
         raise click.UsageError("Name ids, or a --code.")
     desk = Desk()
-    records = [] if request_ids else [each.record for each in desk.failed()]
-    ids = request_ids or [each.request_id for each in records if each.failure == code]
-    if not ids:
+    ids: Iterable[str] = request_ids
+    if code:
+        now = desk.store.now()
+        ids = [each.request_id for each in desk.failed(code, now - EVER, now)]
+    if not ids and desk.is_complete:
         click.echo(f"None that is kept has failed with {code}.", err=True)
 
     def run(request_id: str) -> str:
@@ -189,6 +231,7 @@ def redrive(request_ids: tuple[str, ...], code: str | None, dry_run: bool) -> No
         return f"runs again, round {record.round}"
 
     _each(ids, run)
+    desk.end()
 
 
 @commands.command()
@@ -222,16 +265,18 @@ def delete(request_ids: tuple[str, ...]) -> None:
 def stats() -> None:
     """Count the analyses in Redis and in the history, QStash's dead letters, and today's spend."""
     desk = Desk()
-    redis = Counter((each.status, each.failure) for each in desk.store.every_record())
+    redis = Counter((each.status, each.failure) for each in desk.every_record())
     for (status, failure), number in sorted(redis.items(), key=str):
         click.echo(f"Redis        {number:7} {status} {failure or ''}".rstrip())
     for count in desk.ask_archive(lambda archive: archive.counts()):
         click.echo(f"history      {count.number:7} {count.status} {count.code or ''}".rstrip())
-    click.echo(f"dead letters {len(desk.dead_letters()):7}")
+    letters = desk.dead_letters()
+    click.echo(f"dead letters {'unknown' if letters is None else len(letters):>7}")
     analyses, tokens_in, tokens_out = desk.store.spent(day_of(desk.store.now()))
     if desk.settings.daily_analyses:
         click.echo(f"today        {analyses:7} analyses")
     click.echo(f"today        {tokens_in:7} tokens in\ntoday        {tokens_out:7} tokens out")
+    desk.end()
 
 
 @commands.command()
@@ -240,13 +285,16 @@ def save() -> None:
     desk = Desk()
     if desk.archive is None:
         raise click.ClickException("There is no history: DATABASE_URL is not set.")
-    number = 0
-    for record in desk.store.every_record():
-        if record.status.is_terminal:
-            with suppress(NotFound):  # its time has ended meanwhile
-                write_down(desk.store, desk.archive, record.request_id)
-                number += 1
-    click.echo(f"{number} are in the history.")
+    ended = (record for record in desk.every_record() if record.status.is_terminal)
+    saved = 0
+    try:
+        # Redis decides: a later state of one of these replaces what is written now, never back.
+        while batch := list(islice(ended, SAVED_AT_ONCE)):
+            desk.archive.write_many(batch)
+            saved += len(batch)
+    finally:
+        click.echo(f"{saved} are in the history.")
+    desk.end()
 
 
 @commands.command()

