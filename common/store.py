@@ -564,7 +564,7 @@ class Store:
                     if unreadable is not None:
                         unreadable.append(request_id)
 
-    def _values(self, keys: list[str]) -> list[str | None]:
+    def _values(self, keys: list[str]) -> list[Any]:
         """Read many at once; all None where one of them is no text, so that each is read alone."""
         try:
             with self._redis_errors():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from common.history import write_down
 from common.logs import get_logger
 from common.settings import QSTASH_DELIVERIES, Settings
-from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable, Unreadable
+from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable
 from webhook_service.worker import STORE_RETRY, Asks, Delivery, Outcome, OutcomeKind, Worker
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class ArchivingWorker(Worker):
             return outcome
         try:
             write_down(self._store, self._archive, delivery.request_id)
-        except (NotFound, Unreadable):  # deleted, its time is over, or told already
+        except NotFound:  # deleted, or its time is over: it must not come back
             return outcome
         except StoreUnavailable as error:
             log.error("not archived", **delivery.model_dump(), cause=str(error))

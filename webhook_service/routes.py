@@ -4,9 +4,10 @@ outcome of a delivery                                          status
 settled now; or nothing to do: already terminal, deleted,      200
   unknown id, older round, too late
 another attempt is running, not due yet, Redis is away,        503 with Retry-After
-  or a transient error released the record
-the operator must act (key, model, quota, our request, a      489 with Upstash-NonRetryable-Error:
-  record that can't be read), or a signed body not ours          the message rests in the DLQ
+  a record that can't be read (a newer version may), or a
+  transient error released the record
+the operator must act (key, model, quota, our request),        489 with Upstash-NonRetryable-Error:
+  or a signed body that is not ours                              the message rests in the DLQ
 bad signature                                                  401, empty body; never 489
 body too large; cut off, or its chunks unreadable              413; 400
 """

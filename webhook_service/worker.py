@@ -93,9 +93,9 @@ class Worker:
         except Busy as busy:
             log.info("delivery ignored", **where, cause=str(busy))
             return Outcome(OutcomeKind.RETRY, busy.retry_after + timedelta(seconds=1))
-        except Unreadable as error:  # no delivery can ever do more
+        except Unreadable as error:  # a newer version, which may take the next delivery, reads it
             log.error("record not read", **where, cause=str(error))
-            return Outcome(OutcomeKind.OPERATOR_MUST_ACT)
+            return Outcome(OutcomeKind.RETRY, STORE_RETRY)
         except StoreUnavailable as error:
             log.error("store unavailable", **where, cause=str(error))
             return Outcome(OutcomeKind.RETRY, STORE_RETRY)
