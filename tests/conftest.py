@@ -21,6 +21,7 @@ from tests.postgres import Postgres, find_binaries, start_postgres
 from tests.processes import Stack, free_port, start_stack
 
 LEFT_OUT = "Left out:"
+TRIED_AGAIN = "Tried again:"
 WEBHOOK_URL = "https://service.example/webhook"
 
 
@@ -141,17 +142,26 @@ def leave_out(what: str, *, because: str, remedy: str) -> NoReturn:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: of the two processes of `make test`, the browser's journeys fill one."""
+    """Run the longest first, and try browser tests, and no others, once more when they fail."""
     longest = ("test_browser.py", "test_chaos.py")
     items.sort(key=lambda item: item.path.name not in longest)
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in the last lines what tests have to say, what was left out, and how to have it."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say in the last lines what tests have to say, what was tried again, and what was left out."""
+    yield
     for report in terminalreporter.stats.get("passed", []):
         for name, said in report.user_properties:
             if name == "said" and said:
                 terminalreporter.line(str(said))
+    for report in terminalreporter.stats.get("rerun", []):
+        crash = getattr(report.longrepr, "reprcrash", None)
+        reason = crash.message.splitlines()[0] if crash else "no reason is known"
+        terminalreporter.line(f"{TRIED_AGAIN} {report.nodeid}: {reason}")
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
     for reason in sorted({text.partition(LEFT_OUT)[2].rstrip("')") for text in skipped}):
         terminalreporter.line(f"{LEFT_OUT}{reason}")
