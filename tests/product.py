@@ -104,7 +104,7 @@ class Product:
         """Start what is stopped, mend what is broken."""
         self.model = GOOD
         self.redis.mend()
-        self.client.delete("paused")
+        self.client.delete("paused", "durations")
         self.store.note_attempt(self.store.now(), took=USUAL)
         self.gate.set()
         for server in (self.qstash, self.service, self.page):
@@ -143,7 +143,7 @@ def in_state(
         end = now - timedelta(seconds=ago)
         begun = claimed(ago + 6)._evolve(attempt=attempt)
         return begun.fail(
-            "token", failure, now=end, retry_after=timedelta(seconds=20), longest_wait=DEADLINE
+            "token", failure, now=end, retry_after=timedelta(seconds=60), longest_wait=DEADLINE
         )
 
     match state:
@@ -154,7 +154,7 @@ def in_state(
         case "processing":
             return claimed(3)
         case "slow":
-            return claimed(50)
+            return claimed(120)
         case "retrying":
             return failed(4, Failure.RATE_LIMITED)
         case "done":
