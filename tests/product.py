@@ -28,7 +28,7 @@ from tests.redis_proxy import RedisProxy, redis_proxy
 from tests.test_analyst import response
 
 GOOD = answer(200, response(ANALYSIS.model_dump_json(), model="gpt-test"))
-DELAY = timedelta(seconds=5)  # long enough to be seen, and to stop the service within
+DELAY = timedelta(seconds=2)  # long enough to be seen
 USUAL = timedelta(seconds=8)
 COMMANDS = {
     "qstash": ["local_stack.qstash_server", "--port", "{port}"],
@@ -229,7 +229,7 @@ def router(service_url: str, gate: threading.Event) -> Iterator[str]:
         try:
             reply = httpx.post(service_url + path, content=body, headers=headers, timeout=60)
         except httpx.TransportError:
-            return 503, "8"
+            return 503, "2"
         return reply.status_code, reply.headers.get("Retry-After")
 
     class Handler(BaseHTTPRequestHandler):
