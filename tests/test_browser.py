@@ -43,7 +43,7 @@ JOURNEY = "the browser journeys"
 Visiting = Callable[..., Visit]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def playwright() -> Iterator[Playwright]:
     try:
         context = sync_playwright().start()
@@ -54,7 +54,7 @@ def playwright() -> Iterator[Playwright]:
     context.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     path = find_chromium(playwright)
     if path is None:
@@ -65,7 +65,7 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def whole_product(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     with start_product(tmp_path_factory.mktemp("product")) as product:
         yield product
@@ -184,7 +184,7 @@ def test_fill_submit_wait_read_and_rest(visit: Visiting, product: Product) -> No
     sender.settle()
     assert "sketch" not in sender.page.inner_text("body")
     wait_for_quiet(sender)
-    assert frames_while(sender, 5000) == 0  # two polls, were there any
+    assert frames_while(sender, 4500) == 0  # two polls, were there any
 
     sender.page.reload()
     sender.expect_text(ANALYSIS.summary)
@@ -837,7 +837,7 @@ def test_a_stranger_sees_state_and_result_but_neither_text_nor_buttons(
 # ── Hostile text ────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def canary() -> Iterator[HttpServer]:
     """A server that nobody has a reason to ask."""
     with serve(answer(200)) as server:
@@ -915,7 +915,7 @@ def test_very_long_and_very_odd_text_breaks_no_layout(visit: Visiting, product: 
 # ── Every state, for everybody ──────────────────────────────────────────────────────────────
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def axe() -> Any:
     """The checker; there is no list of exceptions, for it finds nothing in Streamlit either."""
     try:
