@@ -226,16 +226,21 @@ def router(service_url: str, gate: threading.Event) -> Iterator[str]:
     def pass_on(path: str, body: bytes, headers: dict[str, str]) -> tuple[int, str | None]:
         if not gate.is_set():
             return 503, "3600"
+        if headers.get("upstash-retried", "0") != "0":  # hold it back until the service is there
+            with suppress(AssertionError):
+                wait_for(lambda: httpx.get(service_url), within_seconds=30)
         try:
             reply = httpx.post(service_url + path, content=body, headers=headers, timeout=60)
         except httpx.TransportError:
-            return 503, "2"
+            return 503, "1"
         return reply.status_code, reply.headers.get("Retry-After")
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            status, wait = pass_on(self.path, body, dict(self.headers))
+            status, wait = pass_on(
+                self.path, body, {name.lower(): value for name, value in self.headers.items()}
+            )
             self.send_response(status)
             if wait:
                 self.send_header("Retry-After", wait)
