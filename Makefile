@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run help test chaos pictures bench load smoke check audit lock clean
+.PHONY: run help test tests chaos pictures bench load smoke check audit lock clean
 
 run: .venv/installed  ## Run the whole product on this machine, without any account
 	@$(BIN)/python -m local_stack
@@ -9,8 +9,11 @@ run: .venv/installed  ## Run the whole product on this machine, without any acco
 help:  ## What there is to make
 	@sed -n 's/^\([a-z]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
 
-test: check  ## Everything that proves the product
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: .venv/installed  ## Everything that proves the product
+	@$(MAKE) --no-print-directory --jobs 2 check tests
+
+tests: .venv/installed  # three processes on two cores: most of the time they wait
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 chaos: .venv/installed  ## The same proof with thousands of everything: a quarter of an hour, one table; SEED=7
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))

@@ -1,7 +1,9 @@
 """A headless Chromium, and a tab of it that notes what goes over the wire."""
 
+import json
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,14 @@ from playwright.sync_api import (
 
 from tests.fakes import ADA
 
+# Chromium takes the last argument of this name: the rest is what Playwright itself switches off.
+FEATURES_OFF = [
+    *("WebUIOmniboxPopup", "WebUIOmniboxAimPopup"),  # two more pages for each visitor, never seen
+    *("AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose"),
+    *("HttpsUpgrades", "HttpsFirstBalancedModeAutoEnable", "LensOverlay", "MediaRouter"),
+    *("PaintHolding", "ThirdPartyStoragePartitioning", "OptimizationHints"),
+    *("NetworkTimeServiceQuerying", "AimEnabled", "PreconnectToSearch"),
+]
 # Without these Chromium calls its maker's servers at every start.
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
@@ -26,6 +36,7 @@ CHROMIUM_ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    f"--disable-features={','.join(FEATURES_OFF)}",
 ]
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
@@ -103,6 +114,10 @@ class Visit:
     def settle(self) -> None:
         """Wait until an analysis is drawn, and nothing runs."""
         expect(self.page.locator(".steps li").first).to_be_visible()
+        self.rest()
+
+    def rest(self) -> None:
+        """Wait until nothing runs."""
         expect(self.page.locator(".stApp")).to_have_attribute(
             "data-test-script-state", "notRunning"
         )
@@ -120,9 +135,21 @@ class Visit:
     def expect_text(self, text: str) -> None:
         expect(self.text(text)).to_be_visible(timeout=PATIENCE)
 
+    def expect_value(self, script: str, value: object) -> None:
+        """Wait until the script gives this value."""
+        deadline = time.monotonic() + PATIENCE / 1000
+        while (found := self.page.evaluate(script)) != value:
+            assert time.monotonic() < deadline, f"{found!r} is not {value!r}"
+            self.page.wait_for_timeout(50)
+
+    def expect_shown(self, text: str, times: int) -> None:
+        """Wait until the text is to be read so many times; how it is broken into lines is free."""
+        parts = f"document.body.innerText.split(/\\s+/).join(' ').split({json.dumps(text)})"
+        self.expect_value(f"{parts}.length - 1", times)
+
     def expect_fits(self) -> None:
         """Nothing has to be scrolled sideways."""
         width = "Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)"
         inner = "document.querySelector('[data-testid=stMain]')"
-        assert self.page.evaluate(f"{width} <= innerWidth"), "the page is too wide"
-        assert self.page.evaluate(f"{inner}.scrollWidth <= {inner}.clientWidth"), "and so is this"
+        self.expect_value(f"Math.max(0, {width} - innerWidth)", 0)
+        self.expect_value(f"Math.max(0, {inner}.scrollWidth - {inner}.clientWidth)", 0)

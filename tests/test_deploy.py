@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Event
 
 import httpx
 import pytest
@@ -150,16 +151,14 @@ def post_ten_times(url: str) -> None:
         httpx.post(f"{url}/webhook", content=b"{}", timeout=3)
 
 
-def deliver(url: str, signed_url: str) -> float:
-    """Deliver a message for an unknown id, and tell how long its answer took."""
+def deliver(url: str, signed_url: str) -> None:
+    """Deliver a message for an unknown id; whoever is blocked does not answer within 30 s."""
     body = json.dumps({"requestId": ID, "round": 1}).encode()
     token = qstash_courier.sign(signed_url, body, qstash_courier.CURRENT_SIGNING_KEY)
-    began = time.monotonic()
     answered = httpx.post(
         f"{url}/webhook", content=body, headers={"Upstash-Signature": token}, timeout=30
     )
     assert answered.status_code == 200
-    return time.monotonic() - began
 
 
 def test_half_open_connections_do_not_stop_a_delivery(tmp_path: Path) -> None:
@@ -170,7 +169,7 @@ def test_half_open_connections_do_not_stop_a_delivery(tmp_path: Path) -> None:
     ):
         open_halfway(proxy.webhook_url, held)
 
-        assert deliver(proxy.webhook_url, f"{stack.service_url}/webhook") < 5
+        deliver(proxy.webhook_url, f"{stack.service_url}/webhook")
 
 
 def test_without_the_proxy_they_do(tmp_path: Path) -> None:
@@ -185,8 +184,11 @@ def test_without_the_proxy_they_do(tmp_path: Path) -> None:
 def test_a_stop_answers_the_call_in_flight(tmp_path: Path) -> None:
     """SIGTERM to gunicorn while the model is thinking: the analysis is completed all the same."""
 
+    is_told = Event()
+
     def slow(connection: socket.socket) -> None:
-        time.sleep(2)
+        is_told.wait(30)
+        time.sleep(1)  # so that it has stopped listening before the answer comes
         answer(200, response(ANALYSIS.model_dump_json()))(connection)
 
     with serve(slow) as openai:
@@ -196,6 +198,7 @@ def test_a_stop_answers_the_call_in_flight(tmp_path: Path) -> None:
             wait_for(lambda: openai.requests)
 
             stack.process_of("gunicorn").terminate()
+            is_told.set()
             stack.process.wait(timeout=40)
 
             assert '"status": "completed"' in stack.output

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -84,58 +86,83 @@ def test_nothing_personal_is_logged(stack: Stack) -> None:
     assert "sketch" not in stack.output
 
 
-@pytest.fixture
-def openai(request: pytest.FixtureRequest) -> Iterator[HttpServer]:
-    behaviours: list[Behaviour] = request.param
-    with serve(*behaviours) as server:
-        yield server
+FAULTS: dict[str, Behaviour] = {
+    "500": answer(500),
+    "no answer": hang,
+    "invalid key": answer(401, error("invalid_api_key")),  # the last: it pauses all submissions
+}
 
 
-@pytest.fixture
-def faulty_stack(openai: HttpServer, tmp_path: Path) -> Iterator[Stack]:
-    """The local stack with a model server of ours: the stand-in has stepped aside."""
-    settings = {
-        "OPENAI_BASE_URL": f"{openai.url}/v1",
-        "OPENAI_API_KEY": "test",
-        "OPENAI_TIMEOUT_SECONDS": "2",
-        "QSTASH_DELAY": "1s",
-    }
-    with start_stack(tmp_path, **settings) as stack:
-        assert "Stands in, for want of settings in .env: redis, qstash." in stack.output
-        yield stack
+@dataclass
+class Faulty:
+    """A local stack, and what came of one analysis for each fault of the model."""
+
+    directory: Path
+    output: str
+    locations: dict[str, str]
+    found: dict[str, dict[str, object]]
+    calls: int
 
 
-@pytest.mark.parametrize(
-    "openai", [[answer(500), GOOD], [hang, GOOD]], indirect=True, ids=["500", "no answer"]
-)
-def test_a_transient_failure_is_retried_by_qstash(faulty_stack: Stack, openai: HttpServer) -> None:
-    found = finish(faulty_stack, submit(faulty_stack, ADA.model_dump()))
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
+    """The local stack with a model server of ours: the stand-in has stepped aside.
+
+    Each first attempt meets its fault, one after the other; they wait for QStash together.
+    """
+    directory = tmp_path_factory.mktemp("faulty")
+    with serve(*FAULTS.values(), GOOD) as openai:
+        settings = {
+            "OPENAI_BASE_URL": f"{openai.url}/v1",
+            "OPENAI_API_KEY": "test",
+            "OPENAI_TIMEOUT_SECONDS": "4",
+            "QSTASH_DELAY": "1s",
+        }
+        locations: dict[str, str] = {}
+        with start_stack(directory, **settings) as stack:
+            for number, name in enumerate(FAULTS, 1):
+                locations[name] = submit(stack, ADA.model_dump())
+                wait_for(partial(has_been_asked, openai, number))
+            found = {name: finish(stack, location) for name, location in locations.items()}
+            wait_for(lambda: "/webhook/failure: 200" in stack.output)
+            stack.stop()
+        yield Faulty(directory, stack.output, locations, found, len(openai.requests))
+
+
+def has_been_asked(server: HttpServer, times: int) -> bool:
+    return len(server.requests) >= times
+
+
+def test_a_model_server_of_ones_own_lets_its_stand_in_step_aside(faulty: Faulty) -> None:
+    assert "Stands in, for want of settings in .env: redis, qstash." in faulty.output
+
+
+@pytest.mark.parametrize("fault", ["500", "no answer"])
+def test_a_transient_failure_is_retried_by_qstash(faulty: Faulty, fault: str) -> None:
+    found = faulty.found[fault]
 
     assert (found["status"], found["attempt"]) == ("completed", 2)
     assert found["result"] == ANALYSIS.model_dump()
-    assert len(openai.requests) == 2
 
 
-@pytest.mark.parametrize("openai", [[answer(401, error("invalid_api_key"))]], indirect=True)
-def test_what_the_operator_must_mend_rests_in_the_dlq(
-    faulty_stack: Stack, openai: HttpServer
-) -> None:
-    found = finish(faulty_stack, submit(faulty_stack, ADA.model_dump()))
+def test_what_the_operator_must_mend_rests_in_the_dlq(faulty: Faulty) -> None:
+    failure = faulty.found["invalid key"]["failure"]
 
-    assert isinstance(found["failure"], dict)
-    assert found["failure"]["code"] == "key_refused"
-    wait_for(lambda: "/webhook: 489" in faulty_stack.output)
-    wait_for(lambda: "/webhook/failure: 200" in faulty_stack.output)
-    assert len(openai.requests) == 1
+    assert isinstance(failure, dict)
+    assert failure["code"] == "key_refused"
+    assert "/webhook: 489" in faulty.output
+    assert "/webhook/failure: 200" in faulty.output
 
 
-def test_an_analysis_outlives_a_restart_of_everything(tmp_path: Path) -> None:
-    with start_stack(tmp_path, QSTASH_DELAY="1s") as stack:
-        location = submit(stack, ADA.model_dump())
-        before = finish(stack, location)
-        stack.stop()
+def test_no_call_was_made_but_these(faulty: Faulty) -> None:
+    assert faulty.calls == 2 + 2 + 1
 
-    with start_stack(tmp_path) as stack:
-        after = httpx.get(stack.service_url + location).json()
 
-    assert after == before
+def test_an_analysis_outlives_a_restart_of_everything(faulty: Faulty) -> None:
+    with start_stack(faulty.directory) as stack:
+        after = {
+            name: httpx.get(stack.service_url + location).json()
+            for name, location in faulty.locations.items()
+        }
+
+    assert after == faulty.found

@@ -1,6 +1,5 @@
 """Every fault of OpenAI, from a signed delivery to what QStash, the record and the person get."""
 
-import time
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from common.models import AnalysisRecord, Status
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ID, FakeQueue, pending
 from tests.http_server import Behaviour, HttpServer, answer, hang, reset, serve, trickle
+from tests.processes import wait_for
 from tests.test_analyst import GOOD, WORDS, error, refusal, response
 from tests.test_routes import NO_DELAY, deliver
 from webhook_service import create_app
@@ -152,7 +152,7 @@ def test_a_fault_of_openai_ends_in_a_sentence_or_another_delivery(
         )  # a second would be a second bill
         assert_nothing_alive(server)
 
-    assert thread_seconds(caplog) < limit + 1
+    assert thread_seconds(caplog) < limit + 5  # to trickle on would take for ever
     raw = str(real_redis.get(KEY))
     record = AnalysisRecord.model_validate_json(raw)
     shown = client.get(f"/analyze/{ID}")
@@ -187,11 +187,8 @@ def thread_seconds(caplog: pytest.LogCaptureFixture) -> float:
 
 
 def assert_nothing_alive(server: HttpServer) -> None:
-    """Within a second of the call's end no connection of it is left."""
-    deadline = time.monotonic() + 1
-    while server.open_connections and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not server.open_connections
+    """The call leaves no connection behind: those that hang or trickle would stay for ever."""
+    wait_for(lambda: not server.open_connections, within_seconds=20)
 
 
 def test_the_sentences_send_the_right_one_to_act() -> None:

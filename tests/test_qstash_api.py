@@ -133,7 +133,7 @@ def test_rate_holds_back_until_the_next_period(sdk: QStash) -> None:
             publish(sdk, server.url, flow_control={"key": "b", "rate": 2, "period": "1s"})
         deliveries(server, 5)
 
-    assert 2 <= time.monotonic() - began < 6
+    assert time.monotonic() - began >= 2
 
 
 def test_another_key_is_not_held_back(sdk: QStash) -> None:

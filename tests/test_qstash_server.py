@@ -41,9 +41,9 @@ def publish(sdk: QStash, url: str, **options: object) -> str:
     return response.message_id
 
 
-def deliveries(server: HttpServer, number: int, within_seconds: float = 10) -> list[httpx.Headers]:
+def deliveries(server: HttpServer, number: int) -> list[httpx.Headers]:
     """Wait for so many deliveries, and return their headers."""
-    wait_for(lambda: len(server.requests) >= number, within_seconds)
+    wait_for(lambda: len(server.requests) >= number)
     return [headers_of(request) for request in server.requests]
 
 
@@ -61,6 +61,12 @@ def stays_at(server: HttpServer, number: int, seconds: float) -> bool:
     """Whether no further delivery comes for a while."""
     time.sleep(seconds)
     return len(server.requests) == number
+
+
+def is_delivered(sdk: QStash, message_id: str) -> bool:
+    """Whether QStash knows of it: that is a little later than the destination does."""
+    logs = sdk.log.list(filter={"message_id": message_id}).logs
+    return any(log.state.value == "DELIVERED" for log in logs)
 
 
 def claims_of(headers: httpx.Headers) -> dict[str, object]:
@@ -150,8 +156,8 @@ def test_retries_end_after_their_number(sdk: QStash) -> None:
 
 def test_retry_after_replaces_the_retry_delay(sdk: QStash) -> None:
     with serve(answer(503, Retry_After="1"), OK) as server:
-        publish(sdk, server.url, retries=1, retry_delay="60000")
-        deliveries(server, 2, within_seconds=5)
+        publish(sdk, server.url, retries=1, retry_delay="3600000")
+        deliveries(server, 2)
 
     with serve(answer(503, Retry_After="1"), OK) as server:
         began = time.monotonic()
@@ -188,7 +194,7 @@ def test_a_delivery_over_its_timeout_is_retried(sdk: QStash) -> None:
         publish(sdk, server.url, timeout="1s", retries=1, retry_delay="50")
         deliveries(server, 2)
 
-    assert 1 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 1
 
 
 def test_a_destination_that_is_down_is_retried(sdk: QStash) -> None:
@@ -272,26 +278,22 @@ def test_a_delivered_message_stays_readable_for_a_while(sdk: QStash) -> None:
     assert sdk.message.get(message_id).url == server.url
 
 
-@pytest.mark.parametrize("waits_for", ["delay", "retry"])
-def test_a_cancelled_message_is_not_delivered(sdk: QStash, waits_for: str) -> None:
+def test_a_cancelled_message_is_not_delivered_whatever_it_waits_for(sdk: QStash) -> None:
     with serve(FAILED) as server:
-        if waits_for == "delay":
-            message_id = publish(sdk, server.url, delay="1s")
-        else:
-            message_id = publish(sdk, server.url, retry_delay="1000")
-            deliveries(server, 1)
-        number = len(server.requests)
+        retried = publish(sdk, server.url, retry_delay="3000")
+        delayed = publish(sdk, server.url, delay="3s")
+        deliveries(server, 1)
 
-        sdk.message.cancel(message_id)
+        sdk.message.cancel(retried)
+        sdk.message.cancel(delayed)
 
-        assert stays_at(server, number, 1.5)
+        assert stays_at(server, 1, 3.5)
 
 
 def test_unknown_and_ended_messages_are_not_found(sdk: QStash) -> None:
     with serve(OK) as server:
         message_id = publish(sdk, server.url)
-        deliveries(server, 1)
-        time.sleep(0.1)
+        wait_for(lambda: is_delivered(sdk, message_id))
 
     with pytest.raises(QStashError, match="404"):
         sdk.message.cancel(message_id)

