@@ -203,3 +203,11 @@ def test_a_stop_answers_the_call_in_flight(tmp_path: Path) -> None:
 
             assert '"status": "completed"' in stack.output
             assert "/webhook: 200" in stack.output
+
+
+def test_every_requirement_is_pinned_with_the_hashes_of_its_files() -> None:
+    for path in (*ROOT.glob("requirements*.txt"), *(ROOT / "benchmarks").glob("**/require*.txt")):
+        lines = re.findall(r"(?m)^\w[^#]*?(?=\n\w|\n#|\Z)", path.read_text())
+
+        assert len(lines) > 5
+        assert all("==" in line and "--hash=sha256:" in line for line in lines), path
