@@ -13,6 +13,7 @@ Transitions are pure: they return a new record or raise `Refused`. `common.store
 atomically. Every time in a record is an aware UTC datetime read from Redis's clock.
 """
 
+import re
 import unicodedata
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -75,6 +76,38 @@ def _displayable(text: str) -> str:
     return text
 
 
+_INVISIBLE = re.compile(
+    # Default_Ignorable_Code_Point, where the category doesn't tell
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2065\u3164\ufe00-\ufe0f\uffa0"
+    "\ufff0-\ufff8\U000e0000-\U000e0fff"
+    # blank symbols (Braille, music, hieroglyphs) and the placeholder for an object
+    "\u2800\U0001d159\U00013441\U00013442\ufffc"
+    # noncharacters
+    "\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | 0xFFFE) + chr(plane << 16 | 0xFFFF) for plane in range(17))
+    + "]"
+)
+
+
+def _visible(text: str) -> str:
+    """Leave out the characters that draw nothing, but keep white space.
+
+    A combining mark draws only on a base character. An unassigned character counts as visible: it
+    may be an emoji that is newer than Python's Unicode tables.
+    Source: https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point
+    """
+    visible, has_base = [], False
+    for char in text:
+        category = unicodedata.category(char)
+        if _INVISIBLE.match(char) or (category in ("Cc", "Cf") and not char.isspace()):
+            continue
+        if category in ("Mn", "Me") and not has_base:
+            continue
+        has_base = not char.isspace()
+        visible.append(char)
+    return "".join(visible)
+
+
 def _number(value: object) -> object:
     """Refuse what pydantic would turn into a number: true, "36"."""
     if isinstance(value, bool | str):
@@ -82,8 +115,19 @@ def _number(value: object) -> object:
     return value
 
 
-def _written(shortest: int, longest: int) -> StringConstraints:
-    return StringConstraints(strip_whitespace=True, min_length=shortest, max_length=longest)
+def _at_least(shortest: int) -> AfterValidator:
+    """Count what a reader would: visible characters, and one space between words."""
+
+    def check(text: str) -> str:
+        if len(" ".join(_visible(text).split())) < shortest:
+            raise ValueError("too few visible characters")
+        return text
+
+    return AfterValidator(check)
+
+
+def _at_most(longest: int) -> StringConstraints:
+    return StringConstraints(strip_whitespace=True, max_length=longest)
 
 
 class AnalysisInput(Model):
@@ -91,9 +135,9 @@ class AnalysisInput(Model):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, _written(1, 80), AfterValidator(_displayable)]
+    name: Annotated[str, _at_most(80), AfterValidator(_displayable), _at_least(1)]
     age: Annotated[int, BeforeValidator(_number), Field(ge=1, le=120)]
-    description: Annotated[str, _written(10, 2000), AfterValidator(_displayable)]
+    description: Annotated[str, _at_most(2000), AfterValidator(_displayable), _at_least(10)]
 
 
 INPUT_PROBLEMS = {
@@ -118,7 +162,7 @@ def input_problems(error: ValidationError) -> dict[str, str]:
 
 
 def _readable(text: str) -> str:
-    if not text.strip() or len(text) > 4000:
+    if len(text) > 4000 or not _visible(text).strip():
         raise ValueError("empty or too long")
     return text.strip()
 
