@@ -70,9 +70,9 @@ class Model(BaseModel):
 
 
 def _displayable(text: str) -> str:
-    """Refuse control characters, NUL among them, that no form sends; keep line breaks and tabs."""
-    if any(unicodedata.category(char) == "Cc" and char not in "\n\r\t" for char in text):
-        raise PydanticCustomError("not_displayable", "control character")
+    """Refuse what no form sends: lone surrogates, control characters but line breaks and tabs."""
+    if any(unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\r\t" for char in text):
+        raise PydanticCustomError("not_displayable", "control character or surrogate")
     return text
 
 
@@ -115,19 +115,16 @@ def _number(value: object) -> object:
     return value
 
 
-def _at_least(shortest: int) -> AfterValidator:
-    """Count what a reader would: visible characters, and one space between words."""
+def _written(shortest: int, longest: int) -> AfterValidator:
+    """Trim a text; `shortest` counts visible characters, and one space between words."""
 
     def check(text: str) -> str:
-        if len(" ".join(_visible(text).split())) < shortest:
-            raise ValueError("too few visible characters")
+        text = _displayable(text).strip()
+        if len(text) > longest or len(" ".join(_visible(text).split())) < shortest:
+            raise ValueError("too short or too long")
         return text
 
     return AfterValidator(check)
-
-
-def _at_most(longest: int) -> StringConstraints:
-    return StringConstraints(strip_whitespace=True, max_length=longest)
 
 
 class AnalysisInput(Model):
@@ -135,9 +132,9 @@ class AnalysisInput(Model):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, _at_most(80), AfterValidator(_displayable), _at_least(1)]
+    name: Annotated[str, _written(1, 80)]
     age: Annotated[int, BeforeValidator(_number), Field(ge=1, le=120)]
-    description: Annotated[str, _at_most(2000), AfterValidator(_displayable), _at_least(10)]
+    description: Annotated[str, _written(10, 2000)]
 
 
 INPUT_PROBLEMS = {
@@ -152,7 +149,7 @@ def input_problems(error: ValidationError) -> dict[str, str]:
     problems = {}
     for detail in error.errors(include_input=False, include_url=False, include_context=False):
         field = str(detail["loc"][0]) if detail["loc"] else "input"
-        if detail["type"] in ("string_unicode", "not_displayable"):
+        if detail["type"] == "not_displayable":
             problems[field] = "Remove the characters that can't be displayed."
         elif detail["type"] == "extra_forbidden":
             problems[field] = "There is no such field."

@@ -126,6 +126,15 @@ NOTHING = [
 ]
 
 
+@pytest.mark.parametrize("character", ["\0", "\x1b", "\x7f", "\x85", "\ud800"])
+@pytest.mark.parametrize("field", ["name", "description"])
+def test_what_no_form_sends_is_to_be_removed(field: str, character: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        AnalysisInput.model_validate(GOOD | {field: f"I sketch {character}machines."})
+
+    assert input_problems(caught.value) == {field: "Remove the characters that can't be displayed."}
+
+
 @pytest.mark.parametrize("field", ["name", "description"])
 @pytest.mark.parametrize("nothing", NOTHING)
 def test_a_text_that_draws_nothing_is_empty(nothing: str, field: str) -> None:
