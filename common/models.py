@@ -13,6 +13,7 @@ Transitions are pure: they return a new record or raise `Refused`. `common.store
 atomically. Every time in a record is an aware UTC datetime read from Redis's clock.
 """
 
+import re
 import secrets
 import unicodedata
 from datetime import UTC, datetime, timedelta
@@ -70,10 +71,42 @@ class Model(BaseModel):
 
 
 def _displayable(text: str) -> str:
-    """Refuse control characters, NUL among them, that no form sends; keep line breaks and tabs."""
-    if any(unicodedata.category(char) == "Cc" and char not in "\n\r\t" for char in text):
-        raise PydanticCustomError("not_displayable", "control character")
+    """Refuse what no form sends: lone surrogates, control characters but line breaks and tabs."""
+    if any(unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\r\t" for char in text):
+        raise PydanticCustomError("not_displayable", "control character or surrogate")
     return text
+
+
+_INVISIBLE = re.compile(
+    # Default_Ignorable_Code_Point, where the category doesn't tell
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2065\u3164\ufe00-\ufe0f\uffa0"
+    "\ufff0-\ufff8\U000e0000-\U000e0fff"
+    # blank symbols (Braille, music, hieroglyphs) and the placeholder for an object
+    "\u2800\U0001d159\U00013441\U00013442\ufffc"
+    # noncharacters
+    "\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | 0xFFFE) + chr(plane << 16 | 0xFFFF) for plane in range(17))
+    + "]"
+)
+
+
+def _visible(text: str) -> str:
+    """Leave out the characters that draw nothing, but keep white space.
+
+    A combining mark draws only on a base character. An unassigned character counts as visible: it
+    may be an emoji that is newer than Python's Unicode tables.
+    Source: https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point
+    """
+    visible, has_base = [], False
+    for char in text:
+        category = unicodedata.category(char)
+        if _INVISIBLE.match(char) or (category in ("Cc", "Cf") and not char.isspace()):
+            continue
+        if category in ("Mn", "Me") and not has_base:
+            continue
+        has_base = not char.isspace()
+        visible.append(char)
+    return "".join(visible)
 
 
 def _number(value: object) -> object:
@@ -83,8 +116,16 @@ def _number(value: object) -> object:
     return value
 
 
-def _written(shortest: int, longest: int) -> StringConstraints:
-    return StringConstraints(strip_whitespace=True, min_length=shortest, max_length=longest)
+def _written(shortest: int, longest: int) -> AfterValidator:
+    """Trim a text; `shortest` counts visible characters, and one space between words."""
+
+    def check(text: str) -> str:
+        text = _displayable(text).strip()
+        if len(text) > longest or len(" ".join(_visible(text).split())) < shortest:
+            raise ValueError("too short or too long")
+        return text
+
+    return AfterValidator(check)
 
 
 class AnalysisInput(Model):
@@ -92,9 +133,9 @@ class AnalysisInput(Model):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, _written(1, 80), AfterValidator(_displayable)]
+    name: Annotated[str, _written(1, 80)]
     age: Annotated[int, BeforeValidator(_number), Field(ge=1, le=120)]
-    description: Annotated[str, _written(10, 2000), AfterValidator(_displayable)]
+    description: Annotated[str, _written(10, 2000)]
 
 
 INPUT_PROBLEMS = {
@@ -109,7 +150,7 @@ def input_problems(error: ValidationError) -> dict[str, str]:
     problems = {}
     for detail in error.errors(include_input=False, include_url=False, include_context=False):
         field = str(detail["loc"][0]) if detail["loc"] else "input"
-        if detail["type"] in ("string_unicode", "not_displayable"):
+        if detail["type"] == "not_displayable":
             problems[field] = "Remove the characters that can't be displayed."
         elif detail["type"] == "extra_forbidden":
             problems[field] = "There is no such field."
@@ -119,7 +160,7 @@ def input_problems(error: ValidationError) -> dict[str, str]:
 
 
 def _readable(text: str) -> str:
-    if not text.strip() or len(text) > 4000:
+    if len(text) > 4000 or not _visible(text).strip():
         raise ValueError("empty or too long")
     return text.strip()
 

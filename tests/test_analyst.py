@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from common.failures import Failure
 from common.models import AnalysisInput, Tokens
 from tests.conftest import make_settings
 from tests.fakes import ADA, ANALYSIS, TOKENS
@@ -90,6 +91,23 @@ def test_what_the_call_took_is_told_where_the_provider_tells(
         found = analyst_for(server.url).analyse(ADA, "call")
 
     assert found == (ANALYSIS, "gpt-test", tokens)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"summary": "\u200b"}, id="summary"),
+        pytest.param({"tone": "\u3164"}, id="tone"),
+        pytest.param({"themes": ["machines", "\u2800"]}, id="one of the themes"),
+        pytest.param({"suggestions": ["\u00ad\ufe0f\u0301"]}, id="suggestions"),
+    ],
+)
+def test_an_answer_that_draws_nothing_is_unreadable(changes: dict[str, object]) -> None:
+    text = json.dumps(ANALYSIS.model_dump() | changes)
+    with serve(answer(200, response(text))) as server, pytest.raises(AnalysisFailed) as caught:
+        analyst_for(server.url).analyse(ADA, "call")
+
+    assert caught.value.failure is Failure.UNREADABLE_ANSWER
 
 
 @pytest.mark.parametrize(

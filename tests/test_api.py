@@ -97,6 +97,27 @@ def test_every_wrong_field_is_named(client: FlaskClient) -> None:
     assert set(errors) == {"name", "age", "description", "role"}
 
 
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        pytest.param("\u200b" * 20, id="zero width spaces"),
+        pytest.param("\u3164" * 20, id="Hangul fillers"),
+        pytest.param("\u2800" * 20, id="blank Braille"),
+        pytest.param("\u00ad\ufe0f" * 10, id="soft hyphens and selectors"),
+    ],
+)
+def test_a_text_that_draws_nothing_gets_the_sentence_of_an_empty_one(
+    client: FlaskClient, queue: FakeQueue, nothing: str
+) -> None:
+    empty = submit(client, name="", description="")
+
+    response = submit(client, name=nothing, description=nothing)
+
+    assert response.status_code == 422
+    assert response.get_json() == empty.get_json()
+    assert queue.published == []
+
+
 def test_an_analysis_is_looked_up_without_its_input(client: FlaskClient, store: Store) -> None:
     location = submit(client).headers["Location"]
 

@@ -154,6 +154,7 @@ def test_a_good_form_stores_publishes_and_puts_the_id_into_the_url(
         ({"age": 1e300}, 1),
         ({"description": "short"}, 1),
         ({"name": "A\x00"}, 1),
+        ({"name": "\u3164", "description": "\u2800" * 20}, 2),
     ],
 )
 def test_each_wrong_field_gets_a_message_and_nothing_happens(
