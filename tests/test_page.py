@@ -20,6 +20,7 @@ from common.limits import admission
 from common.models import AnalysisRecord, Status
 from common.settings import DEVELOPMENT_TOKEN
 from common.store import Store, StoreUnavailable
+from page.errors import SORRY
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, OTHER_ID, pending
 from tests.http_server import HttpServer, answer, serve
@@ -723,3 +724,15 @@ def test_no_run_of_the_page_ends_with_a_full_garbage_collection() -> None:
     config = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
 
     assert config["runner"]["postScriptGC"] is False
+
+
+def test_a_fault_of_the_page_is_told_in_a_sentence_without_what_it_says() -> None:
+    def page() -> None:
+        from page.errors import on_script_error
+
+        assert on_script_error(ValueError("canary")) is True
+
+    shown = AppTest.from_function(page).run()
+
+    assert [error.value for error in shown.error] == [SORRY]
+    assert not shown.exception
