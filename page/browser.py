@@ -5,6 +5,7 @@ files of its name beside this one. Their scripts write text as text (`textConten
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,6 +73,7 @@ def draw_copy(label: str, text: str) -> None:
 def draw_requests(
     entries: list[Entry],
     *,
+    now: datetime,
     forget: str | None = None,
     wanted: str | None = None,
     announcement: str = "",
@@ -79,11 +81,13 @@ def draw_requests(
 ) -> None:
     """Keep the list in the browser's storage up to date, and draw it if it is to be shown.
 
-    A new entry is kept only with its owner token. `forget` is the id of one that was deleted,
+    A new entry is kept only with its owner token. `now` is Redis's clock, as the visitor's may be
+    wrong. `forget` is the id of one that was deleted,
     `wanted` of the one whose owner token is needed. The announcement is read aloud.
     """
     heard = told()
     data = {
+        "now": now.isoformat(),
         "entries": [entry.model_dump(mode="json", by_alias=True) for entry in entries],
         "forget": forget,
         "wanted": wanted,

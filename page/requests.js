@@ -11,7 +11,10 @@ const when = new Intl.DateTimeFormat(undefined, {
   day: "numeric", month: "long", hour: "2-digit", minute: "2-digit", hourCycle: "h23",
 });
 
+const clock = { now: undefined, ahead: 0 }; // ahead: milliseconds, of the server's over this one
+
 export default function ({ parentElement, data, setStateValue }) {
+  noteClock(data.now);
   write(update(read(), data));
   tell(data, setStateValue);
   announce(data.announcement);
@@ -26,6 +29,12 @@ export default function ({ parentElement, data, setStateValue }) {
     tell(data, setStateValue);
   });
   window.onstorage = draw; // another tab has sent a request, or forgotten all
+}
+
+function noteClock(now) {
+  if (clock.now === now) return; // a later run of the fragment alone brings the old one
+  clock.now = now;
+  clock.ahead = Date.parse(now) - Date.now();
 }
 
 function read() {
@@ -100,7 +109,7 @@ function drawList(section) {
 }
 
 function drawEntry(entry) {
-  const isKept = entry.state !== GONE && !(Date.parse(entry.keptUntil) < Date.now());
+  const isKept = entry.state !== GONE && !(Date.parse(entry.keptUntil) < Date.now() + clock.ahead);
   const link = document.createElement("a");
   link.href = `?request=${encodeURIComponent(entry.requestId)}`;
   link.target = "_blank"; // what is being written here stays
