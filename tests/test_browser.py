@@ -1,5 +1,6 @@
 """The journeys of people, in a real headless Chromium, through all real processes."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -267,7 +268,10 @@ def test_sending_twice_makes_one_analysis(
 def test_a_click_counts_even_if_the_browser_tells_of_its_list_just_after(
     visit: Visiting, product: Product, browser: Browser
 ) -> None:
-    context = open_context(browser)
+    entries = json.dumps([{"requestId": ID, "state": "Waiting"}])  # else there is nothing to tell
+    stored = [{"name": "ask-later-requests", "value": entries}]
+    origins = [{"origin": product.page.url, "localStorage": stored}]
+    context = open_context(browser, storage_state={"origins": origins})
     context.route_web_socket(lambda url: True, swap_click_and_list)
 
     visit(context=context).submit()
