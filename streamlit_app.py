@@ -176,7 +176,7 @@ def _draw_requests() -> None:
             break  # each further one would only wait for the store, too
     entries = [words.entry(sight, settings.kept) for sight in sights]
     browser.draw_requests(
-        [entry for entry in entries if entry], forget=st.session_state.get("deleted")
+        [entry for entry in entries if entry], now=_now(), forget=st.session_state.get("deleted")
     )
 
 
@@ -273,6 +273,7 @@ def _keep(sight: Sight, owner_token: str | None) -> None:
     entry = words.entry(sight, settings.kept, token)
     browser.draw_requests(
         [entry] if entry else [],
+        now=_now(),
         wanted=sight.request_id,
         announcement=words.announcement(sight),
         is_shown=False,
@@ -288,7 +289,10 @@ def _draw_gone(sight: Sight) -> None:
     gone = words.entry(sight, settings.kept)
     assert gone
     browser.draw_requests(
-        [gone], wanted=sight.request_id, announcement=words.announcement(sight, was_here)
+        [gone],
+        now=_now(),
+        wanted=sight.request_id,
+        announcement=words.announcement(sight, was_here),
     )
 
 

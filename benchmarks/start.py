@@ -96,7 +96,7 @@ if __name__ == "__main__":
                 took["page"].append(
                     until(
                         lambda page=page: is_drawn(page, service),  # type: ignore[misc]
-                        ["page", "--local"],
+                        ["page"],
                         ports,
                     )
                 )

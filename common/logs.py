@@ -3,13 +3,15 @@
 {"time": …, "level": "info", "event": "settled", "request_id": …, "status": "completed", …}
 
 An event is a constant; what differs stands in fields: request_id, message_id, round, attempt, code,
-seconds, tokens, cause. Names, texts, answers and secrets are in none of them. The only importer of
+seconds, tokens, cause. Names, texts, answers and secrets are in none of them. Of an exception, a
+library's too, a line has the type and the places, but not what it says. The only importer of
 structlog.
 """
 
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import Any
@@ -20,6 +22,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from common.settings import LogSettings
 
 OURS = ("common", "page", "webhook_service")
+MOST_PLACES = 20
+LONGEST_EVENT = 1000  # characters: a library's may quote what anybody sent
 FIRST = ("time", "level", "event", "request_id", "message_id", "round", "attempt")
 
 Event = EventDict
@@ -64,9 +68,10 @@ def start_logging(settings: LogSettings | None = None) -> None:
         logging.getLogger(name).setLevel(settings.level)
     for client in ("httpx", "httpx2"):  # they log each request; our own lines say what it meant
         logging.getLogger(client).setLevel(logging.WARNING)
-    for name in list(logging.root.manager.loggerDict):
-        if hasattr(logging.getLogger(name), "streamlit_console_handler"):
-            take_over(name)
+    if streamlit := sys.modules.get("streamlit.logger"):
+        # It gives each logger a handler, those of modules imported later, too.
+        vars(streamlit)["setup_formatter"] = lambda logger: take_over(logger.name)
+        streamlit.update_formatter()
 
 
 def quiet_servers() -> None:
@@ -87,17 +92,16 @@ def take_over(name: str) -> None:
 
 def make_formatter(*, is_json: bool) -> logging.Formatter:
     """Make what turns a record, of ours or of a library, into a JSON object or a coloured line."""
-    last: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _in_order]
+    last: list[Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        _shorten,
+        _in_order,
+    ]
     if is_json:
-        last += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    else:  # the plain traceback: others show local variables, with what a person wrote
+        last += [structlog.processors.JSONRenderer()]
+    else:
         last += [
-            structlog.dev.ConsoleRenderer(
-                sort_keys=False,
-                pad_event_to=0,
-                timestamp_key="time",
-                exception_formatter=structlog.dev.plain_traceback,
-            )
+            structlog.dev.ConsoleRenderer(sort_keys=False, pad_event_to=0, timestamp_key="time")
         ]
     return structlog.stdlib.ProcessorFormatter(processors=last, foreign_pre_chain=_SHARED)
 
@@ -111,6 +115,22 @@ def _show_observers(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 def _add_process(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     event["pid"] = os.getpid()
+    return event
+
+
+def _shorten(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Tell an exception by its type and its places: what it says may be personal, or anybody's."""
+    event["event"] = str(event["event"])[:LONGEST_EVENT]
+    error = event.pop("exc_info", None)
+    if error is True:
+        error = sys.exc_info()[1]
+    elif isinstance(error, tuple):
+        error = error[1]
+    if isinstance(error, BaseException):
+        says_code_alone = isinstance(error, ImportError | NameError)
+        event["cause"] = f"{type(error).__name__}{f': {error}' if says_code_alone else ''}"
+        frames = traceback.extract_tb(error.__traceback__)[: -MOST_PLACES - 1 : -1]
+        event["at"] = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in frames)
     return event
 
 

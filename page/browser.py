@@ -5,6 +5,7 @@ files of its name beside this one. Their scripts write text as text (`textConten
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,31 +34,30 @@ _copy = _component("copy")
 
 
 class Told(Model):
-    """What the browser tells from its storage, and nobody has to believe."""
+    """What the browser tells from its storage, and nobody has to believe.
 
-    request_id: RequestId | None = None  # the one that was asked for, if it is in the list
+    requests.js compares what it is sent back as text: there, the fields have the same order.
+    """
+
+    wanted: str | None = None  # the one whose owner token was asked for
+    request_id: RequestId | None = None  # the same, if it is in the list
     owner_token: Annotated[str, Field(max_length=100)] | None = None
     unfinished: Annotated[tuple[RequestId, ...], Field(max_length=20)] = ()
 
 
 def is_listed(request_id: str) -> bool | None:
     """Whether this one is in the browser's list; None until it has told about this very one."""
-    raw = _raw_told()
-    has_told = isinstance(raw, Mapping) and raw.get("wanted") == request_id
-    return told().request_id == request_id if has_told else None
+    heard = told()
+    return heard.request_id == request_id if heard.wanted == request_id else None
 
 
 def told() -> Told:
-    """What the browser has told by now."""
+    """What the browser has told by now; nothing if any of it is not as it should be."""
+    state = st.session_state.get(REQUESTS)
     try:
-        return Told.model_validate(_raw_told() or {})
+        return Told.model_validate(state.get("told") if isinstance(state, Mapping) else {})
     except ValidationError:
         return Told()
-
-
-def _raw_told() -> object:
-    state = st.session_state.get(REQUESTS)
-    return state.get("told") if state else None
 
 
 def draw_progress(progress: Progress) -> None:
@@ -73,6 +73,7 @@ def draw_copy(label: str, text: str) -> None:
 def draw_requests(
     entries: list[Entry],
     *,
+    now: datetime,
     forget: str | None = None,
     wanted: str | None = None,
     announcement: str = "",
@@ -80,26 +81,31 @@ def draw_requests(
 ) -> None:
     """Keep the list in the browser's storage up to date, and draw it if it is to be shown.
 
-    A new entry is kept only with its owner token. `forget` is the id of one that was deleted,
+    A new entry is kept only with its owner token. `now` is Redis's clock, as the visitor's may be
+    wrong. `forget` is the id of one that was deleted,
     `wanted` of the one whose owner token is needed. The announcement is read aloud.
     """
+    heard = told()
     data = {
+        "now": now.isoformat(),
         "entries": [entry.model_dump(mode="json", by_alias=True) for entry in entries],
         "forget": forget,
         "wanted": wanted,
         "announcement": announcement,
         "isShown": is_shown,
+        "told": heard.model_dump(mode="json", by_alias=True),
     }
-    _draw_requests(data, drawn_for=_raw_told())
+    _draw_requests(data, drawn_for=heard)
 
 
 @st.fragment
-def _draw_requests(data: Mapping[str, object], drawn_for: object) -> None:
+def _draw_requests(data: Mapping[str, object], drawn_for: Told) -> None:
     """Draw the list, and the whole page anew once the browser has told something new.
 
     In a fragment, as what the browser tells would cut the run of a click off, and undo the click,
-    if it asked for a run of the whole page.
+    if it asked for a run of the whole page. Only what is validated is compared: anything else may
+    differ from itself (NaN does), and the page would run for ever.
     """
-    if _raw_told() != drawn_for:
+    if told() != drawn_for:
         st.rerun()
-    _requests(key=REQUESTS, data={**data, "told": drawn_for}, on_told_change=lambda: None)
+    _requests(key=REQUESTS, data=data, on_told_change=lambda: None)

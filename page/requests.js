@@ -4,12 +4,17 @@
 const PLACE = "ask-later-requests";
 const MOST = 20;
 const GONE = "No longer kept";
-const ID = /^[0-9a-f]{32}$/; // the server believes nothing of a message with an id of another form
+// The server takes nothing from a message in which an id or a token has another form.
+const ID = /^[0-9a-f]{32}$/;
+const TOKEN = /^[\w-]{1,100}$/;
 const when = new Intl.DateTimeFormat(undefined, {
   day: "numeric", month: "long", hour: "2-digit", minute: "2-digit", hourCycle: "h23",
 });
 
+const clock = { now: undefined, ahead: 0 }; // ahead: milliseconds, of the server's over this one
+
 export default function ({ parentElement, data, setStateValue }) {
+  noteClock(data.now);
   write(update(read(), data));
   tell(data, setStateValue);
   announce(data.announcement);
@@ -24,6 +29,12 @@ export default function ({ parentElement, data, setStateValue }) {
     tell(data, setStateValue);
   });
   window.onstorage = draw; // another tab has sent a request, or forgotten all
+}
+
+function noteClock(now) {
+  if (clock.now === now) return; // a later run of the fragment alone brings the old one
+  clock.now = now;
+  clock.ahead = Date.parse(now) - Date.now();
 }
 
 function read() {
@@ -59,19 +70,23 @@ function update(entries, { entries: news, forget }) {
     .slice(0, MOST);
 }
 
-// The server is told no more than it needs: one owner token, or whose state may have changed.
+// The server is told no more than it needs: one owner token, or whose state may have changed. It
+// sends back what it took, in this order: what differs from that is told, and must be such that it
+// is taken, or it would be told again and again.
 function tell(data, setStateValue) {
-  const entries = read();
+  const entries = read().filter((entry) => has(entry.requestId, ID));
   const wanted = entries.find((entry) => entry.requestId === data.wanted);
-  const unfinished = data.isShown ? entries.filter((e) => !e.isOver && ID.test(e.requestId)) : [];
+  const unfinished = data.isShown ? entries.filter((entry) => !entry.isOver).slice(0, MOST) : [];
   const told = {
     wanted: data.wanted,
     requestId: wanted?.requestId ?? null,
-    ownerToken: wanted?.ownerToken ?? null,
+    ownerToken: has(wanted?.ownerToken, TOKEN) ? wanted.ownerToken : null,
     unfinished: unfinished.map((entry) => entry.requestId),
   };
   if (JSON.stringify(told) !== JSON.stringify(data.told)) setStateValue("told", told);
 }
+
+const has = (value, form) => typeof value === "string" && form.test(value);
 
 // One live region for as long as the tab lives: a new one would not be read aloud.
 function announce(text) {
@@ -94,7 +109,7 @@ function drawList(section) {
 }
 
 function drawEntry(entry) {
-  const isKept = entry.state !== GONE && !(Date.parse(entry.keptUntil) < Date.now());
+  const isKept = entry.state !== GONE && !(Date.parse(entry.keptUntil) < Date.now() + clock.ahead);
   const link = document.createElement("a");
   link.href = `?request=${encodeURIComponent(entry.requestId)}`;
   link.target = "_blank"; // what is being written here stays

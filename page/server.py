@@ -22,6 +22,7 @@ from streamlit import config
 
 from common.logs import quiet_servers
 from common.security_headers import NO_INDEX, SECURITY_HEADERS
+from page.errors import on_script_error
 
 SCRIPT = Path(__file__).parent.parent / "streamlit_app.py"
 TITLE = "Ask later"
@@ -45,6 +46,7 @@ def make_app(*, loopback_names_only: bool = False) -> st.App:
     return st.App(
         SCRIPT,
         lifespan=_lifespan,
+        on_script_error=on_script_error,
         routes=[Route("/", _index), Route("/robots.txt", _robots)],
         middleware=[
             Middleware(SecurityHeaders),

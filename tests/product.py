@@ -36,7 +36,7 @@ COMMANDS = {
         *("gunicorn", "-c", "webhook_service/gunicorn.conf.py", "-w", "1"),
         *("-b", "127.0.0.1:{port}", "webhook_service:create_app()"),
     ],
-    "page": ["page", "--local"],
+    "page": ["page"],
 }
 
 
@@ -61,7 +61,11 @@ class Server:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", *command],
                     cwd=ROOT,
-                    env={**self._environment, "PORT": str(self.port)},
+                    env={
+                        **self._environment,
+                        "PORT": str(self.port),
+                        "STREAMLIT_SERVER_ADDRESS": "127.0.0.1",
+                    },
                     stdout=log,
                     stderr=log,
                 )

@@ -29,7 +29,7 @@ ONLY_IMPORTERS = {
     "prometheus_client": {"common/metrics.py"},
     "opentelemetry": {"common/otlp.py"},
     "sqlalchemy": {"common/archive.py"},
-    "streamlit": {"streamlit_app.py", "page/browser.py", "page/server.py"},
+    "streamlit": {"streamlit_app.py", "page/browser.py", "page/errors.py", "page/server.py"},
     "starlette": {
         "page/server.py",
         "local_stack/loopback.py",

@@ -1,5 +1,6 @@
 """The journeys of people, in a real headless Chromium, through all real processes."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +43,7 @@ pytestmark = pytest.mark.browser
 
 OWNER_HASH = "5ec2e7" * 10 + "beef"
 JOURNEY = "the browser journeys"
+HOUR = timedelta(hours=1)
 Visiting = Callable[..., Visit]
 
 
@@ -286,7 +288,10 @@ def test_sending_twice_makes_one_analysis(
 def test_a_click_counts_even_if_the_browser_tells_of_its_list_just_after(
     visit: Visiting, product: Product, browser: Browser
 ) -> None:
-    context = open_context(browser)
+    entries = json.dumps([{"requestId": ID, "state": "Waiting"}])  # else there is nothing to tell
+    stored = [{"name": "ask-later-requests", "value": entries}]
+    origins = [{"origin": product.page.url, "localStorage": stored}]
+    context = open_context(browser, storage_state={"origins": origins})
     context.route_web_socket(lambda url: True, swap_click_and_list)
 
     visit(context=context).submit()
@@ -768,6 +773,45 @@ def test_an_entry_that_is_damaged_does_not_hide_the_others(
 
     expect(sender.page.locator(".requests li")).to_have_count(3)
     expect(sender.page.locator(".requests li", has_text="Ready")).to_have_count(1)
+
+
+def test_what_is_damaged_in_the_list_is_not_told_again_and_again(
+    visit: Visiting, product: Product
+) -> None:
+    product.put(ID, "done")
+    reader = visit()
+    damaged = [
+        {"requestId": ID, "ownerToken": "x" * 200, "state": "Ready"},
+        {"requestId": [OTHER_ID], "ownerToken": {}},
+        {"requestId": 1, "ownerToken": "\ud800"},
+        *({"requestId": f"{number:032x}", "state": "Waiting"} for number in range(30)),
+    ]
+    reader.page.evaluate("x => localStorage['ask-later-requests'] = JSON.stringify(x)", damaged)
+    for url in (product.page.url, f"{product.page.url}/?request={ID}"):
+        reader.page.goto(url)
+        expect(reader.button("New request" if ID in url else "Forget all")).to_be_visible()
+
+        frames_while(reader, 1000)  # what was on its way
+        assert frames_while(reader, 1000) == 0
+
+
+@pytest.mark.parametrize("hours", [2, -2], ids=["fast", "slow"])
+def test_the_servers_clock_says_what_is_no_longer_kept(
+    visit: Visiting, product: Product, browser: Browser, hours: int
+) -> None:
+    now, context = product.store.now(), open_context(browser)
+    context.clock.set_fixed_time(now + timedelta(hours=hours))
+    reader = visit(context=context)
+    entries = [
+        {"requestId": request_id, "state": "Ready", "isOver": True, "keptUntil": until.isoformat()}
+        for request_id, until in ((ID, now + HOUR), (OTHER_ID, now - HOUR))
+    ]
+    reader.page.evaluate("x => localStorage['ask-later-requests'] = JSON.stringify(x)", entries)
+
+    reader.page.reload()
+
+    expect(reader.page.locator(".requests li", has_text=ID)).to_contain_text("Ready")
+    expect(reader.page.locator(".requests li", has_text=OTHER_ID)).to_contain_text("No longer kept")
 
 
 def test_forgetting_all_takes_the_rights_away(visit: Visiting, product: Product) -> None:

@@ -180,15 +180,24 @@ def log(capfd: pytest.CaptureFixture[str]) -> Iterator[io.StringIO]:
     assert seen("".join(capfd.readouterr())) == []
 
 
-def test_the_log_that_is_searched_holds_messages_and_tracebacks(log: io.StringIO) -> None:
+def test_the_log_that_is_searched_holds_messages(log: io.StringIO) -> None:
     """The proof that what all other tests assert at their end can fail."""
-    try:
-        raise RuntimeError(DESCRIPTION)
-    except RuntimeError:
-        logging.getLogger("common.store").debug("%s", NAME, exc_info=True)
+    logging.getLogger("common.store").debug("%s %s", NAME, DESCRIPTION)
 
     assert seen(log.getvalue()) == WRITTEN
     log.truncate(0)
+
+
+@pytest.mark.parametrize("library", ["common.store", "any.other"])
+def test_what_an_exception_says_is_in_no_log(log: io.StringIO, library: str) -> None:
+    try:
+        raise RuntimeError(DESCRIPTION) from KeyError(NAME)
+    except RuntimeError:
+        logging.getLogger(library).exception("broken")
+
+    line = json.loads(log.getvalue())
+    assert line["cause"] == "RuntimeError"
+    assert line["at"].startswith(f"{__file__}:")
 
 
 def test_an_analysis_that_goes_well_keeps_nothing_of_what_was_written(

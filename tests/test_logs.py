@@ -108,7 +108,7 @@ def test_where_there_is_no_terminal_each_line_is_json(tmp_path: Path) -> None:
         "logger": "common.store",
     }
     assert (theirs["level"], theirs["event"]) == ("error", "broken pipe")
-    assert theirs["exception"].endswith("RuntimeError: a\nb")
+    assert (theirs["cause"], theirs["at"]) == ("RuntimeError", "<string>:12")
 
 
 def test_the_console_has_coloured_readable_lines(tmp_path: Path) -> None:
@@ -221,3 +221,33 @@ def test_what_is_off_is_not_imported(tmp_path: Path) -> None:
 
     assert "common.logs" in imported
     assert [name for name in imported if name.startswith(off)] == []
+
+
+LOG_LATE = """
+import streamlit.logger
+from common.logs import start_logging
+from common.settings import LogSettings
+streamlit.logger.get_logger("streamlit.early")
+start_logging(LogSettings())
+for name in ("early", "later"):
+    streamlit.logger.get_logger(f"streamlit.{name}").error("%s", "a" * 10_000)
+streamlit.logger.update_formatter()  # as Streamlit does when it reads its settings again
+streamlit.logger.get_logger("streamlit.early").error("again")
+"""
+
+
+def test_streamlits_loggers_write_as_ours_do_whenever_they_are_made(tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in log(tmp_path, LOG_LATE)]
+
+    assert [line["event"] for line in lines] == ["a" * 1000, "a" * 1000, "again"]
+
+
+def test_an_exception_is_told_on_one_line_and_a_missing_name_is_named(tmp_path: Path) -> None:
+    missing = f"{LOG_ONE_OF_EACH}\ntry:\n    import no_such\nexcept ImportError as error:\n"
+    missing += "    ours.error('broken', exc_info=error)\n    ours.exception('broken')"
+    in_json, on_console = log(tmp_path, missing), log(tmp_path, missing, LOG_FORMAT="console")
+
+    assert len(in_json) == len(on_console) == 4
+    assert [json.loads(line)["cause"] for line in in_json[2:]] == [
+        "ModuleNotFoundError: No module named 'no_such'"
+    ] * 2

@@ -20,6 +20,7 @@ from common.limits import admission
 from common.models import AnalysisRecord, Status
 from common.settings import DEVELOPMENT_TOKEN, SPEND_LIMITS
 from common.store import Store, StoreUnavailable, utc_now
+from page.errors import SORRY
 from page.words import poll_seconds
 from tests.conftest import BROKEN, WEBHOOK_URL, broken, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, OTHER_ID, pending
@@ -471,6 +472,7 @@ def test_the_submitter_is_known_again_after_a_reload(store: Store) -> None:
     [
         {"requestId": ID, "ownerToken": "wrong"},
         {"requestId": ID, "ownerToken": ""},
+        {"requestId": OTHER_ID, "ownerToken": "token"},
     ],
 )
 def test_a_wrong_owner_token_changes_nothing(store: Store, told: dict[str, object]) -> None:
@@ -489,17 +491,60 @@ def test_a_wrong_owner_token_changes_nothing(store: Store, told: dict[str, objec
     "told",
     [
         {"requestId": "../etc", "ownerToken": "token"},
-        {"requestId": OTHER_ID, "ownerToken": "token"},
         {"requestId": ID, "ownerToken": ["token"]},
         {"requestId": ID, "ownerToken": "x" * 101},
         {"unfinished": [ID] * 21},
         {"unfinished": "everything"},
+        {"wanted": [ID]},
+        {"wanted": float("nan")},
+        {"ownerToken": float("nan")},
+        {"unfinished": [float("nan")]},
     ],
 )
 def test_nonsense_from_the_browser_counts_as_nothing_told(
     store: Store, told: dict[str, object]
 ) -> None:
-    assert labels(show(store, pending(store.now()), **told)) == ["New request"]
+    page = show(store, pending(store.now()), **told)
+
+    assert labels(page) == labels(first_run(ID)) == []
+    assert data(page, "requests")["told"] == NOTHING
+
+
+NOTHING: dict[str, object] = {
+    "wanted": None,
+    "requestId": None,
+    "ownerToken": None,
+    "unfinished": [],
+}
+
+
+@pytest.mark.parametrize("request_id", [None, ID])
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"told": float("nan")},
+        {"told": [float("nan")]},
+        {"told": [1]},
+        {"told": "x" * 100_000},
+        {"told": json.loads("[" * 400 + "]" * 400)},
+        {"told": {"wanted": {"wanted": float("nan")}}},
+        [1],
+        float("nan"),
+        "told",
+        True,
+    ],
+    ids=lambda state: str(state)[:20],
+)
+def test_whatever_the_browser_sends_the_page_does_not_run_again_and_again(
+    request_id: str | None, state: object
+) -> None:
+    page = first_run(request_id)
+    page.session_state["requests"] = state
+
+    page.run()  # this fails if it doesn't come to an end
+
+    assert not page.exception
+    assert data(page, "requests")["told"] == NOTHING
 
 
 def test_the_owner_token_goes_into_the_browsers_storage_once(store: Store) -> None:
@@ -698,3 +743,15 @@ def test_an_analysis_that_cannot_be_read_is_said_once(
     assert labels(page) == ["New request"]
     assert poll_seconds(page.session_state["sight"], utc_now()) is None
     assert "Traceback" not in caplog.text
+
+
+def test_a_fault_of_the_page_is_told_in_a_sentence_without_what_it_says() -> None:
+    def page() -> None:
+        from page.errors import on_script_error
+
+        assert on_script_error(ValueError("canary")) is True
+
+    shown = AppTest.from_function(page).run()
+
+    assert [error.value for error in shown.error] == [SORRY]
+    assert not shown.exception

@@ -69,7 +69,7 @@ def page_url(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         for name, value in stack.process_of("gunicorn").environ().items()
         if name.startswith(("REDIS_", "QSTASH_", "OPENAI_"))
     }
-    environment = bare_environment(directory, **settings, STREAMLIT_SERVER_ADDRESS="127.0.0.1")
+    environment = bare_environment(directory, **settings)
     page = Server(["page"], environment, directory / "page.txt")
     page.start()
     yield page.url

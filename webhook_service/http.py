@@ -1,7 +1,6 @@
 """What the routes share of HTTP: reading a request, and answering errors as problems."""
 
 import math
-import traceback
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -97,10 +96,8 @@ def _http_problem(error: HTTPException) -> Response:
 
 
 def _unexpected_problem(error: Exception) -> Response:
-    """Answer a fault of ours; what it says may be personal, so the log has its places alone."""
-    frames = traceback.extract_tb(error.__traceback__)
-    places = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
-    log.error("unexpected error", cause=type(error).__name__, at=places)
+    """Answer a fault of ours."""
+    log.error("unexpected error", exc_info=error)
     return Problem(500, "Something went wrong on our side.").response()
 
 

@@ -1,0 +1,11 @@
+"""What the page says where it has met a fault of its own."""
+
+import streamlit as st
+
+SORRY = "Something went wrong on our side. Please load this page again: what you sent is kept."
+
+
+def on_script_error(error: Exception) -> bool:
+    """Draw one sentence, in place of Streamlit's box; Streamlit itself has logged the error."""
+    st.error(SORRY)
+    return True

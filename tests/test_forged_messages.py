@@ -1,0 +1,204 @@
+"""What a browser never sends, over a real websocket to the real page."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import pytest
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from tests.processes import Stack, wait_for
+
+FOR_RERUN = ForwardMsg.FINISHED_EARLY_FOR_RERUN
+PATIENCE = 30  # seconds; on a busy machine
+QUIET = 0.3  # seconds without a word, after which nothing runs any more
+
+
+class Tab:
+    """A browser tab, as the page's server sees it."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._script_hash = ""
+        self.ids: dict[str, str] = {}  # of widgets and components, by label or name
+        self.fragments: dict[str, str] = {}  # likewise, where they are in one
+        self.boxes: list[str] = []  # that Streamlit itself has drawn for an exception
+        self.run()
+
+    def run(self, fragment: str = "", **states: tuple[str, object]) -> list[int]:
+        """Ask for a run with such states, by widget id; return how each run of it ended."""
+        self.ask(fragment, **states)
+        return self._ends()
+
+    def ask(self, fragment: str = "", **states: tuple[str, object]) -> None:
+        message = BackMsg()
+        request = message.rerun_script
+        request.page_script_hash, request.fragment_id = self._script_hash, fragment
+        for widget_id, (field, value) in states.items():
+            state = request.widget_states.widgets.add(id=widget_id)
+            if isinstance(value, list):
+                getattr(state, field).data.extend(value)
+            else:
+                setattr(state, field, value)
+        self.send(message.SerializeToString())
+
+    def send(self, message: bytes | str) -> None:
+        self._socket.send(message)
+
+    def runs_again(self) -> bool:
+        """Whether another run begins by itself."""
+        try:
+            while self._receive(QUIET).WhichOneof("type") != "new_session":
+                pass
+        except TimeoutError:
+            return False
+        return True
+
+    def _receive(self, within_seconds: float) -> ForwardMsg:
+        data = self._socket.recv(timeout=within_seconds)
+        assert isinstance(data, bytes)
+        message: ForwardMsg = ForwardMsg.FromString(data)
+        return message
+
+    def _ends(self) -> list[int]:
+        ends: list[int] = []
+        while not ends or (ends[-1] == FOR_RERUN and len(ends) < 5):
+            message = self._receive(PATIENCE)
+            kind = message.WhichOneof("type")
+            if kind == "new_session":
+                self._script_hash = message.new_session.page_script_hash
+            elif kind == "delta":
+                self._note(message)
+            elif kind == "script_finished":
+                ends.append(message.script_finished)
+        return ends
+
+    def _note(self, message: ForwardMsg) -> None:
+        element = message.delta.new_element
+        kind = element.WhichOneof("type")
+        if kind == "exception":
+            self.boxes.append(str(element.exception))
+        drawn = getattr(element, kind or "empty")
+        if widget_id := getattr(drawn, "id", ""):
+            name = getattr(drawn, "label", "") or getattr(drawn, "component_name", "")
+            self.ids[name] = widget_id
+            self.fragments[name] = message.delta.fragment_id
+
+
+@contextmanager
+def open_tab(url: str) -> Iterator[Tab]:
+    address = f"{url.replace('http', 'ws')}/_stcore/stream"
+    with connect(address, subprotocols=["streamlit"], max_size=None) as socket:  # type: ignore[list-item]
+        yield Tab(socket)
+
+
+REQUESTS = "ask_later_requests"
+
+
+@pytest.mark.parametrize("is_whole", [False, True], ids=["the fragment", "the page"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("json_value", '{"told": NaN}'),
+        ("json_value", '{"told": {"wanted": NaN, "unfinished": [NaN]}}'),
+        ("json_value", '{"told": [1]}'),
+        ("json_value", '{"told": {"wanted": "0"}}'),
+        ("json_value", "[1]"),
+        ("json_trigger_value", '{"told": {"wanted": "gone with the run"}}'),
+        ("trigger_value", True),
+    ],
+)
+def test_whatever_the_list_is_said_to_hold_the_page_runs_once(
+    stack: Stack, field: str, value: object, is_whole: bool
+) -> None:
+    with open_tab(stack.page_url) as tab:
+        fragment = "" if is_whole else tab.fragments[REQUESTS]
+
+        ends = tab.run(fragment, **{tab.ids[REQUESTS]: (field, value)})
+
+        assert ends.count(FOR_RERUN) <= (0 if is_whole else 1)
+        assert not tab.runs_again()
+
+
+TEXT, NUMBER, AREA, SEND = (
+    "Name",
+    "Age",
+    "Short description (10 to 2,000 characters)",
+    "Send request",
+)
+DEEP = '{"told": %s}' % ("[" * 100_000 + "]" * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        (REQUESTS, "json_value", "{{"),
+        (REQUESTS, "json_value", DEEP),
+        (REQUESTS, "json_value", '{"told": %s}' % ("1" * 5000)),
+        (REQUESTS, "string_value", "{{"),
+        (REQUESTS, "bool_value", True),
+        (REQUESTS, "double_value", float("nan")),
+        (REQUESTS, "int_array_value", [1]),
+        (NUMBER, "string_value", "canary"),
+        (NUMBER, "double_value", float("nan")),
+        (NUMBER, "double_value", float("inf")),
+        (NUMBER, "string_array_value", ["canary"]),
+        (NUMBER, "json_value", '{"canary": 1}'),
+        (NUMBER, "trigger_value", True),
+        (TEXT, "int_value", 3),
+        (TEXT, "json_value", '["canary"]'),
+        (AREA, "trigger_value", True),
+        (AREA, "string_array_value", ["canary"]),
+        (SEND, "json_value", "{{"),
+        (SEND, "string_value", "canary"),
+        ("canary", "string_value", "x"),
+        ("canary" * 10_000, "string_value", "x"),
+        ("", "string_value", "x"),
+        ("$$ID-canary-requests", "json_value", "{{"),
+        ("$$STREAMLIT_INTERNAL_KEY_SCRIPT_RUN_WITHOUT_ERRORS", "bool_value", True),
+    ],
+)
+def test_a_forged_value_costs_one_line_at_most_and_shows_no_traceback(
+    stack: Stack, name: str, field: str, value: object
+) -> None:
+    with open_tab(stack.page_url) as tab:
+        lines = lines_of(
+            stack, tab, lambda: tab.run("", **{tab.ids.get(name, name): (field, value)})
+        )
+
+    assert len(lines) <= 1
+    for told in (*lines, *tab.boxes):
+        assert "Traceback" not in told
+        assert ".py" not in told or told in lines
+        assert "canary" not in told
+    assert all(len(line) < 5000 for line in lines)
+
+
+def lines_of(stack: Stack, tab: Tab, do: Callable[[], object]) -> list[str]:
+    """What the page writes into its log meanwhile, all of it."""
+    marks = [f"mark-{uuid4().hex}" for _ in range(2)]
+    tab.ask(marks[0])
+    do()
+    tab.ask(marks[1])
+    wait_for(lambda: marks[1] in stack.output)
+    written = stack.output.partition(marks[0])[2].partition(marks[1])[0]
+    return [line for line in written.splitlines()[1:-1] if " page " in line]
+
+
+@pytest.mark.parametrize("message", ["canary", b"\xff canary"], ids=["text", "no protocol buffer"])
+def test_what_is_no_message_at_all_shows_no_traceback(stack: Stack, message: bytes | str) -> None:
+    with open_tab(stack.page_url) as other, open_tab(stack.page_url) as tab:
+        lines = "".join(lines_of(stack, other, lambda: send_last(tab, message)))
+
+    assert '"cause"' in lines
+    assert "Traceback" not in lines
+    assert "canary" not in lines
+
+
+def send_last(tab: Tab, message: bytes | str) -> None:
+    tab.send(message)
+    with pytest.raises(ConnectionClosed):
+        tab.run()
