@@ -35,6 +35,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 ENV_FILE = ".env"
 # Upstash's development server and our stand-in take this one: public, good for nothing else.
 DEVELOPMENT_TOKEN = "eyJVc2VySUQiOiJkZWZhdWx0VXNlciIsIlBhc3N3b3JkIjoiZGVmYXVsdFBhc3N3b3JkIn0="  # noqa: S105 (public)
+# Likewise what these sign with.
+DEVELOPMENT_SIGNING_KEYS = "sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r", "sig_5ZB6DVzB1wjE8S6rZ7eenA8Pdnhs"
+MIN_SECRET_LENGTH = 16  # of what is checked on a public address; QStash's own keys have 32
 QSTASH_DELIVERIES = 4  # the first and three retries
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -318,6 +321,27 @@ class ServiceSettings(Settings):
     trusted_proxies: int = Field(default=0, ge=0, le=20)
     metrics_token: Annotated[Secret | None, _needs("prometheus_client")] = None
     metrics_dir: Path | None = None
+
+    @field_validator("qstash_current_signing_key", "qstash_next_signing_key")
+    @classmethod
+    def _nobody_else_signs(cls, key: SecretStr, info: ValidationInfo) -> SecretStr:
+        """Whoever knows or guesses a signing key can have any text analysed, and paid for."""
+        if not _is_upstash(info.data.get("qstash_url", "")):
+            return key
+        if key.get_secret_value() in DEVELOPMENT_SIGNING_KEYS:
+            raise ValueError("is a public development key, and QSTASH_URL is the real QStash")
+        if len(key.get_secret_value()) < MIN_SECRET_LENGTH:
+            raise ValueError("is too short for a signing key; copy it from QStash's console")
+        if key == info.data.get("qstash_current_signing_key"):
+            raise ValueError("is the same as QSTASH_CURRENT_SIGNING_KEY; QStash shows two keys")
+        return key
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _is_hard_to_guess(cls, token: SecretStr | None) -> SecretStr | None:
+        if token and len(token.get_secret_value()) < MIN_SECRET_LENGTH:
+            raise ValueError(f"is too short: use {MIN_SECRET_LENGTH} random characters or more")
+        return token
 
     @property
     def signing_keys(self) -> tuple[str, str]:

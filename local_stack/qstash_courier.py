@@ -14,15 +14,14 @@ from dataclasses import dataclass, field
 import httpx
 import jwt
 
+from common.settings import DEVELOPMENT_SIGNING_KEYS
 from local_stack.qstash_message import FlowControl, Message, read_message, text_or_base64
 
 DEDUPLICATION_SECONDS = 600
 KEPT_SECONDS = 60
 MOST_EVENTS = 10_000
 
-# Public and fixed, the same for everybody; good for development alone.
-CURRENT_SIGNING_KEY = "sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r"
-NEXT_SIGNING_KEY = "sig_5ZB6DVzB1wjE8S6rZ7eenA8Pdnhs"
+CURRENT_SIGNING_KEY, NEXT_SIGNING_KEY = DEVELOPMENT_SIGNING_KEYS
 
 
 class Lane:

@@ -805,8 +805,8 @@ def test_without_a_database_nothing_of_it_is_imported(tmp_path: Path) -> None:
         "REDIS_URL": "redis://127.0.0.1:1",
         "QSTASH_TOKEN": "token",
         "QSTASH_WEBHOOK_URL": "https://service.example/webhook",
-        "QSTASH_CURRENT_SIGNING_KEY": "sig_1",
-        "QSTASH_NEXT_SIGNING_KEY": "sig_2",
+        "QSTASH_CURRENT_SIGNING_KEY": "sig_1111111111111111111111111111",
+        "QSTASH_NEXT_SIGNING_KEY": "sig_2222222222222222222222222222",
         "OPENAI_API_KEY": "key",
     }
     program = (

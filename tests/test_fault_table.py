@@ -89,8 +89,8 @@ def start(**environment: str) -> Callable[[pytest.MonkeyPatch], None]:
         "REDIS_URL": "redis://127.0.0.1",
         "QSTASH_TOKEN": "real",
         "QSTASH_WEBHOOK_URL": WEBHOOK_URL,
-        "QSTASH_CURRENT_SIGNING_KEY": "sig_1",
-        "QSTASH_NEXT_SIGNING_KEY": "sig_2",
+        "QSTASH_CURRENT_SIGNING_KEY": "sig_1111111111111111111111111111",
+        "QSTASH_NEXT_SIGNING_KEY": "sig_2222222222222222222222222222",
         "OPENAI_API_KEY": "key",
     }
 
@@ -113,6 +113,9 @@ PROVOKE: dict[str, Callable[..., None]] = {
     '"delivery refused" … "cause": "expired': lambda: deliver(expired()),
     "QSTASH_WEBHOOK_URL: is on": start(QSTASH_WEBHOOK_URL="https://127.0.0.1/webhook"),
     "QSTASH_WEBHOOK_URL: needs": start(QSTASH_WEBHOOK_URL="http://service.example/webhook"),
+    "QSTASH_CURRENT": start(QSTASH_CURRENT_SIGNING_KEY=KEY),
+    "QSTASH_NEXT": start(QSTASH_NEXT_SIGNING_KEY=f"sig_{'1' * 28}"),
+    "METRICS_TOKEN": start(METRICS_TOKEN="metrics"),
     "QSTASH_TOKEN": start(QSTASH_URL="http://127.0.0.1:8080"),
     "REDIS_URL": start(REDIS_URL="https://name.upstash.io"),
     '"not queued" … "cause": "QStashError': lambda store: publish(

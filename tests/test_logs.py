@@ -209,8 +209,8 @@ def test_what_is_off_is_not_imported(tmp_path: Path) -> None:
         "REDIS_URL": "redis://127.0.0.1:1",
         "QSTASH_TOKEN": "token",
         "QSTASH_WEBHOOK_URL": WEBHOOK_URL,
-        "QSTASH_CURRENT_SIGNING_KEY": "sig_1",
-        "QSTASH_NEXT_SIGNING_KEY": "sig_2",
+        "QSTASH_CURRENT_SIGNING_KEY": "sig_1111111111111111111111111111",
+        "QSTASH_NEXT_SIGNING_KEY": "sig_2222222222222222222222222222",
         "OPENAI_API_KEY": "key",
     }
     # redis itself looks for OpenTelemetry's metrics, and imports them if they are installed.

@@ -50,7 +50,7 @@ from tests.tokens import CURRENT, NEXT, token
 from webhook_service import create_app
 from webhook_service.analyst import AnalysisFailed, Answer
 
-TOKEN = "metrics-token"
+TOKEN = "a-metrics-token-"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 NOW = timedelta(0)
 Samples = dict[str, float]

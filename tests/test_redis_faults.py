@@ -42,7 +42,7 @@ from webhook_service.worker import Delivery, OutcomeKind, Worker
 
 NO_DELAY = timedelta(0)
 HOUR = timedelta(hours=1)
-METRICS_TOKEN = "metrics"
+METRICS_TOKEN = "a-metrics-token-"
 NO_AGES: Mapping[str, timedelta] = {}
 MOST_SECONDS = 10  # a person, or QStash, waits no longer
 

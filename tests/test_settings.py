@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.settings import (
+    DEVELOPMENT_SIGNING_KEYS,
     DEVELOPMENT_TOKEN,
     QSTASH_DELIVERIES,
     ServiceSettings,
@@ -27,8 +28,8 @@ GOOD = {
     "REDIS_URL": "redis://127.0.0.1:6379/0",
     "QSTASH_TOKEN": "token",
     "QSTASH_WEBHOOK_URL": "https://service.example/webhook",
-    "QSTASH_CURRENT_SIGNING_KEY": "sig_1",
-    "QSTASH_NEXT_SIGNING_KEY": "sig_2",
+    "QSTASH_CURRENT_SIGNING_KEY": "sig_1111111111111111111111111111",
+    "QSTASH_NEXT_SIGNING_KEY": "sig_2222222222222222222222222222",
     "OPENAI_API_KEY": "key",
 }
 
@@ -123,6 +124,7 @@ def test_the_page_needs_neither_openai_nor_signing_keys(monkeypatch: pytest.Monk
         ("HISTORY_DAYS", "0"),
         ("HISTORY_DAYS", "forever"),
         ("KEEP_INPUT", "perhaps"),
+        ("METRICS_TOKEN", "metrics"),
     ],
 )
 def test_a_malformed_variable_is_named_and_its_value_is_not(
@@ -185,6 +187,36 @@ def test_half_an_upstash_pair_is_not_enough(
             "QSTASH_WEBHOOK_URL: needs https",
             id="http webhook, real QStash",
         ),
+        pytest.param(
+            {"QSTASH_CURRENT_SIGNING_KEY": DEVELOPMENT_SIGNING_KEYS[0]},
+            "QSTASH_CURRENT_SIGNING_KEY: is a public development key",
+            id="stand-in's current key, real QStash",
+        ),
+        pytest.param(
+            {"QSTASH_NEXT_SIGNING_KEY": DEVELOPMENT_SIGNING_KEYS[1]},
+            "QSTASH_NEXT_SIGNING_KEY: is a public development key",
+            id="stand-in's next key, real QStash",
+        ),
+        pytest.param(
+            {"QSTASH_CURRENT_SIGNING_KEY": DEVELOPMENT_SIGNING_KEYS[1]},
+            "QSTASH_CURRENT_SIGNING_KEY: is a public development key",
+            id="stand-in's rotated key, real QStash",
+        ),
+        pytest.param(
+            {"QSTASH_CURRENT_SIGNING_KEY": "x"},
+            "QSTASH_CURRENT_SIGNING_KEY: is too short",
+            id="one-letter key, real QStash",
+        ),
+        pytest.param(
+            {"QSTASH_NEXT_SIGNING_KEY": "x" * 15},
+            "QSTASH_NEXT_SIGNING_KEY: is too short",
+            id="short key, real QStash",
+        ),
+        pytest.param(
+            {"QSTASH_NEXT_SIGNING_KEY": GOOD["QSTASH_CURRENT_SIGNING_KEY"]},
+            "QSTASH_NEXT_SIGNING_KEY: is the same as QSTASH_CURRENT_SIGNING_KEY",
+            id="one key twice, real QStash",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_each_other_are_named(
@@ -201,15 +233,20 @@ def test_a_development_server_fits_a_webhook_on_this_machine(
         "QSTASH_URL": "http://127.0.0.1:8080",
         "QSTASH_TOKEN": DEVELOPMENT_TOKEN,
         "QSTASH_WEBHOOK_URL": "http://127.0.0.1:3001/webhook",
+        "QSTASH_CURRENT_SIGNING_KEY": DEVELOPMENT_SIGNING_KEYS[0],
+        "QSTASH_NEXT_SIGNING_KEY": DEVELOPMENT_SIGNING_KEYS[1],
     }
 
-    assert load_with(monkeypatch, development).qstash_url == "http://127.0.0.1:8080"
+    settings = load_with(monkeypatch, development)
+
+    assert settings.qstash_url == "http://127.0.0.1:8080"
+    assert settings.signing_keys == DEVELOPMENT_SIGNING_KEYS
 
 
 def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_with(
         monkeypatch,
-        {name: "hunter2" for name in GOOD if name.endswith(("TOKEN", "KEY"))}
+        {name: f"hunter2-{name}" for name in GOOD if name.endswith(("TOKEN", "KEY"))}
         | {"REDIS_URL": "redis://:hunter2@127.0.0.1"},
     )
 
