@@ -15,6 +15,7 @@ from datetime import timedelta
 from functools import cached_property
 from hashlib import sha256
 from importlib.util import find_spec
+from io import StringIO
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -33,6 +34,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_FILE = ".env"
+ENCODING = "utf-8-sig"  # with or without the mark that some editors put first
 # Upstash's development server and our stand-in take this one: public, good for nothing else.
 DEVELOPMENT_TOKEN = "eyJVc2VySUQiOiJkZWZhdWx0VXNlciIsIlBhc3N3b3JkIjoiZGVmYXVsdFBhc3N3b3JkIn0="  # noqa: S105 (public)
 # Likewise what these sign with.
@@ -192,6 +194,7 @@ class LogSettings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_file=ENV_FILE,
+        env_file_encoding=ENCODING,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -377,12 +380,21 @@ def load(kind: type[SettingsT]) -> SettingsT:
 
 
 def given_names() -> set[str]:
-    """The names of the variables that have a value in the environment, in `.env`, or in a file."""
+    """The names of the variables that have a value in the environment, in `.env`, or in a file.
+
+    Raises: SettingsError when `.env` can't be read.
+    """
     return {name.removesuffix("_FILE") for name in _given(ENV_FILE)}
 
 
 def _given(env_file: str | PathLike[str]) -> dict[str, str]:
-    values = {**dotenv_values(env_file), **os.environ}
+    try:
+        in_file = dotenv_values(stream=StringIO(_read_text(env_file)))
+    except FileNotFoundError:
+        in_file = {}
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{env_file}: {_unreadable(error)}") from None
+    values = {**in_file, **os.environ}
     return {name.upper(): value for name, value in values.items() if value}
 
 
@@ -401,11 +413,23 @@ def _from_files(kind: type[Settings]) -> tuple[dict[str, str], dict[str, str]]:
             problems[name] = f"set it or {field.upper()}, not both"
             continue
         try:
-            values[field] = Path(given[name]).read_text().strip()
+            values[field] = _read_text(given[name]).strip()
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not text"
-            problems[name] = f"this file can't be read ({reason})"
+            problems[name] = _unreadable(error)
     return values, problems
+
+
+def _read_text(path: str | PathLike[str]) -> str:
+    """Raises: OSError, ValueError."""
+    text = Path(path).read_text(ENCODING)
+    if "\0" in text:  # UTF-16 without a mark is valid UTF-8, and no variable is found in it
+        raise ValueError
+    return text
+
+
+def _unreadable(error: OSError | ValueError) -> str:
+    reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+    return f"this file can't be read ({reason})"
 
 
 def _problem(kind: str, message: str) -> str:

@@ -110,7 +110,10 @@ def main() -> int:
 
     data = arguments.data.resolve()
     lock = hold(data)
-    given = given_names()
+    try:
+        given = given_names()
+    except SettingsError as error:
+        sys.exit(str(error))
     needed = stand_ins(given)
     wanted = {
         "page": arguments.page_port,

@@ -289,7 +289,10 @@ def test_the_name_of_a_secrets_file_may_stand_in_the_env_file(
     ("content", "key", "problem"),
     [
         pytest.param(None, "", "this file can't be read (No such file or directory)", id="none"),
-        pytest.param(b"\xff\xfe", "", "this file can't be read (not text)", id="not text"),
+        pytest.param(b"\xff\xfe", "", "this file can't be read (not UTF-8 text)", id="not text"),
+        pytest.param(
+            "key".encode("utf-16-le"), "", "this file can't be read (not UTF-8 text)", id="UTF-16"
+        ),
         pytest.param(b"key", "key", "set it or OPENAI_API_KEY, not both", id="both"),
     ],
 )
@@ -398,36 +401,93 @@ def test_given_names_come_from_the_environment_and_the_env_file(
 
 
 @pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(None, "Is a directory", id="a directory"),
+        pytest.param("OPENAI_MODEL=größer\n".encode("latin-1"), "not UTF-8 text", id="Latin-1"),
+        pytest.param("OPENAI_MODEL=x\n".encode("utf-16"), "not UTF-8 text", id="UTF-16"),
+        pytest.param("OPENAI_MODEL=x\n".encode("utf-16-le"), "not UTF-8 text", id="no mark"),
+    ],
+)
+def test_an_env_file_that_is_of_no_use_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    path = tmp_path / ".env"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(SettingsError) as loading:
+        load_with(monkeypatch)
+    with pytest.raises(SettingsError) as naming:
+        given_names()
+
+    assert str(loading.value) == f"{path}: this file can't be read ({reason})"
+    assert str(naming.value) == f".env: this file can't be read ({reason})"
+
+
+def test_an_env_file_may_begin_with_the_mark_of_utf_8(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("OPENAI_MODEL=größer\n", "utf-8-sig")
+
+    assert load_with(monkeypatch).openai_model == "größer"
+
+
+GUNICORN = ["-m", "gunicorn", "-c", f"{ROOT}/webhook_service/gunicorn.conf.py"]
+GUNICORN += ["webhook_service:create_app()"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["-m", "common.settings", "page"], id="page"),
+        pytest.param(GUNICORN, id="service"),
+        pytest.param(["-m", "webhook_service", "doctor"], id="operator"),
+        pytest.param(["-m", "webhook_service.smoke"], id="smoke"),
+        pytest.param(["-m", "local_stack"], id="local stack"),
+    ],
+)
+def test_a_process_whose_env_file_is_unreadable_names_it_and_shows_no_traceback(
+    command: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_bytes(b"OPENAI_API_KEY=schl\xfcssel\n")
+
+    ended = run(command, tmp_path, PYTHONPATH=str(ROOT))
+
+    assert ended.returncode != 0
+    assert ".env: this file can't be read (not UTF-8 text)" in ended.stderr
+    assert "Traceback" not in ended.stderr + ended.stdout
+
+
+@pytest.mark.parametrize(
     "command",
     [
         pytest.param(["-m", "common.settings", "page"], id="page"),
         pytest.param(["-m", "common.settings", "service"], id="service"),
-        pytest.param(
-            [
-                "-m",
-                "gunicorn",
-                "-c",
-                "webhook_service/gunicorn.conf.py",
-                "webhook_service:create_app()",
-            ],
-            id="gunicorn",
-        ),
+        pytest.param(GUNICORN, id="gunicorn"),
     ],
 )
 def test_a_process_without_settings_ends_with_a_message_and_no_traceback(
-    command: list[str], tmp_path: Path
+    command: list[str],
 ) -> None:
-    ended = subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "QSTASH_DELAY": "never"},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    ended = run(command, ROOT, QSTASH_DELAY="never")
 
     assert ended.returncode != 0
     assert "QSTASH_TOKEN: missing" in ended.stderr
     assert "QSTASH_DELAY: write a number" in ended.stderr
     assert "Traceback" not in ended.stderr + ended.stdout
+
+
+def run(command: list[str], directory: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=directory,
+        env={"PATH": "/usr/bin:/bin", **settings},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )

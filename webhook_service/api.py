@@ -8,7 +8,7 @@ import hmac
 import json
 from hashlib import sha256
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, request, url_for
 from pydantic import ValidationError
 
 from common.failures import Failure
@@ -81,7 +81,7 @@ def _read_input() -> AnalysisInput:
 
 
 def _accepted(record: AnalysisRecord) -> Response:
-    location = f"/analyze/{record.request_id}"
+    location = url_for("api.look_up", request_id=record.request_id)  # below SCRIPT_NAME
     if record.failure is Failure.NOT_QUEUED:
         detail = Failure.NOT_QUEUED.sentence + " Nothing was started; send it again."
         headers = {"Location": location, "Retry-After": str(RETRY_SECONDS)}
