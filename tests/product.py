@@ -46,10 +46,13 @@ COMMANDS = {
 class Server:
     """A process that serves at one address."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, command: list[str], environment: dict[str, str], log: Path, directory: Path = ROOT
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._command, self._environment, self._log = command, environment, log
+        self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -63,7 +66,7 @@ class Server:
             with self._log.open("a") as log:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", *command],
-                    cwd=ROOT,
+                    cwd=self._directory,
                     env=self._environment,
                     stdout=log,
                     stderr=log,

@@ -69,6 +69,7 @@ def read(text: str) -> Samples:
 @pytest.fixture(autouse=True)
 def _no_directory_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")  # and so it is put back
+    monkeypatch.setattr("webhook_service.metrics._directory", "")
 
 
 @pytest.fixture

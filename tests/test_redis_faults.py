@@ -141,6 +141,7 @@ class Server(NamedTuple):
 @pytest.fixture
 def server(real_redis: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")  # and so it is put back
+    monkeypatch.setattr("webhook_service.metrics._directory", "")
     settings = make_settings(metrics_token=METRICS_TOKEN, metrics_dir=tmp_path)
     return Server(settings, real_redis, make_store(real_redis))
 

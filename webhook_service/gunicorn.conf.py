@@ -16,12 +16,12 @@ from gunicorn.workers.base import Worker
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from common.logs import start_logging, take_over
-from common.settings import ServiceSettings, SettingsError, load
+from common.settings import SettingsError
 from common.tracing import start_tracing
-from webhook_service import metrics
+from webhook_service import metrics, reloading
 
 try:
-    _settings = load(ServiceSettings)
+    _settings = reloading.read_settings()
 except SettingsError as error:
     # Here, before any worker: a worker that ends so would be started again for ever.
     sys.exit(str(error))
@@ -52,6 +52,8 @@ graceful_timeout = round(_settings.times.graceful_stop.total_seconds())  # the c
 timeout = 2 * graceful_timeout  # for a worker that hangs as a whole; bounds no single call
 control_socket_disable = True
 accesslog = None  # our own lines carry the request id
+when_ready = reloading.note_start
+on_reload = reloading.make_application_anew
 
 
 def pre_fork(server: Arbiter, worker: Worker) -> None:

@@ -72,7 +72,8 @@ def _write(store: Store, submissions: Submissions) -> bytes:
 def _start(settings: ServiceSettings) -> None:
     """Raises: OSError."""
     global _metrics, _directory
-    _directory = tempfile.mkdtemp(prefix="ask-later-metrics-", dir=settings.metrics_dir)
+    if not _directory:  # a reload goes on counting where it was
+        _directory = tempfile.mkdtemp(prefix="ask-later-metrics-", dir=settings.metrics_dir)
     os.environ.update(PROMETHEUS_MULTIPROC_DIR=_directory)  # before prometheus_client is imported
     from common import metrics
 
