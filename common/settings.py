@@ -145,8 +145,11 @@ def _is_upstash(url: str) -> bool:
 
 def is_loopback(url: str) -> bool:
     """Whether an address is one of this machine alone."""
-    host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    return host in ("localhost", "::1") or bool(re.fullmatch(r"127(\.\d{1,3}){1,3}", host))
 
 
 def _database(url: SecretStr | None) -> SecretStr | None:

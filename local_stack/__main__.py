@@ -19,6 +19,7 @@ from common.settings import DEVELOPMENT_TOKEN, ServiceSettings, SettingsError, g
 from local_stack import openai_server, qstash_courier
 
 HOST = "127.0.0.1"
+DATA = Path(".local")
 LOCAL_DELAY = "5s"  # a newcomer sees the result at once
 REAL_SETTINGS = {
     "redis": {"REDIS_URL", "UPSTASH_REDIS_REST_URL"},
@@ -103,13 +104,16 @@ def commands(needed: list[str], ports: dict[str, int], data: Path) -> dict[str, 
 def main() -> int:
     """Choose what stands in and where, check the settings, and run it all."""
     parser = ArgumentParser(description="Run the whole product on this machine.")
-    parser.add_argument("--data", type=Path, default=Path(".local"), help="where Redis's data is")
+    parser.add_argument("--data", type=Path, default=DATA, help="where Redis's data is")
     parser.add_argument("--page-port", type=int, default=8501)
     parser.add_argument("--service-port", type=int, default=3001)
     arguments = parser.parse_args()
 
+    os.umask(0o077)  # what people write, and secrets: for nobody else on this machine
     data = arguments.data.resolve()
     lock = hold(data)
+    if arguments.data == DATA:
+        data.chmod(0o700)  # older versions made it readable
     try:
         given = given_names()
     except SettingsError as error:

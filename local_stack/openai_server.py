@@ -18,6 +18,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from local_stack.loopback import LOOPBACK_NAMES_ONLY
+
 MODEL = "local-stand-in"
 COMMON_WORDS = frozenset(
     """about after again also always because been before being between could does doing each every
@@ -133,7 +135,8 @@ app = Starlette(
     routes=[
         Route("/v1/responses", responses, methods=["POST"]),
         Route("/v1/models/{model}", model, methods=["GET"]),
-    ]
+    ],
+    middleware=[LOOPBACK_NAMES_ONLY],
 )
 
 if __name__ == "__main__":

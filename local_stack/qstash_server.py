@@ -50,6 +50,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from common.settings import DEVELOPMENT_TOKEN
+from local_stack.loopback import LOOPBACK_NAMES_ONLY
 from local_stack.qstash_courier import Courier
 from local_stack.qstash_message import BadRequest, read_message
 
@@ -103,6 +104,7 @@ class QStashServer:
                 _route("POST", "/v2/keys/rotate", self.rotate_keys),
                 Route("/faults", self.plan_faults, methods=["POST"]),
             ],
+            middleware=[LOOPBACK_NAMES_ONLY],
             exception_handlers={BadRequest: _bad_request, ValidationError: _bad_request},
         )
 

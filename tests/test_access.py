@@ -201,6 +201,41 @@ def test_the_default_is_thirty_a_minute(service: Callable[..., FlaskClient]) -> 
     assert statuses == [404] * 30 + [429]
 
 
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        pytest.param("127.0.0.1:3001", None, 202, id="a program here"),
+        pytest.param("[::1]:3001", None, 202, id="a program here, IPv6"),
+        pytest.param("localhost:3001", "http://localhost:8501", 202, id="a page of this machine"),
+        pytest.param("rebound.example:3001", None, 403, id="rebinding"),
+        pytest.param("127.0.0.1.example", None, 403, id="a name like a loopback address"),
+        pytest.param("127.rebound.example", None, 403, id="a name that begins like one"),
+        pytest.param("rebound.example", "http://rebound.example", 403, id="rebinding, same origin"),
+        pytest.param("127.0.0.1:3001", "https://page.example", 403, id="a page elsewhere"),
+        pytest.param("127.0.0.1:3001", "null", 403, id="a page from a file or a frame"),
+        pytest.param("[", None, 403, id="no host"),
+    ],
+)
+def test_without_keys_the_open_api_answers_to_loopback_names_alone(
+    service: Callable[..., FlaskClient], host: str, origin: str | None, status: int
+) -> None:
+    client = service(open_api=True, api_keys="")
+    headers = {"Host": host} | ({"Origin": origin} if origin else {})
+
+    sent = client.post("/analyze", json=ADA.model_dump(), headers=headers)
+    read = client.get(f"/analyze/{ID}", headers=headers)
+
+    assert (sent.status_code, read.status_code) == (status, 404 if status == 202 else 403)
+
+
+def test_with_keys_the_api_answers_to_any_name(service: Callable[..., FlaskClient]) -> None:
+    headers = {"Host": "service.example", "Authorization": "Bearer old-key"}
+
+    sent = service().post("/analyze", json=ADA.model_dump(), headers=headers)
+
+    assert sent.status_code == 202
+
+
 @pytest.mark.parametrize("changes", [{"api_rate_limit": 0}, {"api_keys": "", "open_api": True}])
 def test_without_a_limit_or_without_keys_nothing_is_counted(
     service: Callable[..., FlaskClient], real_redis: redis.Redis, changes: dict[str, object]

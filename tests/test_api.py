@@ -53,7 +53,7 @@ def test_a_submission_is_accepted_and_says_where_and_when(
 
 
 def test_below_a_prefix_the_location_has_it_too(client: FlaskClient) -> None:
-    sent = client.post("/analyze", json=INPUT, base_url="http://service.example/prefix")
+    sent = client.post("/analyze", json=INPUT, base_url="http://localhost/prefix")
 
     location = sent.headers["Location"]
     assert location == f"/prefix/analyze/{sent.get_json()['requestId']}"

@@ -19,6 +19,7 @@ from common.settings import (
     SettingsError,
     TimeLadder,
     given_names,
+    is_loopback,
     load,
 )
 from tests.conftest import make_settings
@@ -241,6 +242,23 @@ def test_a_development_server_fits_a_webhook_on_this_machine(
 
     assert settings.qstash_url == "http://127.0.0.1:8080"
     assert settings.signing_keys == DEVELOPMENT_SIGNING_KEYS
+
+
+@pytest.mark.parametrize(
+    ("host", "is_one"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.1", True),
+        ("[::1]", True),
+        ("127.0.0.1.example", False),
+        ("127.example", False),
+        ("service.example", False),
+        ("[", False),
+    ],
+)
+def test_loopback_is_this_machine_and_no_name_that_looks_like_it(host: str, is_one: bool) -> None:
+    assert is_loopback(f"http://{host}/webhook") == is_one
 
 
 def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:

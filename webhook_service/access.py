@@ -18,7 +18,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from common.limits import network
 from common.logs import get_logger
 from common.models import AnalysisRecord
-from common.settings import ServiceSettings
+from common.settings import ServiceSettings, is_loopback
 from common.store import Store, StoreUnavailable
 from webhook_service.http import Problem, bearer_token, store_problem, whole_seconds
 
@@ -30,12 +30,24 @@ log = get_logger(__name__)
 def caller(api_keys: dict[str, str], *, is_open: bool) -> str:
     """Name whose request this is. Raises: Problem."""
     if not api_keys and is_open:
+        _refuse_other_names()
         return OPEN
     if not api_keys:
         raise Problem(403, "The API is switched off here. Set API_KEYS to switch it on.")
     if name := _key_name(api_keys):
         return name
     raise Problem(401, "Send a valid API key as a bearer token.", {"WWW-Authenticate": "Bearer"})
+
+
+def _refuse_other_names() -> None:
+    """Let no web page elsewhere use an API that asks for no key. Raises: Problem.
+
+    Its browser names it as the Origin, and as the Host, too, if its name was given our address (DNS
+    rebinding).
+    """
+    origin = request.headers.get("Origin")
+    if not is_loopback(f"//{request.host}") or (origin is not None and not is_loopback(origin)):
+        raise Problem(403, "Without API_KEYS the API answers on this machine alone: use 127.0.0.1.")
 
 
 def may_read(name: str, record: AnalysisRecord) -> bool:
