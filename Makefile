@@ -59,7 +59,7 @@ endif
 
 bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, and all other figures: 50 minutes; QUICK=1, some minutes: does it all run?
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
-	@mkdir -p .local
+	@mkdir -p -m 700 .local
 	$(BIN)/python -m benchmarks.compare $(COMPARE) --out .local/compare.json
 	$(BIN)/python -m benchmarks.plot .local/compare.json $(if $(QUICK),.local,docs)/performance.svg
 	$(BIN)/python -m benchmarks.burst $(BURST)

@@ -63,7 +63,7 @@ def environment(ports: Ports) -> dict[str, str]:
         "QSTASH_NEXT_SIGNING_KEY": qstash_courier.NEXT_SIGNING_KEY,
         "OPENAI_API_KEY": "benchmark",
         "OPENAI_BASE_URL": f"http://127.0.0.1:{ports.model}/v1",
-        "METRICS_TOKEN": "benchmark",
+        "METRICS_TOKEN": "benchmark-benchmark",
         **{name.upper(): "0" for name in SPEND_LIMITS},
     }
 

@@ -51,9 +51,12 @@ def bound(**fields: str | int) -> AbstractContextManager[None]:
     return structlog.contextvars.bound_contextvars(**fields)
 
 
-def start_logging(settings: LogSettings | None = None) -> None:
-    """Call once per process, before anything is worth a line. Leaves alone what is set up."""
-    if logging.root.handlers:
+def start_logging(settings: LogSettings | None = None, *, anew: bool = False) -> None:
+    """Call once per process, before anything is worth a line.
+
+    Leaves alone what is set up, unless it is to be set up `anew`.
+    """
+    if logging.root.handlers and not anew:
         return
     quiet_servers()
     settings = settings or LogSettings.model_construct()
@@ -63,7 +66,7 @@ def start_logging(settings: LogSettings | None = None) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(make_formatter(is_json=is_json))
     # Others' debug lines may quote what a person wrote (openai's do): DEBUG is for ours.
-    logging.basicConfig(handlers=[handler], level=max(logging.INFO, settings.level))
+    logging.basicConfig(handlers=[handler], level=max(logging.INFO, settings.level), force=anew)
     for name in OURS:
         logging.getLogger(name).setLevel(settings.level)
     for client in ("httpx", "httpx2"):  # they log each request; our own lines say what it meant

@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import cached_property
 from hashlib import sha256
 from importlib.util import find_spec
-from ipaddress import ip_address
+from io import StringIO
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -34,11 +34,12 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_FILE = ".env"
+ENCODING = "utf-8-sig"  # with or without the mark that some editors put first
 # Upstash's development server and our stand-in take this one: public, good for nothing else.
 DEVELOPMENT_TOKEN = "eyJVc2VySUQiOiJkZWZhdWx0VXNlciIsIlBhc3N3b3JkIjoiZGVmYXVsdFBhc3N3b3JkIn0="  # noqa: S105 (public)
 # So are their signing keys.
 DEVELOPMENT_SIGNING_KEYS = "sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r", "sig_5ZB6DVzB1wjE8S6rZ7eenA8Pdnhs"
-MIN_SECRET_LENGTH = 16  # real signing keys have 32 characters
+MIN_SECRET_LENGTH = 16  # of what is checked on a public address; QStash's own keys have 32
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 QSTASH_DELIVERIES = 4  # the first and three retries
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -147,9 +148,9 @@ def is_loopback(url: str) -> bool:
     """Whether an address is one of this machine alone."""
     try:
         host = urlsplit(url).hostname or ""
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:  # a name, be it 127.example.com, may lead anywhere
+    except ValueError:
         return False
+    return host in ("localhost", "::1") or bool(re.fullmatch(r"127(\.\d{1,3}){1,3}", host))
 
 
 def _database(url: SecretStr | None) -> SecretStr | None:
@@ -204,6 +205,7 @@ class LogSettings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_file=ENV_FILE,
+        env_file_encoding=ENCODING,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -349,18 +351,24 @@ class ServiceSettings(Settings):
 
     @field_validator("qstash_current_signing_key", "qstash_next_signing_key")
     @classmethod
-    def _signing_key_is_secret(cls, key: SecretStr, info: ValidationInfo) -> SecretStr:
-        """With the real QStash, whoever can guess a key can send deliveries."""
+    def _nobody_else_signs(cls, key: SecretStr, info: ValidationInfo) -> SecretStr:
+        """Whoever knows or guesses a signing key can have any text analysed, and paid for."""
         if not _is_upstash(info.data.get("qstash_url", "")):
             return key
-        value = key.get_secret_value()
-        if value in DEVELOPMENT_SIGNING_KEYS:
+        if key.get_secret_value() in DEVELOPMENT_SIGNING_KEYS:
             raise ValueError("is a public development key, and QSTASH_URL is the real QStash")
-        if len(value) < MIN_SECRET_LENGTH:
-            raise ValueError("is too short for a signing key: copy it from QStash's console")
+        if len(key.get_secret_value()) < MIN_SECRET_LENGTH:
+            raise ValueError("is too short for a signing key; copy it from QStash's console")
         if key == info.data.get("qstash_current_signing_key"):
-            raise ValueError("is the same as QSTASH_CURRENT_SIGNING_KEY: the console shows two")
+            raise ValueError("is the same as QSTASH_CURRENT_SIGNING_KEY; QStash shows two keys")
         return key
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _is_hard_to_guess(cls, token: SecretStr | None) -> SecretStr | None:
+        if token and len(token.get_secret_value()) < MIN_SECRET_LENGTH:
+            raise ValueError(f"is too short: use {MIN_SECRET_LENGTH} random characters or more")
+        return token
 
     @property
     def signing_keys(self) -> tuple[str, str]:
@@ -408,19 +416,19 @@ def bypass_proxies_on_loopback() -> None:
 def given_names() -> set[str]:
     """The names of the variables that have a value in the environment, in `.env`, or in a file.
 
-    Raises: SettingsError.
+    Raises: SettingsError when `.env` can't be read.
     """
     return {name.removesuffix("_FILE") for name in _given(ENV_FILE)}
 
 
 def _given(env_file: str | PathLike[str]) -> dict[str, str]:
     try:
-        if Path(env_file).exists() and "\0" in Path(env_file).read_text("utf-8"):
-            raise ValueError
-        values = {**dotenv_values(env_file), **os.environ}
+        in_file = dotenv_values(stream=StringIO(_read_text(env_file)))
+    except FileNotFoundError:
+        in_file = {}
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text in UTF-8"
-        raise SettingsError(f"{Path(env_file).resolve()} can't be read ({reason}).") from None
+        raise SettingsError(f"{env_file}: {_unreadable(error)}") from None
+    values = {**in_file, **os.environ}
     return {name.upper(): value for name, value in values.items() if value}
 
 
@@ -439,11 +447,23 @@ def _from_files(kind: type[Settings]) -> tuple[dict[str, str], dict[str, str]]:
             problems[name] = f"set it or {field.upper()}, not both"
             continue
         try:
-            values[field] = Path(given[name]).read_text().strip()
+            values[field] = _read_text(given[name]).strip()
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not text"
-            problems[name] = f"this file can't be read ({reason})"
+            problems[name] = _unreadable(error)
     return values, problems
+
+
+def _read_text(path: str | PathLike[str]) -> str:
+    """Raises: OSError, ValueError."""
+    text = Path(path).read_text(ENCODING)
+    if "\0" in text:  # UTF-16 without a mark is valid UTF-8, and no variable is found in it
+        raise ValueError
+    return text
+
+
+def _unreadable(error: OSError | ValueError) -> str:
+    reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+    return f"this file can't be read ({reason})"
 
 
 def _problem(kind: str, message: str) -> str:

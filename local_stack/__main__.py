@@ -26,6 +26,7 @@ from common.settings import (
 from local_stack import openai_server, qstash_courier
 
 HOST = "127.0.0.1"
+DATA = Path(".local")
 LOCAL_DELAY = "5s"  # a newcomer sees the result at once
 REAL_SETTINGS = {
     "redis": {"REDIS_URL", "UPSTASH_REDIS_REST_URL"},
@@ -106,7 +107,7 @@ def commands(needed: list[str], ports: dict[str, int], data: Path) -> dict[str, 
 def main() -> int:
     """Choose what stands in and where, check the settings, and run it all."""
     parser = ArgumentParser(description="Run the whole product on this machine.")
-    parser.add_argument("--data", type=Path, default=Path(".local"), help="where Redis's data is")
+    parser.add_argument("--data", type=Path, default=DATA, help="where Redis's data is")
     parser.add_argument("--page-port", type=int, default=8501)
     parser.add_argument("--service-port", type=int, default=3001)
     arguments = parser.parse_args()

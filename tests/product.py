@@ -43,10 +43,13 @@ COMMANDS = {
 class Server:
     """A process that serves at one address."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, command: list[str], environment: dict[str, str], log: Path, directory: Path = ROOT
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._command, self._environment, self._log = command, environment, log
+        self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -60,16 +63,18 @@ class Server:
             with self._log.open("a") as log:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", *command],
-                    cwd=ROOT,
-                    env={
-                        **self._environment,
-                        "PORT": str(self.port),
-                        "STREAMLIT_SERVER_ADDRESS": "127.0.0.1",
-                    },
+                    cwd=self._directory,
+                    env={**self._environment, **self._listening()},
                     stdout=log,
                     stderr=log,
                 )
         wait_for(lambda: httpx.get(self.url).status_code < 500)
+
+    def _listening(self) -> dict[str, str]:
+        """The variables that say where, for a command that doesn't."""
+        if any("{port}" in word for word in self._command):
+            return {}
+        return {"PORT": str(self.port), "STREAMLIT_SERVER_ADDRESS": "127.0.0.1"}
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

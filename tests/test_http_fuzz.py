@@ -55,7 +55,7 @@ def read_all(connection: socket.socket) -> bytes:
 
 def post(path: bytes, body: bytes, *, head: bytes = b"", length: bytes | None = None) -> bytes:
     length = str(len(body)).encode() if length is None else length
-    lines = [b"POST " + path + b" HTTP/1.1", b"Host: x", b"Connection: close"]
+    lines = [b"POST " + path + b" HTTP/1.1", b"Host: localhost", b"Connection: close"]
     return b"\r\n".join(lines) + b"\r\nContent-Length: " + length + b"\r\n" + head + b"\r\n" + body
 
 
@@ -72,12 +72,12 @@ RAW = [
     pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400, 505}, id="HTTP/2"),
     pytest.param(b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n\r\n", {400, 414}, id="a long path"),
     pytest.param(
-        b"GET http://other.example/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET http://other.example/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         {200},
         id="a whole URL, as to a proxy",
     ),
     pytest.param(
-        b"GET /%ff%00%0d%0a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /%ff%00%0d%0a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         {404},
         id="bytes that are no text",
     ),
@@ -93,17 +93,18 @@ RAW = [
         b"GET /health HTTP/1.1\r\nA: " + b"b" * 20_000 + b"\r\n\r\n", {400, 431}, id="20 kB header"
     ),
     pytest.param(
-        b"GET //health%0d%0aX-Injected:%201 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET //health%0d%0aX-Injected:%201 HTTP/1.1\r\n"
+        b"Host: localhost\r\nConnection: close\r\n\r\n",
         {404},
         id="a header in the path",
     ),
     pytest.param(
-        b"POST /webhook//failure?%0d%0aX-Injected:%201 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /webhook//failure?%0d%0aX-Injected:%201 HTTP/1.1\r\nHost: localhost\r\n\r\n",
         {308},
         id="a header in a redirect",
     ),
     pytest.param(
-        b"GET /health HTTP/1.1\r\nHost: x\nX-Injected: 1\r\nConnection: close\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\nX-Injected: 1\r\nConnection: close\r\n\r\n",
         {200, *REFUSED},
         id="a header behind a bare line feed",
     ),
@@ -129,14 +130,14 @@ RAW = [
         id="smuggled behind a chunked body",
     ),
     pytest.param(
-        b"POST /analyze HTTP/1.1\r\nHost: x\r\n"
+        b"POST /analyze HTTP/1.1\r\nHost: localhost\r\n"
         + JSON
         + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
         REFUSED,
         id="a chunk of no size",
     ),
     pytest.param(
-        b"POST /analyze HTTP/1.1\r\nHost: x\r\n" + JSON + b"Transfer-Encoding: x\r\n\r\n",
+        b"POST /analyze HTTP/1.1\r\nHost: localhost\r\n" + JSON + b"Transfer-Encoding: x\r\n\r\n",
         REFUSED,
         id="an encoding that there isn't",
     ),

@@ -100,9 +100,13 @@ def test_everything_listens_on_loopback_and_ends_with_the_signal(
             if connection.status == psutil.CONN_LISTEN
         ]
 
+        data = tmp_path / "data"
+        readable = [path for path in (data, *data.rglob("*")) if path.stat().st_mode & 0o077]
+
         status = stack.stop(signum)
 
         assert set(listening) == {"127.0.0.1"}
+        assert not readable, "by others"
         assert len(listening) >= 5
         assert (status == 0) == (signum == signal.SIGINT)
         assert not any(child.is_running() and child.status() != "zombie" for child in children)
@@ -151,10 +155,20 @@ def test_settings_that_are_wrong_or_half_are_named_and_nothing_starts(
     assert "Traceback" not in ended.stderr
 
 
-def run_stack(directory: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+def test_data_that_an_older_version_left_readable_is_so_no_more(tmp_path: Path) -> None:
+    (tmp_path / ".local").mkdir(mode=0o755)
+
+    run_stack(tmp_path, ".local", tmp_path, PYTHONPATH=str(ROOT), QSTASH_DELAY="never")
+
+    assert (tmp_path / ".local").stat().st_mode & 0o777 == 0o700
+
+
+def run_stack(
+    directory: Path, data: str = "", cwd: Path = ROOT, /, **settings: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "local_stack", "--data", str(directory / "data")],
-        cwd=ROOT,
+        [sys.executable, "-m", "local_stack", "--data", data or str(directory / "data")],
+        cwd=cwd,
         env=bare_environment(directory, **settings),
         capture_output=True,
         text=True,

@@ -50,7 +50,7 @@ from tests.tokens import CURRENT, NEXT, token
 from webhook_service import create_app
 from webhook_service.analyst import AnalysisFailed, Answer
 
-TOKEN = "metrics-token"
+TOKEN = "a-metrics-token-"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 NOW = timedelta(0)
 Samples = dict[str, float]
@@ -69,6 +69,7 @@ def read(text: str) -> Samples:
 @pytest.fixture(autouse=True)
 def _no_directory_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")  # and so it is put back
+    monkeypatch.setattr("webhook_service.metrics._directory", "")
 
 
 @pytest.fixture

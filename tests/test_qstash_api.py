@@ -56,6 +56,15 @@ def give_up(sdk: QStash, server: HttpServer, **options: object) -> str:
     return sdk.dlq.list(filter={"message_id": message_id}).messages[0].dlq_id
 
 
+def test_it_answers_to_loopback_names_alone(server_url: str) -> None:
+    headers = {"Authorization": f"Bearer {DEVELOPMENT_TOKEN}"}
+
+    here = httpx.get(f"{server_url}/v2/keys", headers=headers)
+    rebound = httpx.get(f"{server_url}/v2/keys", headers=headers | {"Host": "rebound.example"})
+
+    assert (here.status_code, rebound.status_code) == (200, 400)
+
+
 def test_a_delay_may_have_several_units(sdk: QStash) -> None:
     message = sdk.message.get(publish(sdk, NOWHERE, delay="1h30m3s"))
 

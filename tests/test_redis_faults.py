@@ -41,7 +41,7 @@ from webhook_service.worker import Delivery, OutcomeKind, Worker
 
 NO_DELAY = timedelta(0)
 HOUR = timedelta(hours=1)
-METRICS_TOKEN = "metrics"
+METRICS_TOKEN = "a-metrics-token-"
 NO_AGES: Mapping[str, timedelta] = {}
 MOST_SECONDS = 10  # a person, or QStash, waits no longer
 
@@ -140,6 +140,7 @@ class Server(NamedTuple):
 @pytest.fixture
 def server(real_redis: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")  # and so it is put back
+    monkeypatch.setattr("webhook_service.metrics._directory", "")
     settings = make_settings(metrics_token=METRICS_TOKEN, metrics_dir=tmp_path)
     return Server(settings, real_redis, make_store(real_redis))
 

@@ -21,6 +21,7 @@ from common.settings import (
     SettingsError,
     TimeLadder,
     given_names,
+    is_loopback,
     load,
 )
 from tests.conftest import make_settings
@@ -126,6 +127,7 @@ def test_the_page_needs_neither_openai_nor_signing_keys(monkeypatch: pytest.Monk
         ("HISTORY_DAYS", "0"),
         ("HISTORY_DAYS", "forever"),
         ("KEEP_INPUT", "perhaps"),
+        ("METRICS_TOKEN", "metrics"),
     ],
 )
 def test_a_malformed_variable_is_named_and_its_value_is_not(
@@ -196,22 +198,32 @@ def test_half_an_upstash_pair_is_not_enough(
         pytest.param(
             {"QSTASH_CURRENT_SIGNING_KEY": DEVELOPMENT_SIGNING_KEYS[0]},
             "QSTASH_CURRENT_SIGNING_KEY: is a public development key",
-            id="public current key, real QStash",
+            id="stand-in's current key, real QStash",
         ),
         pytest.param(
-            {"QSTASH_NEXT_SIGNING_KEY": DEVELOPMENT_SIGNING_KEYS[0]},
+            {"QSTASH_NEXT_SIGNING_KEY": DEVELOPMENT_SIGNING_KEYS[1]},
             "QSTASH_NEXT_SIGNING_KEY: is a public development key",
-            id="public next key, real QStash",
+            id="stand-in's next key, real QStash",
+        ),
+        pytest.param(
+            {"QSTASH_CURRENT_SIGNING_KEY": DEVELOPMENT_SIGNING_KEYS[1]},
+            "QSTASH_CURRENT_SIGNING_KEY: is a public development key",
+            id="stand-in's rotated key, real QStash",
         ),
         pytest.param(
             {"QSTASH_CURRENT_SIGNING_KEY": "x"},
             "QSTASH_CURRENT_SIGNING_KEY: is too short",
-            id="one-letter key",
+            id="one-letter key, real QStash",
+        ),
+        pytest.param(
+            {"QSTASH_NEXT_SIGNING_KEY": "x" * 15},
+            "QSTASH_NEXT_SIGNING_KEY: is too short",
+            id="short key, real QStash",
         ),
         pytest.param(
             {"QSTASH_NEXT_SIGNING_KEY": GOOD["QSTASH_CURRENT_SIGNING_KEY"]},
             "QSTASH_NEXT_SIGNING_KEY: is the same as QSTASH_CURRENT_SIGNING_KEY",
-            id="two equal keys",
+            id="one key twice, real QStash",
         ),
     ],
 )
@@ -229,9 +241,31 @@ def test_a_development_server_fits_a_webhook_on_this_machine(
         "QSTASH_URL": "http://127.0.0.1:8080",
         "QSTASH_TOKEN": DEVELOPMENT_TOKEN,
         "QSTASH_WEBHOOK_URL": "http://127.0.0.1:3001/webhook",
+        "QSTASH_CURRENT_SIGNING_KEY": DEVELOPMENT_SIGNING_KEYS[0],
+        "QSTASH_NEXT_SIGNING_KEY": DEVELOPMENT_SIGNING_KEYS[1],
     }
 
-    assert load_with(monkeypatch, development).qstash_url == "http://127.0.0.1:8080"
+    settings = load_with(monkeypatch, development)
+
+    assert settings.qstash_url == "http://127.0.0.1:8080"
+    assert settings.signing_keys == DEVELOPMENT_SIGNING_KEYS
+
+
+@pytest.mark.parametrize(
+    ("host", "is_one"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.1", True),
+        ("[::1]", True),
+        ("127.0.0.1.example", False),
+        ("127.example", False),
+        ("service.example", False),
+        ("[", False),
+    ],
+)
+def test_loopback_is_this_machine_and_no_name_that_looks_like_it(host: str, is_one: bool) -> None:
+    assert is_loopback(f"http://{host}/webhook") == is_one
 
 
 def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +318,10 @@ def test_the_name_of_a_secrets_file_may_stand_in_the_env_file(
     ("content", "key", "problem"),
     [
         pytest.param(None, "", "this file can't be read (No such file or directory)", id="none"),
-        pytest.param(b"\xff\xfe", "", "this file can't be read (not text)", id="not text"),
+        pytest.param(b"\xff\xfe", "", "this file can't be read (not UTF-8 text)", id="not text"),
+        pytest.param(
+            "key".encode("utf-16-le"), "", "this file can't be read (not UTF-8 text)", id="UTF-16"
+        ),
         pytest.param(b"key", "key", "set it or OPENAI_API_KEY, not both", id="both"),
     ],
 )
@@ -415,34 +452,79 @@ def test_given_names_come_from_the_environment_and_the_env_file(
 
 
 @pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(None, "Is a directory", id="a directory"),
+        pytest.param("OPENAI_MODEL=größer\n".encode("latin-1"), "not UTF-8 text", id="Latin-1"),
+        pytest.param("OPENAI_MODEL=x\n".encode("utf-16"), "not UTF-8 text", id="UTF-16"),
+        pytest.param("OPENAI_MODEL=x\n".encode("utf-16-le"), "not UTF-8 text", id="no mark"),
+    ],
+)
+def test_an_env_file_that_is_of_no_use_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    path = tmp_path / ".env"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(SettingsError) as loading:
+        load_with(monkeypatch)
+    with pytest.raises(SettingsError) as naming:
+        given_names()
+
+    assert str(loading.value) == f"{path}: this file can't be read ({reason})"
+    assert str(naming.value) == f".env: this file can't be read ({reason})"
+
+
+def test_an_env_file_may_begin_with_the_mark_of_utf_8(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("OPENAI_MODEL=größer\n", "utf-8-sig")
+
+    assert load_with(monkeypatch).openai_model == "größer"
+
+
+GUNICORN = ["-m", "gunicorn", "-c", f"{ROOT}/webhook_service/gunicorn.conf.py"]
+GUNICORN += ["webhook_service:create_app()"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["-m", "common.settings", "page"], id="page"),
+        pytest.param(GUNICORN, id="service"),
+        pytest.param(["-m", "webhook_service", "doctor"], id="operator"),
+        pytest.param(["-m", "webhook_service.smoke"], id="smoke"),
+        pytest.param(["-m", "local_stack"], id="local stack"),
+    ],
+)
+def test_a_process_whose_env_file_is_unreadable_names_it_and_shows_no_traceback(
+    command: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_bytes(b"OPENAI_API_KEY=schl\xfcssel\n")
+
+    ended = run(command, tmp_path, PYTHONPATH=str(ROOT))
+
+    assert ended.returncode != 0
+    assert ".env: this file can't be read (not UTF-8 text)" in ended.stderr
+    assert "Traceback" not in ended.stderr + ended.stdout
+
+
+@pytest.mark.parametrize(
     "command",
     [
         pytest.param(["-m", "common.settings", "page"], id="page"),
         pytest.param(["-m", "common.settings", "service"], id="service"),
-        pytest.param(
-            [
-                "-m",
-                "gunicorn",
-                "-c",
-                "webhook_service/gunicorn.conf.py",
-                "webhook_service:create_app()",
-            ],
-            id="gunicorn",
-        ),
+        pytest.param(GUNICORN, id="gunicorn"),
     ],
 )
 def test_a_process_without_settings_ends_with_a_message_and_no_traceback(
-    command: list[str], tmp_path: Path
+    command: list[str],
 ) -> None:
-    ended = subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "QSTASH_DELAY": "never"},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    ended = run(command, ROOT, QSTASH_DELAY="never")
 
     assert ended.returncode != 0
     assert "QSTASH_TOKEN: missing" in ended.stderr
@@ -450,33 +532,16 @@ def test_a_process_without_settings_ends_with_a_message_and_no_traceback(
     assert "Traceback" not in ended.stderr + ended.stdout
 
 
-@pytest.mark.parametrize(
-    "module", ["common.settings", "local_stack", "webhook_service.smoke", "webhook_service"]
-)
-@pytest.mark.parametrize("content", [b"QSTASH_DELAY=\xff\xfe", b"QSTASH_DELAY=5s\0", None], ids=str)
-def test_an_env_file_that_is_no_text_is_named(
-    tmp_path: Path, module: str, content: bytes | None
-) -> None:
-    if content is None:
-        (tmp_path / ".env").mkdir()
-    else:
-        (tmp_path / ".env").write_bytes(content)
-    command = [sys.executable, "-m", module]
-    command += ["doctor"] if module == "webhook_service" else []
-
-    ended = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+def run(command: list[str], directory: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=directory,
+        env={"PATH": "/usr/bin:/bin", **settings},
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
     )
-
-    assert ended.returncode != 0
-    assert f"{tmp_path / '.env'} can't be read" in ended.stderr + ended.stdout
-    assert "Traceback" not in ended.stderr + ended.stdout
 
 
 @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])

@@ -8,7 +8,7 @@ from flask import Flask
 from common.history import make_submissions, open_archive
 from common.logs import start_logging
 from common.queue import Queue
-from common.settings import ServiceSettings, load
+from common.settings import ServiceSettings
 from common.store import Store, open_store
 from webhook_service.access import limit_rate, trust_proxies
 from webhook_service.analyst import Analyst
@@ -16,6 +16,7 @@ from webhook_service.api import make_api
 from webhook_service.archiving import ArchivingWorker
 from webhook_service.http import add_security_headers, handle_errors
 from webhook_service.metrics import make_metrics
+from webhook_service.reloading import current_settings
 from webhook_service.routes import make_routes
 from webhook_service.worker import Asks, Worker
 
@@ -36,7 +37,7 @@ def create_app(
     loopback address alone.
     Raises: SettingsError.
     """
-    settings = settings or load(ServiceSettings)
+    settings = settings or current_settings()
     start_logging(settings)
     store = store or open_store(settings)
     queue = queue or Queue(settings)

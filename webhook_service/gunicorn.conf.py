@@ -22,7 +22,7 @@ from common.tracing import start_tracing
 from webhook_service import metrics, reloading  # "reload" would be a setting
 
 try:
-    _settings, _port = reloading.load_or_keep()
+    _settings = reloading.read_settings()
 except SettingsError as error:
     # Here, before any worker: a worker that ends so would be started again for ever.
     sys.exit(str(error))
@@ -41,7 +41,7 @@ MOST_NEW_OBJECTS = 5_000  # before garbage is looked for: 700, the default, cost
 start_logging(_settings)
 raise_open_files()
 logger_class = Logger
-bind = f"0.0.0.0:{_port}"
+bind = f"0.0.0.0:{_settings.port}"
 # A delivery holds a thread while it waits for the model, and costs some 3 ms of processor time.
 # Measured on 2 cores (docs/performance.md): four processes get in one another's way less than two,
 # as fewer threads share one interpreter lock. Threads are made when needed; a call takes 170 kB.
@@ -54,10 +54,8 @@ graceful_timeout = round(_settings.times.graceful_stop.total_seconds())  # the c
 timeout = 2 * graceful_timeout  # for a worker that hangs as a whole; bounds no single call
 control_socket_disable = True
 accesslog = None  # our own lines carry the request id
-
-
-def on_reload(server: Arbiter) -> None:
-    reloading.rebuild_app(server)
+when_ready = reloading.note_start
+on_reload = reloading.make_application_anew
 
 
 def pre_fork(server: Arbiter, worker: Worker) -> None:

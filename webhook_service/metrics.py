@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from types import ModuleType
 
 from flask import Blueprint, Response
@@ -73,9 +72,8 @@ def _write(store: Store, submissions: Submissions) -> bytes:
 def _start(settings: ServiceSettings) -> None:
     """Begin once: a reload goes on counting in the same directory. Raises: OSError."""
     global _metrics, _directory
-    if _directory and Path(_directory).is_dir():
-        return
-    _directory = tempfile.mkdtemp(prefix="ask-later-metrics-", dir=settings.metrics_dir)
+    if not _directory:  # a reload goes on counting where it was
+        _directory = tempfile.mkdtemp(prefix="ask-later-metrics-", dir=settings.metrics_dir)
     os.environ.update(PROMETHEUS_MULTIPROC_DIR=_directory)  # before prometheus_client is imported
     from common import metrics
 
