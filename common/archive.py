@@ -26,6 +26,7 @@ import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
+from common import addresses
 from common.failures import Failure
 from common.logs import get_logger
 from common.models import REQUEST_ID_PATTERN, AnalysisRecord, Status
@@ -96,7 +97,10 @@ class Archive:
 
     def __init__(self, settings: Settings) -> None:
         assert settings.database_url, "without one there is no archive"
-        url = sql.make_url(settings.database_url.get_secret_value())
+        address, dropped = addresses.database(settings.database_url.get_secret_value())
+        if dropped:
+            log.warning("parameters left out", cause=f"DATABASE_URL: {', '.join(dropped)}")
+        url = sql.make_url(address)
         if url.drivername in ("postgres", "postgresql"):
             url = url.set(drivername="postgresql+psycopg")
         limits: dict[str, object] = {"timeout": CONNECT_SECONDS}

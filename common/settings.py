@@ -19,7 +19,7 @@ from io import StringIO
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -32,6 +32,8 @@ from pydantic import (
     field_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from common import addresses
 
 ENV_FILE = ".env"
 ENCODING = "utf-8-sig"  # with or without the mark that some editors put first
@@ -105,23 +107,6 @@ def _plain_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
-def _split(address: str) -> SplitResult:
-    """Raises: ValueError, which quotes nothing: half a password may stand where the port does."""
-    try:
-        parts = urlsplit(address)
-        _ = parts.port
-    except ValueError:
-        raise ValueError("has no valid port; a password's / is written %2F, ? %3F, # %23") from None
-    return parts
-
-
-def _web_address(value: str) -> str:
-    parts = _split(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", value):
-        raise ValueError("write a whole address, beginning with https:// (or http://)")
-    return value
-
-
 def _needs(package: str) -> AfterValidator:
     """What is set needs a package that only operators install."""
 
@@ -157,13 +142,10 @@ def _database(url: SecretStr | None) -> SecretStr | None:
     """Accept what `common/archive.py` can use; its packages are not needed otherwise."""
     if url is None:
         return None
-    scheme, _, rest = url.get_secret_value().partition("://")
-    drivers = {"postgresql": "psycopg", "postgres": "psycopg", "sqlite": "sqlite3"}
-    if scheme not in drivers:
-        raise ValueError("begins with postgresql:// (or sqlite:/// and a path, on one machine)")
-    if not all(map(find_spec, ("sqlalchemy", drivers[scheme]))):
+    address = addresses.database(url.get_secret_value()).url
+    driver = "sqlite3" if address.startswith("sqlite:") else "psycopg"
+    if not all(map(find_spec, ("sqlalchemy", driver))):
         raise ValueError("needs packages: pip install -r requirements-operator.txt")
-    _split(f"//{rest.rpartition('@')[2]}")  # a password may hold anything here
     return url
 
 
@@ -187,7 +169,7 @@ Duration = Annotated[
     timedelta, BeforeValidator(duration), Field(ge=timedelta(0), le=timedelta(days=7))
 ]
 Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
-WebAddress = Annotated[str, AfterValidator(_web_address)]
+WebAddress = Annotated[str, AfterValidator(addresses.web)]
 DatabaseUrl = Annotated[SecretStr | None, AfterValidator(_database)]
 ApiKeys = Annotated[dict[str, str], NoDecode, BeforeValidator(_key_hashes)]
 Most = Annotated[int, Field(ge=0, le=10**12)]  # 0: no limit
@@ -262,8 +244,7 @@ class Settings(LogSettings):
         Source: https://upstash.com/docs/redis/howto/connectclient
         """
         if url.get_secret_value():
-            if _split(url.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
-                raise ValueError("begins with redis:// or rediss:// (a REST address does not)")
+            addresses.redis(url.get_secret_value())
             return url
         rest_url, token = (
             info.data.get(f"upstash_redis_rest_{part}", "wrong") for part in ("url", "token")
@@ -280,6 +261,22 @@ class Settings(LogSettings):
             return url  # the pair has an error message of its own
         host = urlsplit(rest_url).hostname
         return SecretStr(f"rediss://default:{quote(token.get_secret_value(), safe='')}@{host}:6379")
+
+    @field_validator("upstash_redis_rest_url")
+    @classmethod
+    def _rest_url_is_the_consoles(cls, url: str | None) -> str | None:
+        """Its host alone is used: what else stands in it would be lost."""
+        parts = urlsplit(url or "")
+        if parts.port not in (None, 443) or parts.path not in ("", "/"):
+            raise ValueError("holds a port or path: copy it from Upstash's console")
+        return url
+
+    @field_validator("qstash_url")
+    @classmethod
+    def _client_adds_the_path(cls, url: str) -> str:
+        if re.match(r"/+v[0-9]", urlsplit(url).path):
+            raise ValueError("holds QStash's path: write it without /v2")
+        return url
 
     @field_validator("qstash_token")
     @classmethod

@@ -36,6 +36,7 @@ from redis.backoff import NoBackoff
 from redis.commands.core import Script
 from redis.retry import Retry
 
+from common import addresses
 from common.failures import Failure, Limit
 from common.limits import DAYS_KEPT, UNLIMITED, Admission, LimitReached, day_of
 from common.logs import get_logger
@@ -286,8 +287,11 @@ def _name(error: Exception) -> str:
 
 def connect(settings: Settings) -> redis.Redis:
     """Make a client whose every command is answered, or fails, within about 4 s."""
+    url, dropped = addresses.redis(settings.redis_url.get_secret_value())
+    if dropped:
+        log.warning("parameters left out", cause=f"REDIS_URL: {', '.join(dropped)}")
     pool = _Pool.from_url(
-        settings.redis_url.get_secret_value(),
+        url,
         max_connections=MOST_CONNECTIONS,
         timeout=SOCKET_TIMEOUT_SECONDS,
         decode_responses=True,

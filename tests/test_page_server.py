@@ -1,5 +1,6 @@
 """The page's own web server, as `make run` and a deployment start it."""
 
+import asyncio
 import resource
 import socket
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
@@ -15,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from common.open_files import OPEN_FILES_NEEDED
 from common.security_headers import SECURITY_HEADERS
-from page.server import DESCRIPTION, TITLE
+from page.server import DESCRIPTION, TITLE, GuardedSockets
 from tests.fakes import OTHER_ID
 from tests.processes import ROOT, Stack, bare_environment, wait_for
 from tests.test_proxy import HANDSHAKE
@@ -80,7 +82,7 @@ def test_a_websocket_of_another_site_is_refused_without_asking_anybody(
     refused = handshake(stack.page_url, more=f"Origin: {origin}\r\n")
 
     assert " 403 " in refused
-    assert REFUSED in stack.output
+    wait_for(lambda: REFUSED in stack.output)
     assert "Rejecting WebSocket connection" not in stack.output  # Streamlit was not asked
 
 
@@ -136,6 +138,41 @@ def test_the_log_has_neither_a_visitors_address_nor_what_they_opened(stack: Stac
 
     for planted in (VISITOR, OTHER_ID, "127.0.0.1:5", '"GET '):
         assert planted not in stack.output
+
+
+@pytest.mark.parametrize(
+    ("message", "is_passed_on"),
+    [
+        (BackMsg(rerun_script=ClientState()), True),
+        (BackMsg(stop_script=True), True),
+        (BackMsg(app_heartbeat=True), True),
+        (BackMsg(clear_cache=True), False),
+        (BackMsg(load_git_info=True), False),
+        (BackMsg(set_run_on_save=True), False),
+        (BackMsg(debug_shutdown_runtime=True), False),
+        (BackMsg(), False),
+    ],
+    ids=str,
+)
+def test_only_what_the_page_sends_reaches_streamlit(message: BackMsg, is_passed_on: bool) -> None:
+    frames = [message.SerializeToString(), BackMsg(app_heartbeat=True).SerializeToString()]
+    coming: list[Message] = [{"type": "websocket.receive", "bytes": frame} for frame in frames]
+    arrived: list[object] = []
+
+    async def receive() -> Message:
+        return coming.pop(0)
+
+    async def send(message: Message) -> None:
+        raise AssertionError
+
+    async def streamlit(scope: Scope, receive: Receive, send: Send) -> None:
+        while coming:
+            arrived.append((await receive())["bytes"])
+
+    asyncio.run(GuardedSockets(streamlit)({"type": "websocket", "headers": []}, receive, send))
+
+    assert (frames[0] in arrived[:1]) == is_passed_on
+    assert arrived[-1] == frames[1]
 
 
 RAISE = """

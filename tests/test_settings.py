@@ -1,5 +1,6 @@
 """The environment: every variable checked at start, and all problems named at once."""
 
+import json
 import re
 import subprocess
 import sys
@@ -7,10 +8,16 @@ from collections.abc import Mapping
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from urllib.request import proxy_bypass
 
+import hypothesis
 import pytest
+from hypothesis import given, strategies
+from psycopg.conninfo import make_conninfo
 
+from common import addresses
+from common.archive import Archive
 from common.settings import (
     DEVELOPMENT_SIGNING_KEYS,
     DEVELOPMENT_TOKEN,
@@ -24,6 +31,7 @@ from common.settings import (
     is_loopback,
     load,
 )
+from common.store import SOCKET_TIMEOUT_SECONDS, connect
 from tests.conftest import make_settings
 
 ROOT = Path(__file__).parent.parent
@@ -141,6 +149,312 @@ def test_a_malformed_variable_is_named_and_its_value_is_not(
     assert problems[0].startswith(f"  {name}: ")
     assert len(value) < 3 or value not in str(caught.value)
     assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        pytest.param(name, value, problem, id=f"{name.lower()}-{case}")
+        for name, case, value, problem in [
+            ("REDIS_URL", "unknown", "redis://host?foo=hunter2", "has the parameter foo, which"),
+            ("REDIS_URL", "db", "redis://host?db=hunter2", "wrong value for the parameter db"),
+            (
+                "REDIS_URL",
+                "protocol",
+                "redis://host?protocol=4",
+                "value for the parameter protocol",
+            ),
+            (
+                "REDIS_URL",
+                "certificates",
+                "rediss://host?ssl_cert_reqs=CERT_NONE",
+                "wrong value for the parameter ssl_cert_reqs",
+            ),
+            (
+                "REDIS_URL",
+                "no TLS",
+                "redis://host?ssl_cert_reqs=none",
+                "parameter ssl_cert_reqs, wh",
+            ),
+            ("REDIS_URL", "twice", "redis://host?db=1&db=2", "has the parameter db twice"),
+            (
+                "REDIS_URL",
+                "no file",
+                "rediss://host?ssl_ca_certs=/hunter2",
+                "parameter ssl_ca_certs",
+            ),
+            (
+                "REDIS_URL",
+                "key alone",
+                f"rediss://host?ssl_keyfile={__file__}",
+                "without ssl_certfile",
+            ),
+            ("REDIS_URL", "path", "redis://host/hunter2", "a path that is no database number"),
+            ("REDIS_URL", "no host", "redis://:hunter2@/0", "names no host"),
+            ("REDIS_URL", "no address", "redis://", "names no host"),
+            ("REDIS_URL", "port 0", "redis://host:0", "no valid host and port"),
+            ("REDIS_URL", "no port", "redis://host:", "no valid host and port"),
+            ("REDIS_URL", "label", "redis://a..b", "no valid host and port"),
+            ("REDIS_URL", "long label", f"redis://{'a' * 64}.example", "no valid host and port"),
+            ("REDIS_URL", "encoded host", "redis://ho%20st", "no valid host and port"),
+            ("REDIS_URL", "four numbers", "redis://999.1.1.1", "no valid host and port"),
+            ("REDIS_URL", "space", "redis://:hunter2 @host", "holds a space"),
+            ("REDIS_URL", "space behind", "redis://host/0 ", "holds a space"),
+            ("REDIS_URL", "tab", "redis://ho\tst", "holds a space"),
+            ("REDIS_URL", "fragment", "redis://hunter2#x@host", "holds a # or @"),
+            ("REDIS_URL", "question mark", "redis://host:1?hunter2=@host", "holds a # or @"),
+            ("REDIS_URL", "odd name", "redis://host?hunter2%40=x", "a parameter that is not known"),
+            ("REDIS_URL", "socket", "unix://host/socket", "unix:/// and the path"),
+            ("REDIS_URL", "long socket", f"unix:///{'a' * 107}", "unix:/// and the path"),
+            (
+                "DATABASE_URL",
+                "unknown",
+                "postgresql://host/name?foo=hunter2",
+                "the parameter foo, wh",
+            ),
+            (
+                "DATABASE_URL",
+                "schema",
+                "postgresql://host/name?schema=hunter2",
+                "options=-csearch_path",
+            ),
+            ("DATABASE_URL", "ssl", "postgresql://host/name?ssl=hunter2", "write sslmode=require"),
+            (
+                "DATABASE_URL",
+                "sslmode",
+                "postgresql://host/name?sslmode=no-verify",
+                "parameter sslmode",
+            ),
+            (
+                "DATABASE_URL",
+                "twice",
+                "postgresql://host/name?user=a&user=b",
+                "parameter user twice",
+            ),
+            ("DATABASE_URL", "ports", "postgresql:///name?host=a,b&port=1", "number of ports"),
+            ("DATABASE_URL", "port 0", "postgresql://host:0/name", "no valid host and port"),
+            ("DATABASE_URL", "no port", "postgresql://host:/name", "no valid host and port"),
+            ("DATABASE_URL", "encoded host", "postgresql://%2Frun/name", "no valid host and port"),
+            ("DATABASE_URL", "space", "postgresql://user:hunter2@host/na me", "holds a space"),
+            ("DATABASE_URL", "zero byte", "postgresql://user:hunter%00@host/name", "a zero byte"),
+            ("DATABASE_URL", "at", "postgresql://user:hunter@2@host/name", "holds an @"),
+            ("DATABASE_URL", "fragment", "postgresql://host/name#hunter2", "holds a #"),
+            ("DATABASE_URL", "file", "sqlite:///history.db?timeout=hunter2", "the path of a file"),
+            ("DATABASE_URL", "host", "sqlite://history.db", "the path of a file"),
+            ("DATABASE_URL", "memory", "sqlite:///:memory:", "the path of a file"),
+            ("UPSTASH_REDIS_REST_URL", "port", "https://x.upstash.io:6379", "a port or path"),
+            ("UPSTASH_REDIS_REST_URL", "path", "https://x.upstash.io/hunter2", "a port or path"),
+            (
+                "UPSTASH_REDIS_REST_URL",
+                "user",
+                "https://hunter2@x.upstash.io",
+                "a user or password",
+            ),
+            ("QSTASH_URL", "path", "https://qstash.upstash.io/v2/publish/", "without /v2"),
+            ("QSTASH_URL", "user", "https://:hunter2@qstash.upstash.io", "a user or password"),
+            (
+                "QSTASH_WEBHOOK_URL",
+                "user",
+                "https://u:hunter2@x.example/webhook",
+                "user or password",
+            ),
+            (
+                "QSTASH_WEBHOOK_URL",
+                "query",
+                "https://x.example/?hunter2=/webhook",
+                "holds a ? or #",
+            ),
+            ("QSTASH_WEBHOOK_URL", "fragment", "https://x.example/#/webhook", "holds a ? or #"),
+            (
+                "OPENAI_BASE_URL",
+                "query",
+                "https://x.example/v1?api-version=hunter2",
+                "holds a ? or #",
+            ),
+            ("OPENAI_BASE_URL", "fragment", "https://x.example/v1#", "holds a ? or #"),
+            ("OPENAI_BASE_URL", "host", "https://999.1.1.1/v1", "no valid host and port"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "query", "http://x.example?hunter2", "holds a ? or #"),
+        ]
+    ],
+)
+def test_an_address_that_no_client_can_use_is_told_at_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, problem: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_with(monkeypatch, {"UPSTASH_REDIS_REST_TOKEN": "token", name: value})
+
+    (told,) = str(caught.value).splitlines()[1:]
+    assert told.startswith(f"  {name}: ")
+    assert problem in told
+    assert "hunter" not in told
+
+
+def redis_connection(settings: Settings) -> Any:
+    """A connection as the client makes it, which has not connected yet."""
+    return connect(settings).connection_pool.make_connection()
+
+
+@pytest.mark.parametrize(
+    ("value", "host", "database"),
+    [
+        pytest.param("REDIS://Host/2", "host", 2, id="scheme in capitals"),
+        pytest.param("redis://host/", "host", 0, id="empty path"),
+        pytest.param("redis://[::1]:7000?db=3", "::1", 3, id="IPv6"),
+        pytest.param("rediss://:a%2Fb@host?ssl_cert_reqs=none", "host", 0, id="certificate"),
+        pytest.param("redis://host?socket_timeout=abc&family=6&db=1", "host", 1, id="left out"),
+    ],
+)
+def test_an_address_of_redis_is_tidied(
+    monkeypatch: pytest.MonkeyPatch, value: str, host: str, database: int
+) -> None:
+    made = redis_connection(load_with(monkeypatch, {"REDIS_URL": value}))
+
+    assert (made.host, made.db) == (host, database)
+    assert made.socket_timeout == SOCKET_TIMEOUT_SECONDS
+
+
+def test_a_socket_of_redis_is_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = redis_connection(load_with(monkeypatch, {"REDIS_URL": "unix:///run/redis.sock?db=1"}))
+
+    assert made.path == "/run/redis.sock"
+
+
+def libpq_takes(settings: Settings) -> str:
+    """What the driver makes of the address, as one string. Raises what a connection would."""
+    engine = Archive(settings)._engine
+    arguments, options = engine.dialect.create_connect_args(engine.url)
+    options.pop("context", None)  # the dialect's own
+    return make_conninfo(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"),
+    [
+        pytest.param(
+            "postgres://u:p@host/name?pgbouncer=true&connection_limit=1&sslmode=require",
+            "host=host dbname=name user=u password=p sslmode=require",
+            id="a pooler's",
+        ),
+        pytest.param(
+            "postgresql://host/name?schema=public&pool_timeout=0&connect_timeout=30",
+            "host=host dbname=name",
+            id="Prisma's",
+        ),
+        pytest.param(
+            "postgresql://u:a/b?c#d@host/name",
+            "host=host dbname=name user=u password=a/b?c#d",
+            id="password",
+        ),
+        pytest.param(
+            "postgresql:///name?host=/cloudsql/a:b:c",
+            "dbname=name host=/cloudsql/a:b:c",
+            id="socket",
+        ),
+        pytest.param(
+            "postgresql:///name?host=a,b&port=1,2", "dbname=name host=a,b port=1,2", id="two hosts"
+        ),
+        pytest.param(
+            "postgresql://host/name?options=-csearch_path%3Dmine",
+            "host=host dbname=name options=-csearch_path=mine",
+            id="schema",
+        ),
+    ],
+)
+def test_an_address_as_hosts_hand_it_out_reaches_the_driver(
+    monkeypatch: pytest.MonkeyPatch, value: str, taken: str
+) -> None:
+    assert libpq_takes(load_with(monkeypatch, {"DATABASE_URL": value})) == taken
+
+
+def test_what_is_left_out_of_an_address_is_logged_by_name_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load_with(
+        monkeypatch,
+        {
+            "REDIS_URL": "redis://host?family=hunter2&timeout=1&family=2",
+            "DATABASE_URL": "postgresql://host/name?schema=public&supa=hunter2",
+        },
+    )
+    connect(settings)
+    Archive(settings)
+
+    events = [json.loads(line) for line in caplog.text.splitlines()]
+    assert [(event["event"], event["cause"]) for event in events] == [
+        ("parameters left out", "REDIS_URL: family, timeout"),
+        ("parameters left out", "DATABASE_URL: supa, schema"),
+    ]
+    assert "hunter2" not in caplog.text
+
+
+ODD = strategies.text(
+    strategies.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=4
+)
+
+
+def part(*usual: str, odd: tuple[str, ...] = ()) -> strategies.SearchStrategy[str]:
+    """Most often usual, so that an address has one odd part rather than six."""
+    usually = strategies.sampled_from(usual)
+    oddly = strategies.sampled_from(odd) | ODD if odd else ODD
+    return strategies.integers(0, 9).flatmap(lambda at: usually if at else oddly)
+
+
+PARAMETER = part(
+    "db=1",
+    "protocol=3",
+    "ssl_cert_reqs=none",
+    "sslmode=require",
+    "schema=public",
+    "pgbouncer=true",
+    "socket_timeout=x",
+    "host=a,b",
+    "port=1,2",
+    "user=%25",
+    "options=-c%20a=b",
+) | strategies.tuples(
+    strategies.sampled_from([*addresses.REDIS_TLS, *addresses.POSTGRES_TAKES, "db", "foo"]),
+    part("", "1", "none", "prefer", "true", "a,b", "/a", "%00", "99999"),
+).map("=".join)
+ADDRESS = strategies.tuples(
+    part("redis", "REDISS", "unix", "postgresql", "Postgres", "sqlite"),
+    part("://"),
+    part("", "u@", ":p@", "u:p@", "u:a%2Fb@", odd=("u:a/b?c@", "a@b@", ":[@", "%00:%ff@")),
+    part(
+        "host", "", "[::1]", "1.2.3.4", odd=("[v1.a]", "a..b", "a,b", "%2Frun", "a[::1]", "h" * 64)
+    ),
+    part("", ":1", odd=(":", ":0", ":99999", ":x", ":1,2")),
+    part("", "/0", "/1", odd=("/", "/name", "//0", "/:memory:", "#")),
+    strategies.just("") | strategies.lists(PARAMETER, max_size=3).map(lambda p: "?" + "&".join(p)),
+).map("".join)
+
+
+@given(address=ADDRESS)
+@hypothesis.settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+def test_nothing_but_a_sentence_comes_of_a_wrong_address(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    is_redis = address[:5].lower() in ("redis", "unix:")
+    changes = {"REDIS_URL": GOOD["REDIS_URL"], "DATABASE_URL": None}
+    try:
+        settings = load_with(
+            monkeypatch, changes | {"REDIS_URL" if is_redis else "DATABASE_URL": address}
+        )
+    except SettingsError:
+        return
+
+    if is_redis:
+        host = redis_connection(settings).host or ""
+        host.encode("idna")  # as looking the name up does
+    elif address.lower().startswith("postgres"):
+        libpq_takes(settings)
+    elif address:
+        Archive(settings)
 
 
 def test_redis_is_reached_over_tcp_with_the_upstash_pair(monkeypatch: pytest.MonkeyPatch) -> None:
