@@ -34,6 +34,7 @@ BROKEN: dict[str, dict[str, object]] = {
     "cancelled without end": {"status": Status.CANCELLED},
     "of another id": {"request_id": OTHER_ID},
 }
+DEAD_PROXY = "http://127.0.0.1:1"
 WEBHOOK_URL = "https://service.example/webhook"
 
 
@@ -118,8 +119,11 @@ def make_store(client: redis.Redis) -> Store:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole local stack, with a short delay."""
-    with start_stack(tmp_path_factory.mktemp("stack"), QSTASH_DELAY="3s") as stack:
+    """The whole local stack, with a short delay, and behind a proxy that nobody answers at."""
+    settings = {"QSTASH_DELAY": "3s"}
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        settings |= {name: DEAD_PROXY, name.lower(): DEAD_PROXY}
+    with start_stack(tmp_path_factory.mktemp("stack"), **settings) as stack:
         yield stack
 
 

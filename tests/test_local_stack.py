@@ -13,7 +13,9 @@ import pytest
 
 from common.settings import SPEND_LIMITS
 from local_stack.__main__ import REAL_SETTINGS, choose_port, environment, stand_ins
-from tests.processes import ROOT, bare_environment, free_port, start_stack, wait_for
+from tests.conftest import DEAD_PROXY
+from tests.fakes import ADA
+from tests.processes import ROOT, Stack, bare_environment, free_port, start_stack, wait_for
 
 PORTS = {"page": 1, "service": 2, "redis": 3, "qstash": 4, "openai": 5}
 
@@ -112,6 +114,15 @@ def test_everything_listens_on_loopback_and_ends_with_the_signal(
         assert not any(child.is_running() and child.status() != "zombie" for child in children)
         for part in ("redis", "qstash", "openai", "service", "page"):
             assert f" {part}" in stack.output
+
+
+def test_behind_a_proxy_this_machine_is_reached_directly(stack: Stack) -> None:
+    assert stack.process_of("gunicorn").environ()["HTTP_PROXY"] == DEAD_PROXY
+
+    sent = httpx.post(f"{stack.service_url}/analyze", json=ADA.model_dump())
+
+    url = f"{stack.service_url}{sent.headers['Location']}"
+    wait_for(lambda: httpx.get(url).json()["status"] == "completed")
 
 
 def test_a_process_that_dies_ends_the_stack_and_leaves_nothing(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from starlette.types import Message, Receive, Scope, Send
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.proto.WidgetStates_pb2 import WidgetState, WidgetStates
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from common.open_files import OPEN_FILES_NEEDED
@@ -117,6 +119,20 @@ def test_no_file_is_taken_that_nobody_asked_for(stack: Stack) -> None:
         )
 
     assert answer.status_code == 413
+
+
+def test_a_message_far_larger_than_the_form_ends_the_session(stack: Stack) -> None:
+    """It would stay in memory as long as the session."""
+    text = WidgetState(id="description", string_value="x" * 2_000_000)
+    state = ClientState(widget_states=WidgetStates(widgets=[text]))
+    with connect(f"{stack.page_url.replace('http', 'ws', 1)}/_stcore/stream") as session:
+        session.send(BackMsg(rerun_script=state).SerializeToString())
+
+        with pytest.raises(ConnectionClosed) as closed:
+            session_id(session)
+
+    assert closed.value.rcvd
+    assert closed.value.rcvd.code == 1009
 
 
 def session_id(session: ClientConnection) -> str:
