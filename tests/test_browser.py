@@ -14,22 +14,18 @@ from playwright.sync_api import (
     Browser,
     BrowserContext,
     Locator,
-    Playwright,
     ViewportSize,
     WebSocketRoute,
     expect,
-    sync_playwright,
 )
 from streamlit.proto.BackMsg_pb2 import BackMsg
 
 from common.models import Analysis
 from tests.browser import (
-    CHROMIUM_ARGUMENTS,
     DESKTOP,
     PATIENCE,
     PHONE,
     Visit,
-    find_chromium,
     open_context,
 )
 from tests.conftest import leave_out
@@ -45,28 +41,6 @@ OWNER_HASH = "5ec2e7" * 10 + "beef"
 JOURNEY = "the browser journeys"
 HOUR = timedelta(hours=1)
 Visiting = Callable[..., Visit]
-
-
-@pytest.fixture(scope="session")
-def playwright() -> Iterator[Playwright]:
-    try:
-        context = sync_playwright().start()
-    except Exception as error:  # its driver, a program of its own, did not start
-        remedy = "A bare Debian needs: apt install libatomic1"
-        leave_out(JOURNEY, because=f"Playwright does not start ({error})", remedy=remedy)
-    yield context
-    context.stop()
-
-
-@pytest.fixture(scope="session")
-def browser(playwright: Playwright) -> Iterator[Browser]:
-    path = find_chromium(playwright)
-    if path is None:
-        remedy = "apt install chromium, or .venv/bin/playwright install chromium"
-        leave_out(JOURNEY, because="there is no Chromium", remedy=remedy)
-    browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
-    yield browser
-    browser.close()
 
 
 @pytest.fixture(scope="session")

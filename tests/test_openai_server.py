@@ -48,7 +48,7 @@ def test_it_answers_to_loopback_names_alone(server_url: str, host: str) -> None:
     model = f"{server_url}/v1/models/{openai_server.MODEL}"
 
     assert httpx.get(model).status_code == 200
-    assert httpx.get(model, headers={"Host": host}).status_code == 400
+    assert httpx.get(model, headers={"Host": host}).status_code == 421
 
 
 @pytest.mark.parametrize(

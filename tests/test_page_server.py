@@ -1,6 +1,5 @@
 """The page's own web server, as `make run` and a deployment start it."""
 
-import asyncio
 import resource
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from common.open_files import OPEN_FILES_NEEDED
 from common.security_headers import SECURITY_HEADERS
+from common.time_limit import run_within
 from page.server import DESCRIPTION, TITLE, GuardedSockets
 from tests.fakes import OTHER_ID
 from tests.processes import ROOT, Stack, bare_environment, wait_for
@@ -185,7 +185,7 @@ def test_only_what_the_page_sends_reaches_streamlit(message: BackMsg, is_passed_
         while coming:
             arrived.append((await receive())["bytes"])
 
-    asyncio.run(GuardedSockets(streamlit)({"type": "websocket", "headers": []}, receive, send))
+    run_within(5, GuardedSockets(streamlit)({"type": "websocket", "headers": []}, receive, send))
 
     assert (frames[0] in arrived[:1]) == is_passed_on
     assert arrived[-1] == frames[1]

@@ -10,18 +10,16 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
 from common.security_headers import SECURITY_HEADERS
 from local_stack import qstash_courier
-from tests.browser import CHROMIUM_ARGUMENTS, Visit, find_chromium, open_context
-from tests.conftest import leave_out
+from tests.browser import NAME, Visit, open_context
 from tests.fakes import ID
 from tests.processes import Stack, bare_environment, wait_for
 from tests.product import Server
 from tests.proxy import Proxy, nginx
 
-NAME = "ask.example"
 HANDSHAKE = (
     "GET /_stcore/stream HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{more}\r\n"
@@ -95,21 +93,18 @@ def status_of(connection: socket.socket) -> int:
 
 
 @pytest.mark.browser
-def test_a_visitor_comes_from_the_form_to_the_result_at_any_host_name(proxy: Proxy) -> None:
-    with sync_playwright() as playwright:
-        if (path := find_chromium(playwright)) is None:
-            leave_out("the proxy's journey", because="no Chromium", remedy="apt install chromium")
-        named = [f"--host-resolver-rules=MAP {NAME} 127.0.0.1"]
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS + named)
-        url = f"http://{NAME}:{proxy.url.rpartition(':')[2]}"
-        visit = Visit(open_context(browser), url)
+def test_a_visitor_comes_from_the_form_to_the_result_at_any_host_name(
+    proxy: Proxy, browser: Browser
+) -> None:
+    url = f"http://{NAME}:{proxy.url.rpartition(':')[2]}"
+    visit = Visit(open_context(browser), url)
 
-        visit.submit()
+    visit.submit()
 
-        visit.expect_heading("Your analysis")
-        assert visit.foreign_requests == []
-        assert visit.trouble == []
-        browser.close()
+    visit.expect_heading("Your analysis")
+    visit.context.close()
+    assert visit.foreign_requests == []
+    assert visit.trouble == []
 
 
 @pytest.mark.parametrize("path", ["/", "/_stcore/stream", "/analyze/x"])

@@ -13,7 +13,7 @@ from common.queue import Queue
 from common.time_limit import run_within
 from tests.conftest import make_settings
 from tests.http_server import answer, serve
-from tests.processes import ROOT
+from tests.processes import ROOT, wait_for
 from webhook_service.analyst import Analyst
 
 MANY_AT_ONCE = """
@@ -63,8 +63,10 @@ def test_a_loop_that_does_not_answer_costs_one_call_and_is_replaced(
     assert queue.signing_keys() == ("one", "two")
     analyst.check_model()
     opened = threading.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
 
     async def spoil() -> None:
+        loops.append(asyncio.get_running_loop())
         if is_dead:
             asyncio.get_running_loop().stop()
             await asyncio.sleep(60)
@@ -80,6 +82,20 @@ def test_a_loop_that_does_not_answer_costs_one_call_and_is_replaced(
         assert time.monotonic() - began < 20
     finally:
         opened.set()
+        end(loops[0])
+
+
+def end(loop: asyncio.AbstractEventLoop) -> None:
+    """Close a loop that was abandoned; in a process that is only done by its end."""
+    loop.call_soon_threadsafe(loop.stop)
+    wait_for(lambda: not loop.is_running())
+    waiting = asyncio.all_tasks(loop)
+    for task in waiting:
+        task.cancel()
+    for _ in range(3):  # so that they notice, and what they had open is closed
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    loop.close()
 
 
 def test_a_call_that_a_blocked_loop_reaches_too_late_is_not_made() -> None:
@@ -92,11 +108,13 @@ def test_a_call_that_a_blocked_loop_reaches_too_late_is_not_made() -> None:
     async def late() -> None:
         ran.set()
 
-    blocking = threading.Thread(target=lambda: run_within(30, block()))
+    loops: list[asyncio.AbstractEventLoop] = []
+    blocking = threading.Thread(target=lambda: loops.append(run_within(30, block())))
     blocking.start()
     with pytest.raises(TimeoutError):
         run_within(0.2, late())
     opened.set()
     blocking.join()
+    end(loops[0])
 
     assert not ran.is_set()
