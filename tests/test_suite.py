@@ -57,7 +57,11 @@ def test_only_browser_tests_are_tried_once_more_and_are_listed(tmp_path: Path) -
         check=False,
     )
 
-    tries = {path.name: len(path.read_text()) for path in tmp_path.iterdir() if not path.suffix}
+    tries = {
+        path.name: len(path.read_text())
+        for path in tmp_path.iterdir()
+        if path.is_file() and not path.suffix
+    }
     again = [line for line in run.stdout.splitlines()[-5:] if line.startswith("Tried again: ")]
     assert tries == {"browser-0": 1, "browser-1": 2, "browser-2": 2, "teardown": 2, "other": 1}
     assert sorted(line.rpartition("::")[2] for line in again) == [

@@ -89,13 +89,18 @@ def end(loop: asyncio.AbstractEventLoop) -> None:
     """Close a loop that was abandoned; in a process that is only done by its end."""
     loop.call_soon_threadsafe(loop.stop)
     wait_for(lambda: not loop.is_running())
-    waiting = asyncio.all_tasks(loop)
-    for task in waiting:
-        task.cancel()
-    for _ in range(3):  # so that they notice, and what they had open is closed
-        loop.call_soon(loop.stop)
-        loop.run_forever()
-    loop.close()
+
+    def close() -> None:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        for _ in range(3):  # so that they notice, and what they had open is closed
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+        loop.close()
+
+    closing = threading.Thread(target=close)  # in this one, the browser's loop may be running
+    closing.start()
+    closing.join()
 
 
 def test_a_call_that_a_blocked_loop_reaches_too_late_is_not_made() -> None:
