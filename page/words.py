@@ -162,7 +162,8 @@ def promise(settings: Settings, usual: timedelta | None) -> dict[str, str]:
         "What happens": "You tell a little about yourself and get an analysis of it to read.",
         "How long": f"{waiting} in the queue, then {writing} of writing. "
         "You may close the page meanwhile.",
-        "Your text": f"{_reader(settings)} It is removed here once the analysis is ready. "
+        "Your text": f"{_reader(settings)} It is removed here once the analysis is ready, and from "
+        "our storage's own log when that is next rewritten. "
         f"Whoever has the link can read the analysis; {spoken(settings.kept)} later all is gone.",
     }
 
