@@ -198,7 +198,9 @@ def test_a_redis_that_answers_and_cannot_do_all_is_named_with_what_to_do(
 
 
 def test_a_cluster_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    with ValkeyServer(port=free_port(), config={"cluster-enabled": "yes"}) as server:
+    # Its second port would otherwise be 10,000 above the first: one that systems give away.
+    config = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
+    with ValkeyServer(port=free_port(), config=config) as server:
         with client_of(server) as client:
             client.execute_command("CLUSTER ADDSLOTSRANGE 0 16383")
             wait_for(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
