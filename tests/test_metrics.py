@@ -48,7 +48,7 @@ from tests.processes import ROOT, bare_environment, free_port, wait_for
 from tests.product import COMMANDS, GOOD, Server
 from tests.tokens import CURRENT, NEXT, token
 from webhook_service import create_app
-from webhook_service.analyst import AnalysisFailed, Answer
+from webhook_service.answer import AnalysisFailed, Answer
 
 TOKEN = "a-metrics-token-"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
