@@ -1,0 +1,1 @@
+"""`make conformance`: this project against the vendors' own descriptions, examples and suites."""
