@@ -15,14 +15,14 @@ import openai
 
 from common.models import Analysis
 from tests.fakes import ADA
-from webhook_service.analyst import FORMAT, INSTRUCTIONS, MOST_OUTPUT_TOKENS
+from webhook_service.analyst import FORMAT, INSTRUCTIONS
 
 REQUEST: dict[str, Any] = {
     "model": "benchmark",
     "instructions": INSTRUCTIONS,
     "input": ADA.model_dump_json(),
     "text": {"format": FORMAT},
-    "max_output_tokens": MOST_OUTPUT_TOKENS,
+    "max_output_tokens": 2000,
     "store": False,
 }
 

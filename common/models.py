@@ -63,7 +63,12 @@ class Model(BaseModel):
     """Frozen, camelCase in JSON, and no validation error repeats what was written."""
 
     model_config = ConfigDict(
-        frozen=True, alias_generator=to_camel, populate_by_name=True, hide_input_in_errors=True
+        frozen=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        # A docstring is for who reads the code; a schema goes to the model.
+        json_schema_extra=lambda schema: schema.pop("description", None),
     )
 
 

@@ -307,6 +307,16 @@ class Settings(LogSettings):
         return TimeLadder(self.openai_timeout_seconds)
 
     @property
+    def openai_host(self) -> str:
+        """Whose server is asked."""
+        return urlsplit(self.openai_base_url or "https://api.openai.com").hostname or ""
+
+    @property
+    def is_openai(self) -> bool:
+        """Whether OpenAI itself is asked, in whatever region, and no other server."""
+        return f".{self.openai_host}".endswith(".api.openai.com")
+
+    @property
     def unlimited(self) -> list[str]:
         """The limits on submissions and spend that are switched off, as variables."""
         return [name.upper() for name in SPEND_LIMITS if not getattr(self, name)]
@@ -340,6 +350,11 @@ class ServiceSettings(Settings):
     qstash_current_signing_key: Secret
     qstash_next_signing_key: Secret
     openai_api_key: Secret
+    # https://platform.openai.com/docs/guides/reasoning
+    openai_reasoning_effort: (
+        Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None
+    ) = None
+    openai_max_output_tokens: int = Field(default=2000, ge=16, le=1_000_000)
     api_keys: ApiKeys = {}
     api_rate_limit: Most = 30
     trusted_proxies: int = Field(default=0, ge=0, le=20)

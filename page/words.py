@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AwareDatetime
@@ -172,10 +171,9 @@ def _reader(settings: Settings) -> str:
     """Say who reads the text."""
     if settings.openai_model == STAND_IN_MODEL:
         return "No AI model reads it: on this machine a stand-in counts its words."
-    if settings.openai_base_url is None:
+    if settings.is_openai:
         return "An AI model at OpenAI reads it, which is asked not to store it."
-    host = urlsplit(settings.openai_base_url).hostname
-    return f"An AI model at {host} reads it, which is asked not to store it."
+    return f"An AI model reads it, which is reached through {settings.openai_host}."
 
 
 # ── Time left, and the way so far ───────────────────────────────────────────────────────────

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from common.models import Analysis, AnalysisInput, AnalysisRecord, Tokens
 from common.queue import Queue
-from webhook_service.analyst import Answer
+from webhook_service.answer import Answer
 
 ADA = AnalysisInput(name="Ada", age=36, description="I sketch machines and like long walks.")
 BOB = AnalysisInput(name="Bob", age=41, description="I bake bread and read about glaciers.")

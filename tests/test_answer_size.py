@@ -11,7 +11,8 @@ from common.queue import QStashUnclear, Queue
 from tests.conftest import make_settings
 from tests.fakes import ADA
 from tests.http_server import Behaviour, answer, serve
-from webhook_service.analyst import AnalysisFailed, Analyst
+from webhook_service.analyst import Analyst
+from webhook_service.answer import AnalysisFailed
 
 BOMB = gzip.compress(b" " * 50_000_000)
 
@@ -34,7 +35,7 @@ class Endless:
 
 
 @pytest.mark.parametrize("status", [200, 500])
-@pytest.mark.parametrize("call", ["analyse", "check_model", "queue"])
+@pytest.mark.parametrize("call", ["analyse", "knows_model", "queue"])
 def test_reading_ends_at_the_limit(status: int, call: str) -> None:
     endless = Endless(status)
 
@@ -45,7 +46,7 @@ def test_reading_ends_at_the_limit(status: int, call: str) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 500])
-@pytest.mark.parametrize("call", ["analyse", "check_model", "queue"])
+@pytest.mark.parametrize("call", ["analyse", "knows_model", "queue"])
 def test_a_compressed_answer_is_not_expanded(status: int, call: str) -> None:
     bomb: Behaviour = answer(status, BOMB, Content_Encoding="gzip")
 
@@ -62,6 +63,6 @@ def _expect_failure(url: str, call: str, cause: str) -> None:
         return
     analyst = Analyst(settings)
     with pytest.raises(AnalysisFailed) as caught:
-        analyst.analyse(ADA, "1") if call == "analyse" else analyst.check_model()
+        analyst.analyse(ADA, "1") if call == "analyse" else analyst.knows_model()
     assert caught.value.failure is Failure.UNREADABLE_ANSWER
     assert caught.value.cause.startswith(cause)

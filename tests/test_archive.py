@@ -32,7 +32,7 @@ from tests.processes import ROOT, Stack, bare_environment, start_stand_in, wait_
 from tests.product import COMMANDS, GOOD, Server
 from tests.tokens import CURRENT, NEXT
 from webhook_service import create_app
-from webhook_service.analyst import AnalysisFailed
+from webhook_service.answer import AnalysisFailed
 from webhook_service.archiving import ArchivingWorker
 from webhook_service.worker import Delivery, Outcome, OutcomeKind
 

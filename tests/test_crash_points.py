@@ -20,7 +20,7 @@ from common.settings import ServiceSettings
 from common.store import NotFound, Store
 from common.submission import Submissions
 from tests.fakes import ADA, ANALYSIS, DEADLINE, DELAY, ID, FakeAnalyst, FakeQueue
-from webhook_service.analyst import AnalysisFailed, Answer
+from webhook_service.answer import AnalysisFailed, Answer
 from webhook_service.worker import Delivery, OutcomeKind, Worker
 
 OWNER = "owner-token"

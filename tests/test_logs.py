@@ -15,7 +15,7 @@ from tests.fakes import ADA, ANALYSIS, ID, TOKENS, FakeAnalyst, FakeQueue
 from tests.processes import ROOT, bare_environment
 from tests.tokens import token
 from webhook_service import create_app
-from webhook_service.analyst import AnalysisFailed, Answer
+from webhook_service.answer import AnalysisFailed, Answer
 
 LOG_ONE_OF_EACH = """
 import logging

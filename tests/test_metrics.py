@@ -26,7 +26,7 @@ from pydantic import SecretStr
 
 from common import metrics
 from common.archive import Archive
-from common.failures import Failure
+from common.failures import Failure, Kind
 from common.logs import get_logger
 from common.models import Tokens
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
@@ -48,7 +48,7 @@ from tests.processes import ROOT, bare_environment, free_port, wait_for
 from tests.product import COMMANDS, GOOD, Server
 from tests.tokens import CURRENT, NEXT, token
 from webhook_service import create_app
-from webhook_service.analyst import AnalysisFailed, Answer
+from webhook_service.answer import AnalysisFailed, Answer
 
 TOKEN = "a-metrics-token-"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -519,6 +519,7 @@ EXPORTED = {
 }
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana.json").read_text())
 ALERTS = yaml.safe_load((ROOT / "deploy" / "alerts.yml").read_text())
+
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 EXPRESSIONS = [rule["expr"] for rule in RULES] + [
     target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]
@@ -535,6 +536,13 @@ def test_the_dashboard_and_the_alerts_ask_for_what_is_exported(expression: str) 
     assert named
     assert named <= {*EXPORTED, "up"}
     assert asked <= {"instance", "job"}.union(*(EXPORTED.get(name, ()) for name in named))
+
+
+def test_each_failure_that_the_operator_must_mend_pages_the_operator() -> None:
+    (expression,) = [rule["expr"] for rule in RULES if rule["alert"] == "OperatorMustAct"]
+
+    codes = re.findall(r"[a-z_]+", expression.partition('code=~"')[2].partition('"')[0])
+    assert set(codes) == {failure for failure in Failure if failure.kind is Kind.OPERATOR}
 
 
 def test_every_metric_is_on_the_dashboard() -> None:

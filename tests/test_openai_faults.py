@@ -37,9 +37,9 @@ MEND = Then(Status.FAILED, 489, acts="the operator mends it")
 CHANGE = Then(Status.FAILED, 200, acts="the person changes the text")
 
 
-def incomplete(reason: str) -> Behaviour:
+def incomplete(reason: str, text: str | None = GOOD) -> Behaviour:
     details = {"reason": reason}
-    return answer(200, response(GOOD, status="incomplete", incomplete_details=details))
+    return answer(200, response(text, status="incomplete", incomplete_details=details))
 
 
 def failed(code: str) -> Behaviour:
@@ -54,10 +54,12 @@ FAULTS: list[tuple[str, Behaviour | str, str, Then, int]] = [
     ("400 content filter", answer(400, error("content_filter")), "content_filtered", CHANGE, 0),
     ("400 invalid prompt", answer(400, error("invalid_prompt")), "content_filtered", CHANGE, 0),
     ("401", answer(401, error("invalid_api_key")), "key_refused", MEND, 0),
-    ("403", answer(403, error(None)), "key_refused", MEND, 0),
+    ("402", answer(402, error(None)), "quota_exceeded", MEND, 0),
+    ("403", answer(403, error("missing_scope")), "key_refused", MEND, 0),
+    ("403 of a filter", answer(403, b"<html>No</html>"), "request_blocked", CHANGE, 0),
     ("404", answer(404, error("model_not_found")), "model_not_found", MEND, 0),
     ("408", answer(408, error(None)), "model_timeout", AGAIN, 10),
-    ("409", answer(409, error(None)), "model_unavailable", AGAIN, 10),
+    ("409", answer(409, error(None)), "model_error", AGAIN, 10),
     ("422", answer(422, error(None)), "request_refused", MEND, 0),
     ("429", answer(429, error("rate_limit_exceeded")), "rate_limited", AGAIN, 10),
     ("429 for 5 s", answer(429, error(None), Retry_After="5"), "rate_limited", AGAIN, 10),
@@ -65,9 +67,13 @@ FAULTS: list[tuple[str, Behaviour | str, str, Then, int]] = [
     ("429 for a day", answer(429, error(None), Retry_After="86400"), "rate_limited", AGAIN, 90),
     ("quota", answer(429, error("insufficient_quota")), "quota_exceeded", MEND, 0),
     ("quota by type", answer(429, error(None, "insufficient_quota")), "quota_exceeded", MEND, 0),
-    ("500", answer(500, error(None)), "model_unavailable", AGAIN, 10),
-    ("503 HTML", answer(503, b"<html>busy</html>"), "model_unavailable", AGAIN, 10),
-    ("503 for 20 s", answer(503, b"", Retry_After="20"), "model_unavailable", AGAIN, 20),
+    ("billing", answer(429, error("billing_not_active")), "quota_exceeded", MEND, 0),
+    ("billing 400", answer(400, error("billing_hard_limit_reached")), "quota_exceeded", MEND, 0),
+    ("no capacity", answer(498, error("capacity_exceeded")), "rate_limited", AGAIN, 10),
+    ("500", answer(500, error(None)), "model_error", AGAIN, 10),
+    ("503 HTML", answer(503, b"<html>busy</html>"), "rate_limited", AGAIN, 10),
+    ("503 for 20 s", answer(503, b"", Retry_After="20"), "rate_limited", AGAIN, 20),
+    ("504", answer(504, b"<html>slow</html>"), "model_timeout", AGAIN, 10),
     ("reset", reset, "model_unavailable", AGAIN, 10),
     ("reset in mid-answer", lambda c: c.sendall(HEAD[:30]), "model_unavailable", AGAIN, 10),
     ("not HTTP", lambda c: c.sendall(b"\x00\xff\r\n\r\n"), "model_unavailable", AGAIN, 10),
@@ -108,19 +114,16 @@ FAULTS: list[tuple[str, Behaviour | str, str, Then, int]] = [
         AGAIN,
         10,
     ),
-    ("only queued", answer(200, response(None, status="queued")), "unreadable_answer", AGAIN, 10),
+    ("only queued", answer(200, response(GOOD, status="queued")), "model_error", AGAIN, 10),
+    ("cancelled", answer(200, response(GOOD, status="cancelled")), "model_error", AGAIN, 10),
     ("refusal", answer(200, refusal()), "refused_by_model", CHANGE, 0),
-    ("incomplete", incomplete("max_output_tokens"), "answer_truncated", AGAIN, 10),
+    ("incomplete", incomplete("max_output_tokens", GOOD[:-5]), "answer_truncated", AGAIN, 10),
+    ("only reasoning", incomplete("max_output_tokens", None), "only_reasoning", MEND, 0),
     ("content filter", incomplete("content_filter"), "content_filtered", CHANGE, 0),
-    ("other reason", incomplete("unheard_of"), "unreadable_answer", AGAIN, 10),
-    (
-        "no reason",
-        answer(200, response(None, status="incomplete")),
-        "unreadable_answer",
-        AGAIN,
-        10,
-    ),
-    ("failed", failed("server_error"), "model_unavailable", AGAIN, 10),
+    ("other reason", incomplete("unheard_of"), "model_error", AGAIN, 10),
+    ("no reason", answer(200, response(None, status="incomplete")), "model_error", AGAIN, 10),
+    ("failed", failed("server_error"), "model_error", AGAIN, 10),
+    ("failed by unknown", failed("unheard_of"), "model_error", AGAIN, 10),
     ("failed by rate", failed("rate_limit_exceeded"), "rate_limited", AGAIN, 10),
 ]
 
@@ -160,6 +163,7 @@ def test_a_fault_of_openai_ends_in_a_sentence_or_another_delivery(
     assert code in codes.split(" or ")
     assert (record.status, told.status_code) == (then.status, then.told)
     assert not real_redis.exists(f"{KEY}:lease")
+    assert real_redis.exists("paused") == (code in ("key_refused", "quota_exceeded"))
     assert record.input == ADA  # for the next attempt, or the person's "Try again"
     if then is AGAIN:
         assert told.headers["Retry-After"] == str(seconds)

@@ -16,7 +16,7 @@ from local_stack import qstash_courier
 from tests.conftest import WEBHOOK_URL, make_settings
 from tests.fakes import CALL, DELAY, ID, FakeAnalyst, FakeQueue, pending
 from webhook_service import MOST_BODY_BYTES, create_app
-from webhook_service.analyst import AnalysisFailed
+from webhook_service.answer import AnalysisFailed
 
 FAILURE_URL = f"{WEBHOOK_URL}/failure"
 NO_DELAY = timedelta(0)

@@ -61,7 +61,7 @@ def test_a_loop_that_does_not_answer_costs_one_call_and_is_replaced(
     queue = Queue(make_settings(qstash_url=server))
     analyst = Analyst(make_settings(openai_base_url=server, openai_timeout_seconds=1))
     assert queue.signing_keys() == ("one", "two")
-    analyst.check_model()
+    analyst.knows_model()
     opened = threading.Event()
     loops: list[asyncio.AbstractEventLoop] = []
 
@@ -78,7 +78,7 @@ def test_a_loop_that_does_not_answer_costs_one_call_and_is_replaced(
 
     try:
         assert queue.signing_keys() == ("one", "two")
-        analyst.check_model()
+        analyst.knows_model()
         assert time.monotonic() - began < 20
     finally:
         opened.set()

@@ -120,7 +120,15 @@ def test_the_tab_tells_the_state() -> None:
     ("settings", "said"),
     [
         ({}, "at OpenAI reads it, which is asked not to store it"),
-        ({"openai_base_url": "https://llm.example/v1"}, "An AI model at llm.example reads it"),
+        ({"openai_base_url": "https://eu.api.openai.com/v1"}, "which is asked not to store it"),
+        (
+            {"openai_base_url": "https://llm.example/v1"},
+            "An AI model reads it, which is reached through llm.example. It is removed here",
+        ),
+        (
+            {"openai_base_url": "https://api.openai.com.example/v1"},
+            "reached through api.openai.com.example. It is",
+        ),
         ({"openai_model": "local-stand-in"}, "No AI model reads it"),
     ],
 )

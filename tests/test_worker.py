@@ -12,7 +12,7 @@ from common.models import AnalysisRecord, Status
 from common.store import Store, StoreUnavailable, Transition, connect
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, DEADLINE, DELAY, ID, TOKENS, FakeAnalyst, pending
-from webhook_service.analyst import AnalysisFailed, Answer
+from webhook_service.answer import AnalysisFailed, Answer
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
 
 NO_DELAY = timedelta(0)

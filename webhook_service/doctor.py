@@ -24,12 +24,16 @@ from common.store import (
     open_store,
     utc_now,
 )
-from webhook_service.analyst import AnalysisFailed, Analyst
+from webhook_service.analyst import Analyst
+from webhook_service.answer import AnalysisFailed
 
 CLOCKS_MAY_DIFFER = timedelta(seconds=10)
 WHAT_TO_DO = {
     Failure.KEY_REFUSED: "Check OPENAI_API_KEY.",
     Failure.MODEL_NOT_FOUND: "Check OPENAI_MODEL, and that your key may use it.",
+    Failure.NO_RESPONSES_API: "Set OPENAI_BASE_URL to a server that has it; see docs/deploy.md.",
+    Failure.ONLY_REASONING: "Raise OPENAI_MAX_OUTPUT_TOKENS, or lower OPENAI_REASONING_EFFORT.",
+    Failure.REQUEST_REFUSED: "Does the model take OPENAI_REASONING_EFFORT and structured output?",
     Failure.QUOTA_EXCEEDED: "Add credit at OpenAI, or raise the project's limit.",
     Failure.NOT_QUEUED: "The line above tells what QStash said; check QSTASH_TOKEN and the quota.",
     Failure.DELIVERY_FAILED: "Is the service running, and QSTASH_WEBHOOK_URL its public address?",
@@ -148,13 +152,15 @@ def service_answers(at: Neighbours) -> str:
 
 
 def model_is_known(at: Neighbours) -> str:
-    at.analyst.check_model()
-    return f"OpenAI knows the model {at.settings.openai_model}."
+    server, model = at.settings.openai_host, at.settings.openai_model
+    if at.analyst.knows_model():
+        return f"{server} knows the model {model}."
+    return f"{server} does not tell whether it has the model {model}: an analysis will show it."
 
 
 def model_answers(at: Neighbours) -> str:
-    at.analyst.check_quota()
-    return "The model answers: there is quota left."
+    at.analyst.check_answer()
+    return "The model answers."
 
 
 def history_answers(at: Neighbours) -> str:

@@ -16,7 +16,7 @@ from common.logs import get_logger
 from common.models import AnalysisInput, AnalysisRecord, Model, Refused, RequestId, Status, Tokens
 from common.settings import TimeLadder
 from common.store import Busy, NotFound, Store, StoreUnavailable, Unreadable
-from webhook_service.analyst import AnalysisFailed, Answer
+from webhook_service.answer import AnalysisFailed, Answer
 
 STORE_RETRY = timedelta(seconds=10)
 SETTLE_PAUSE_SECONDS = 0.5

@@ -22,8 +22,8 @@ from tests.conftest import WEBHOOK_URL, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID, FakeAnalyst, FakeQueue
 from tests.tokens import FAILURE_URL, token
 from webhook_service import MOST_BODY_BYTES, create_app
-from webhook_service.analyst import AnalysisFailed
-from webhook_service.analyst import Answer as ModelsAnswer
+from webhook_service.answer import AnalysisFailed
+from webhook_service.answer import Answer as ModelsAnswer
 
 API_KEY = "a-key-of-the-api"
 RECORDS_AT_ONCE = 500

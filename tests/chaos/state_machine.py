@@ -53,7 +53,7 @@ from tests.chaos.steps import Died, Gate, GatedRedis, Step, gate
 from tests.conftest import make_settings
 from tests.fakes import ANALYSIS
 from tests.processes import free_port
-from webhook_service.analyst import AnalysisFailed, Answer
+from webhook_service.answer import AnalysisFailed, Answer
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
 
 IDS = ("a" * 32, "b" * 32)
