@@ -1,25 +1,39 @@
 """A development tool: delivers QStash messages, each in a task of its own, so that none blocks
-another; keeps those that were given up, and what happened to all of them.
+another; keeps those that were given up.
 """
 
 import asyncio
 import base64
 import hashlib
 import json
+import math
+import re
 import time
 import uuid
-from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import httpx
 import jwt
 
 from common.settings import DEVELOPMENT_SIGNING_KEYS
-from local_stack.qstash_message import FlowControl, Message, read_message, text_or_base64
+from local_stack.qstash_message import (
+    CALLER_IP,
+    LONGEST_BACKOFF_SECONDS,
+    Message,
+    text_or_base64,
+)
 
 DEDUPLICATION_SECONDS = 600
 KEPT_SECONDS = 60
-MOST_EVENTS = 10_000
+RETRY_AFTER = (
+    "Retry-After",
+    "X-RateLimit-Reset",
+    "X-RateLimit-Reset-Requests",
+    "X-RateLimit-Reset-Tokens",
+)
+UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
 
 CURRENT_SIGNING_KEY, NEXT_SIGNING_KEY = DEVELOPMENT_SIGNING_KEYS
 
@@ -29,35 +43,18 @@ class Lane:
 
     def __init__(self) -> None:
         self._running = 0
-        self._starts: deque[float] = deque()
         self._changed = asyncio.Event()
 
-    async def enter(self, control: FlowControl) -> None:
+    async def enter(self, parallelism: float) -> None:
         """Wait until one more delivery may run."""
-        while (wait := self._wait(control)) is not None:
+        while self._running >= parallelism:
             self._changed.clear()
-            try:
-                async with asyncio.timeout(wait):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
+            await self._changed.wait()
         self._running += 1
-        self._starts.append(time.monotonic())
 
     def leave(self) -> None:
         self._running -= 1
         self._changed.set()
-
-    def _wait(self, control: FlowControl) -> float | None:
-        """Seconds until looking again is worth it, or None when there is room now."""
-        if control.parallelism is not None and self._running >= control.parallelism:
-            return 3600
-        now = time.monotonic()
-        while self._starts and now - self._starts[0] >= control.period:
-            self._starts.popleft()
-        if control.rate is not None and len(self._starts) >= control.rate:
-            return self._starts[0] + control.period - now
-        return None
 
 
 @dataclass
@@ -79,6 +76,29 @@ class DeadLetter:
             "responseHeader": self.headers,
         }
 
+    def report(self) -> dict[str, object]:
+        """The body of a failure callback.
+
+        Source: https://upstash.com/docs/qstash/features/callbacks
+        """
+        shown = self.message.shown()
+        return {
+            "status": self.status,
+            "header": self.headers,
+            "body": base64.b64encode(self.content).decode(),
+            "retried": self.message.retried,
+            "maxRetries": self.message.retries,
+            "dlqId": self.dlq_id,
+            "sourceMessageId": self.message.message_id,
+            "url": self.message.url,
+            "method": self.message.method,
+            "sourceHeader": shown["header"],
+            "sourceBody": base64.b64encode(self.message.body).decode(),
+            "notBefore": str(shown["notBefore"]),
+            "createdAt": str(shown["createdAt"]),
+            "callerIP": shown["callerIP"],
+        }
+
 
 class Courier:
     """All messages, from being taken until a minute after their end."""
@@ -86,10 +106,9 @@ class Courier:
     def __init__(self) -> None:
         self.current_key, self.next_key = CURRENT_SIGNING_KEY, NEXT_SIGNING_KEY
         self.dead_letters: dict[str, DeadLetter] = {}
-        self.events: deque[dict[str, object]] = deque(maxlen=MOST_EVENTS)
         self._messages: dict[str, Message] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[str | None, Lane] = {}
         self._deduplicated: dict[str, tuple[str, float]] = {}
         self._forget_at = 0.0
         # Idle connections are not kept: the pool would look at each of them for each request.
@@ -105,7 +124,6 @@ class Courier:
                 return {"messageId": known, "deduplicated": True}
             self._deduplicated[message.deduplication_id] = (message.message_id, time.time())
         self._messages[message.message_id] = message
-        self._note(message, "CREATED")
         task = asyncio.create_task(self._run(message))
         self._tasks[message.message_id] = task
         task.add_done_callback(lambda _: self._tasks.pop(message.message_id, None))
@@ -123,10 +141,6 @@ class Courier:
         self._forget_old()
         return self._messages.get(message_id)
 
-    def waiting(self) -> list[str]:
-        """The ids of the messages that have not ended."""
-        return [id for id, message in self._messages.items() if message.ended_at is None]
-
     def cancel(self, message_id: str) -> bool:
         """Stop a message; False when there is none that could be stopped."""
         message = self._messages.get(message_id)
@@ -134,20 +148,7 @@ class Courier:
             return False
         message.ended_at = time.time()
         self._tasks[message_id].cancel()
-        self._note(message, "CANCELED")
         return True
-
-    def retry(self, dlq_id: str, overrides: dict[str, str]) -> dict[str, object] | None:
-        """Take a dead letter as a new message, some of its headers replaced."""
-        letter = self.dead_letters.get(dlq_id)
-        if letter is None:
-            return None
-        once = ("upstash-delay", "upstash-not-before", "upstash-deduplication-id")
-        kept = {name: value for name, value in letter.message.headers.items() if name not in once}
-        replaced = {name: text for name, text in overrides.items() if name.startswith("upstash-")}
-        fresh = read_message(letter.message.url, kept | replaced, letter.message.body)
-        del self.dead_letters[dlq_id]
-        return self.take(fresh)
 
     def rotate_keys(self) -> None:
         """Sign with the next key from now on; until then receivers accept both."""
@@ -158,21 +159,15 @@ class Courier:
         await asyncio.sleep(message.delay)
         while True:
             answer = await self._deliver(message)
-            is_last = _is_final(answer) or message.retried >= message.retries
             if answer is not None and answer.is_success:
-                self._note(message, "DELIVERED", answer)
                 break
-            self._note(message, "ERROR", answer)
-            if is_last:
+            if _is_final(answer) or message.retried >= message.retries:
                 self._give_up(message, answer)
                 break
-            delay = _seconds_until_retry(message, answer)
-            self._call_back(message, answer)
+            headers = answer.headers if answer is not None else {}
+            await asyncio.sleep(seconds_until_retry(message, headers, datetime.now(UTC)))
             message.retried += 1
-            self._note(message, "RETRY", next_delivery=time.time() + delay)
-            await asyncio.sleep(delay)
         message.ended_at = time.time()
-        self._call_back(message, answer)
 
     async def _deliver_after_delay(self, message: Message) -> None:
         await asyncio.sleep(message.delay)
@@ -180,16 +175,12 @@ class Courier:
 
     async def _deliver(self, message: Message) -> httpx.Response | None:
         """Try once, when flow control has room. None: no answer in time."""
-        control = message.flow_control
-        lane = self._lanes.setdefault(control.key, Lane()) if control else None
-        if lane and control:
-            await lane.enter(control)
+        lane = self._lanes.setdefault(message.flow_control_key, Lane())
+        await lane.enter(message.parallelism or math.inf)
         try:
-            self._note(message, "ACTIVE")
             answer = await self._post(message)
         finally:
-            if lane:
-                lane.leave()
+            lane.leave()
         status = answer.status_code if answer is not None else "no answer"
         print(f"{message.message_id} delivered to {message.url}: {status}", flush=True)
         return answer
@@ -201,6 +192,7 @@ class Courier:
             "Upstash-Signature": sign(message.url, message.body, self.current_key),
             "Upstash-Message-Id": message.message_id,
             "Upstash-Retried": str(message.retried),
+            "Upstash-Caller-Ip": CALLER_IP,
         }
         try:
             async with asyncio.timeout(message.timeout):
@@ -212,34 +204,17 @@ class Courier:
 
     def _give_up(self, message: Message, answer: httpx.Response | None) -> None:
         print(f"{message.message_id} given up after {message.retried} retries", flush=True)
-        self._note(message, "FAILED", answer)
         letter = DeadLetter(message, *_parts(answer))
         self.dead_letters[letter.dlq_id] = letter
         if message.failure_callback:
-            report = {**_report(message, answer), "dlqId": letter.dlq_id}
-            options = message.failure_callback_options
-            self.take(_callback_message(message.failure_callback, options, report))
-
-    def _call_back(self, message: Message, answer: httpx.Response | None) -> None:
-        if message.callback:
-            report = _report(message, answer)
-            self.take(_callback_message(message.callback, message.callback_options, report))
-
-    def _note(
-        self,
-        message: Message,
-        state: str,
-        answer: httpx.Response | None = None,
-        next_delivery: float | None = None,
-    ) -> None:
-        event = message.shown() | {"time": round(time.time() * 1000), "state": state}
-        event["retryDelayExpr"] = event.pop("retryDelayExpression", None)
-        if next_delivery is not None:
-            event["nextDeliveryTime"] = round(next_delivery * 1000)
-        if state in ("ERROR", "FAILED", "DELIVERED"):
-            event["responseStatus"], event["responseHeader"], content = _parts(answer)
-            event |= text_or_base64("responseBody", content)
-        self.events.appendleft({name: value for name, value in event.items() if value is not None})
+            self.take(
+                Message(
+                    message.failure_callback,
+                    json.dumps(letter.report()).encode(),
+                    {"content-type": "application/json"} | message.failure_callback_forward,
+                    retries=message.retries,
+                )
+            )
 
     def _forget_old(self) -> None:
         """At most once a second: with thousands of messages, looking at each takes a while."""
@@ -277,9 +252,28 @@ def sign(url: str, body: bytes, key: str) -> str:
     return jwt.encode(claims, key, algorithm="HS256")
 
 
-def _seconds_until_retry(message: Message, answer: httpx.Response | None) -> float:
-    wish = answer.headers.get("Retry-After", "") if answer is not None else ""
-    return float(wish) if wish.isdecimal() else message.backoff()
+def seconds_until_retry(message: Message, headers: Mapping[str, str], now: datetime) -> float:
+    """How long to wait, now: as the answer asks, if that is a day or less, or by its backoff.
+
+    Source: https://upstash.com/docs/qstash/features/retry#retry-after-headers
+    """
+    wishes = (_wish(headers[name], now) for name in RETRY_AFTER if name in headers)
+    wish = next((wish for wish in wishes if wish is not None), math.inf)
+    return wish if wish <= LONGEST_BACKOFF_SECONDS else message.backoff()
+
+
+def _wish(text: str, now: datetime) -> float | None:
+    """Read seconds, a duration such as 6m5s, or an HTTP date; None: it is none of them."""
+    if re.fullmatch(r"\d+", text, re.ASCII):
+        return float(text)
+    number = r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)"
+    if re.fullmatch(f"({number})+", text, re.ASCII):
+        return sum(float(value) * UNITS[unit] for value, unit in re.findall(number, text))
+    try:
+        date = datetime.strptime(text, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return max(0.0, (date - now).total_seconds())
 
 
 def _is_final(answer: httpx.Response | None) -> bool:
@@ -295,30 +289,6 @@ def _parts(answer: httpx.Response | None) -> tuple[int, dict[str, list[str]], by
         return 0, {}, b"no answer"
     return (
         answer.status_code,
-        {name: [text] for name, text in answer.headers.items()},
+        {name: answer.headers.get_list(name) for name in answer.headers},
         answer.content,
     )
-
-
-def _callback_message(url: str, options: dict[str, str], report: dict[str, object]) -> Message:
-    headers = {"content-type": "application/json", **options}
-    return read_message(url, headers, json.dumps(report).encode())
-
-
-def _report(message: Message, answer: httpx.Response | None) -> dict[str, object]:
-    """The body of a callback. Source: https://upstash.com/docs/qstash/features/callbacks"""
-    status, headers, content = _parts(answer)
-    return {
-        "status": status,
-        "header": headers,
-        "body": base64.b64encode(content).decode(),
-        "retried": message.retried,
-        "maxRetries": message.retries,
-        "sourceMessageId": message.message_id,
-        "url": message.url,
-        "method": message.method,
-        "sourceHeader": {name: [value] for name, value in message.forward.items()},
-        "sourceBody": base64.b64encode(message.body).decode(),
-        "notBefore": round((message.created_at + message.delay) * 1000),
-        "createdAt": round(message.created_at * 1000),
-    }

@@ -1,20 +1,19 @@
 """A development tool: a QStash message, read from the headers that publish it."""
 
 import base64
-import hashlib
 import math
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from simpleeval import SimpleEval
 
-DEFAULT_RETRIES = 3
-DEFAULT_TIMEOUT_SECONDS = 900.0
 LONGEST_BACKOFF_SECONDS = 86_400.0
+CALLER_IP = "127.0.0.1"  # the stand-in answers to nobody else
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 FUNCTIONS = {
     "pow": math.pow,
@@ -33,14 +32,8 @@ class BadRequest(Exception):
     """The publisher asked for something QStash would not take."""
 
 
-@dataclass(frozen=True)
-class FlowControl:
-    """How many deliveries with one key may run at once, and start within a period."""
-
-    key: str
-    parallelism: int | None
-    rate: int | None
-    period: float = 1
+class NotHere(Exception):
+    """Somebody asked for something that QStash may have, and this stand-in has not."""
 
 
 @dataclass
@@ -49,50 +42,42 @@ class Message:
 
     url: str
     body: bytes
-    headers: dict[str, str] = field(default_factory=dict)  # as published, lower case
+    forward: dict[str, str] = field(default_factory=dict)  # names in lower case; so in the next
+    failure_callback_forward: dict[str, str] = field(default_factory=dict)
     method: str = "POST"
-    forward: dict[str, str] = field(default_factory=dict)
     delay: float = 0
-    retries: int = DEFAULT_RETRIES
+    retries: int = 3
     retry_delay: str | None = None
-    timeout: float = DEFAULT_TIMEOUT_SECONDS
-    callback: str | None = None
-    callback_options: dict[str, str] = field(default_factory=dict)
-    failure_callback: str | None = None
-    failure_callback_options: dict[str, str] = field(default_factory=dict)
-    flow_control: FlowControl | None = None
-    label: str | None = None
-    redacted: frozenset[str] = frozenset()
+    timeout: float = 900
     deduplication_id: str | None = None
+    failure_callback: str | None = None
+    flow_control_key: str | None = None
+    parallelism: int | None = None
+    labels: list[str] | None = None
     message_id: str = field(default_factory=lambda: f"msg_{uuid.uuid4().hex}")
     created_at: float = field(default_factory=time.time)
     retried: int = 0
     ended_at: float | None = None
 
     def shown(self) -> dict[str, object]:
-        """The message as the API shows it: times in milliseconds, redacted where asked."""
-        shown: dict[str, object] = {
+        """The message as the API shows it: times in milliseconds, lists of header values."""
+        shown = {
             "messageId": self.message_id,
             "url": self.url,
             "method": self.method,
-            "header": {name: [self._header(name)] for name in self.forward},
+            "header": {name: [value] for name, value in self.forward.items()},
             "maxRetries": self.retries,
             "createdAt": round(self.created_at * 1000),
             "notBefore": round((self.created_at + self.delay) * 1000),
-            "callback": self.callback,
             "failureCallback": self.failure_callback,
             "retryDelayExpression": self.retry_delay,
-            "label": self.label,
+            "flowControlKey": self.flow_control_key,
+            "parallelism": self.parallelism,
+            "label": self.labels[0] if self.labels else None,
+            "labels": self.labels,
+            "callerIP": CALLER_IP,
+            **text_or_base64("body", self.body),
         }
-        if self.flow_control:
-            shown["flowControlKey"] = self.flow_control.key
-            shown["parallelism"] = self.flow_control.parallelism
-            shown["rate"] = self.flow_control.rate
-            shown["period"] = round(self.flow_control.period)
-        if "body" in self.redacted:
-            shown["body"] = _redact(self.body)
-        else:
-            shown |= text_or_base64("body", self.body)
         return {name: value for name, value in shown.items() if value is not None}
 
     def backoff(self) -> float:
@@ -100,39 +85,6 @@ class Message:
         if self.retry_delay is not None:
             return _evaluate(self.retry_delay, retried=self.retried) / 1000
         return min(LONGEST_BACKOFF_SECONDS, math.exp(2.5 * (self.retried + 1)))
-
-    def _header(self, name: str) -> str:
-        value = self.forward[name]
-        is_redacted = "header" in self.redacted or f"header[{name}]" in self.redacted
-        return _redact(value.encode()) if is_redacted else value
-
-
-def read_message(destination: str, headers: Mapping[str, str], body: bytes) -> Message:
-    """Make a message from a publish; header names are lower case. Raises: BadRequest."""
-    retry_delay = headers.get("upstash-retry-delay")
-    if retry_delay is not None:
-        _evaluate(retry_delay, retried=0)
-    callback = headers.get("upstash-callback")
-    failure_callback = headers.get("upstash-failure-callback")
-    return Message(
-        url=_checked_url(destination),
-        body=body,
-        headers=dict(headers),
-        method=headers.get("upstash-method", "POST"),
-        forward=_forwarded(headers),
-        delay=_delay(headers),
-        retries=_whole_number(headers.get("upstash-retries", str(DEFAULT_RETRIES))),
-        retry_delay=retry_delay,
-        timeout=_seconds(headers.get("upstash-timeout", f"{DEFAULT_TIMEOUT_SECONDS:.0f}s")),
-        callback=_checked_url(callback) if callback else None,
-        callback_options=_options(headers, "upstash-callback-"),
-        failure_callback=_checked_url(failure_callback) if failure_callback else None,
-        failure_callback_options=_options(headers, "upstash-failure-callback-"),
-        flow_control=_flow_control(headers),
-        label=headers.get("upstash-label"),
-        redacted=_redacted_fields(headers),
-        deduplication_id=_deduplication_id(destination, headers, body),
-    )
 
 
 def text_or_base64(name: str, content: bytes) -> dict[str, str]:
@@ -143,81 +95,88 @@ def text_or_base64(name: str, content: bytes) -> dict[str, str]:
         return {f"{name}Base64": base64.b64encode(content).decode()}
 
 
-def _forwarded(headers: Mapping[str, str]) -> dict[str, str]:
-    forward = _options(headers, "upstash-forward-", renamed="")
-    if "content-type" in headers:
-        forward.setdefault("content-type", headers["content-type"])
-    return forward
+def read_message(destination: str, headers: Iterable[tuple[str, str]], body: bytes) -> Message:
+    """Make a message from a publish; header names are lower case. Raises: BadRequest, NotHere."""
+    given: dict[str, Any] = {into: {} for into in FORWARDING.values()}
+    for name, value in headers:
+        if name in HEADERS:
+            into, read = HEADERS[name]
+            given[into] = read(value)
+        for prefix, into in FORWARDING.items():
+            if name.startswith(prefix):
+                given[into][name.removeprefix(prefix)] = value
+        if name == "content-type":
+            given["forward"].setdefault(name, value)
+    message = Message(_url(destination), body, **given)
+    if (message.flow_control_key is None) != (message.parallelism is None):
+        raise BadRequest("flow control needs a key and a value")
+    return message
 
 
-def _options(headers: Mapping[str, str], prefix: str, renamed: str = "upstash-") -> dict[str, str]:
-    """`upstash-callback-retries: 1` is `upstash-retries: 1` for the callback's message."""
-    return {
-        renamed + name.removeprefix(prefix): value
-        for name, value in headers.items()
-        if name.startswith(prefix)
-    }
-
-
-def _delay(headers: Mapping[str, str]) -> float:
-    if not_before := headers.get("upstash-not-before"):
-        return max(0.0, _whole_number(not_before) - time.time())
-    return _seconds(headers.get("upstash-delay", "0s"))
-
-
-def _deduplication_id(destination: str, headers: Mapping[str, str], body: bytes) -> str | None:
-    if headers.get("upstash-content-based-deduplication", "").lower() == "true":
-        content = repr((destination, sorted(_forwarded(headers).items()), body))
-        return f"content:{hashlib.sha256(content.encode()).hexdigest()}"
-    return headers.get("upstash-deduplication-id")
-
-
-def _flow_control(headers: Mapping[str, str]) -> FlowControl | None:
-    """Read `Upstash-Flow-Control-Value: parallelism=2, rate=3, period=60s`."""
-    key = headers.get("upstash-flow-control-key")
-    if key is None:
-        return None
-    value = headers.get("upstash-flow-control-value", "")
-    pairs = [part.strip().partition("=") for part in value.split(",")]
-    given = {name: text for name, _, text in pairs}
-    if not given.keys() <= {"parallelism", "rate", "period"} or given.keys() <= {"period"}:
-        raise BadRequest(f"invalid flow control value: {value}")
-    parallelism, rate = (
-        _whole_number(given[name]) if name in given else None for name in ("parallelism", "rate")
-    )
-    return FlowControl(key, parallelism, rate, _seconds(given.get("period", "1s")))
-
-
-def _redacted_fields(headers: Mapping[str, str]) -> frozenset[str]:
-    names = headers.get("upstash-redact-fields", "").lower().split(",")
-    fields = frozenset(name.strip() for name in names if name.strip())
-    if any(not re.fullmatch(r"body|header|header\[[^\]]+\]", name) for name in fields):
-        raise BadRequest("invalid redact fields")
-    return fields
-
-
-def _redact(value: bytes) -> str:
-    return f"REDACTED:{hashlib.sha256(value).hexdigest()}"
-
-
-def _checked_url(url: str) -> str:
-    parts = urlsplit(url)
+def _url(text: str) -> str:
+    parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadRequest("invalid destination url: must begin with http:// or https://")
-    return url
+        raise BadRequest(f"invalid url: {text}: must begin with http:// or https://")
+    return text
+
+
+def _method(text: str) -> str:
+    if text not in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        raise BadRequest(f"invalid method: {text}")
+    return text
 
 
 def _seconds(text: str) -> float:
     """Read a duration such as 10s or 1h30m3s."""
-    if not re.fullmatch(r"(\d+[smhd])+", text):
+    if not re.fullmatch(r"(\d+[smhd])+", text, re.ASCII):
         raise BadRequest(f"invalid duration: {text}")
     return float(sum(int(number) * UNITS[unit] for number, unit in re.findall(r"(\d+)(.)", text)))
 
 
-def _whole_number(text: str) -> int:
-    if not text.isdecimal():
+def whole_number(text: str, least: int = 0, most: int = 10**9) -> int:
+    """Read a number such as 3. Raises: BadRequest."""
+    if not re.fullmatch(r"\d{1,10}", text, re.ASCII) or not least <= int(text) <= most:
         raise BadRequest(f"invalid number: {text}")
     return int(text)
+
+
+def _expression(text: str) -> str:
+    _evaluate(text, retried=0)
+    return text
+
+
+def _deduplication_id(text: str) -> str:
+    if re.search(r"[:\s]", text):
+        raise BadRequest("DeduplicationId cannot contain ':' or whitespace")
+    return text
+
+
+def _parallelism(text: str) -> int:
+    if unknown := re.findall(r"(?:rate|period)(?==)", text):
+        raise NotHere(f"flow control by {' and '.join(unknown)}")
+    return whole_number(text.removeprefix("parallelism="), least=1)
+
+
+def _labels(text: str) -> list[str]:
+    return [label.strip() for label in text.split(",")]
+
+
+HEADERS: dict[str, tuple[str, Callable[[str], object]]] = {
+    "upstash-method": ("method", _method),
+    "upstash-delay": ("delay", _seconds),
+    "upstash-retries": ("retries", whole_number),
+    "upstash-retry-delay": ("retry_delay", _expression),
+    "upstash-timeout": ("timeout", _seconds),
+    "upstash-deduplication-id": ("deduplication_id", _deduplication_id),
+    "upstash-failure-callback": ("failure_callback", _url),
+    "upstash-flow-control-key": ("flow_control_key", str),
+    "upstash-flow-control-value": ("parallelism", _parallelism),
+    "upstash-label": ("labels", _labels),
+}
+FORWARDING = {
+    "upstash-forward-": "forward",
+    "upstash-failure-callback-forward-": "failure_callback_forward",
+}
 
 
 def _evaluate(expression: str, *, retried: int) -> float:

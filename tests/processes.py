@@ -58,10 +58,12 @@ def start_stand_in(name: str) -> Iterator[str]:
     command = [sys.executable, "-m", f"local_stack.{name}", "--port", str(port)]
     process = subprocess.Popen(command, cwd=ROOT)
     url = f"http://127.0.0.1:{port}"
-    wait_for(lambda: httpx.get(url).status_code == 404)
-    yield url
-    process.terminate()
-    process.wait(timeout=10)
+    try:
+        wait_for(lambda: httpx.get(url).status_code)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
 
 
 @dataclass

@@ -5,6 +5,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import httpx
 import jwt
@@ -63,10 +64,9 @@ def stays_at(server: HttpServer, number: int, seconds: float) -> bool:
     return len(server.requests) == number
 
 
-def is_delivered(sdk: QStash, message_id: str) -> bool:
-    """Whether QStash knows of it: that is a little later than the destination does."""
-    logs = sdk.log.list(filter={"message_id": message_id}).logs
-    return any(log.state.value == "DELIVERED" for log in logs)
+def is_given_up(sdk: QStash, url: str) -> bool:
+    """Whether the messages for this address, or one of them, are in the DLQ."""
+    return bool(sdk.dlq.list(filter={"url": url}).messages)
 
 
 def claims_of(headers: httpx.Headers) -> dict[str, object]:
@@ -154,17 +154,77 @@ def test_retries_end_after_their_number(sdk: QStash) -> None:
         assert stays_at(server, 2, 0.5)
 
 
-def test_retry_after_replaces_the_retry_delay(sdk: QStash) -> None:
-    with serve(answer(503, Retry_After="1"), OK) as server:
+@pytest.mark.parametrize("header", ["Retry_After", "X_RateLimit_Reset"])
+def test_an_answer_says_when_to_come_again(sdk: QStash, header: str) -> None:
+    with serve(answer(503, **{header: "1"}), OK) as server:
         publish(sdk, server.url, retries=1, retry_delay="3600000")
         deliveries(server, 2)
 
-    with serve(answer(503, Retry_After="1"), OK) as server:
+    with serve(answer(503, **{header: "1"}), OK) as server:
         began = time.monotonic()
         publish(sdk, server.url, retries=1, retry_delay="1")
         deliveries(server, 2)
 
     assert time.monotonic() - began >= 1
+
+
+NOW = datetime(2024, 6, 27, 12, 0, tzinfo=UTC)
+BACKOFF = 7.0
+DAY = 86_400
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0),
+        ("10", 10),
+        ("6m5s", 365),
+        ("1h", 3600),
+        ("1.5s", 1.5),
+        ("2s250ms", 2.25),
+        ("3us", 3e-6),
+        ("3µs", 3e-6),
+        ("5ns", 5e-9),
+        ("Sun, 27 Jun 2024 12:16:24 GMT", 984),
+        ("Thu, 27 Jun 2024 11:00:00 GMT", 0),
+        ("86400", DAY),
+        ("24h", DAY),
+        ("Fri, 28 Jun 2024 12:00:00 GMT", DAY),
+        # Beyond a day, or not to be read: as if nothing had been asked for.
+        ("86401", BACKOFF),
+        ("24h1s", BACKOFF),
+        ("Fri, 28 Jun 2024 12:00:01 GMT", BACKOFF),
+        ("9" * 400, BACKOFF),
+        ("", BACKOFF),
+        ("soon", BACKOFF),
+        ("-1", BACKOFF),
+        ("1.5", BACKOFF),
+        ("1d", BACKOFF),
+        ("5 s", BACKOFF),
+        ("٣", BACKOFF),
+        ("2024-06-27T12:16:24Z", BACKOFF),
+        ("Thu, 27 Jun 2024 12:16:24 +0200", BACKOFF),
+        ("Thu, 99 Jun 2024 12:16:24 GMT", BACKOFF),
+    ],
+)
+def test_what_an_answer_asks_for_is_read_as_documented(text: str, seconds: float) -> None:
+    message = qstash_message.Message("http://127.0.0.1:1", b"", retry_delay="7000")
+
+    waits = qstash_courier.seconds_until_retry(message, {"Retry-After": text}, NOW)
+
+    assert waits == pytest.approx(seconds)
+
+
+def test_of_several_headers_the_first_that_can_be_read_counts() -> None:
+    message = qstash_message.Message("http://127.0.0.1:1", b"", retry_delay="7000")
+    headers = {
+        "Retry-After": "soon",
+        "X-RateLimit-Reset-Tokens": "4",
+        "X-RateLimit-Reset-Requests": "3",
+    }
+
+    assert qstash_courier.seconds_until_retry(message, headers, NOW) == 3
+    assert qstash_courier.seconds_until_retry(message, {}, NOW) == BACKOFF
 
 
 @pytest.mark.parametrize(
@@ -235,20 +295,52 @@ def test_a_deduplication_id_makes_one_message(sdk: QStash) -> None:
 
 
 def test_a_message_given_up_is_reported_to_the_failure_callback(sdk: QStash) -> None:
-    with serve(answer(500, b"broken")) as server, serve(OK) as callback:
+    with serve(answer(500, b"broken", X_Why="a")) as server, serve(OK) as callback:
         message_id = publish(
-            sdk, server.url, retries=1, retry_delay="50", failure_callback=callback.url + "/failure"
+            sdk,
+            server.url,
+            retries=1,
+            retry_delay="50",
+            headers={"X-Trace": "abc"},
+            failure_callback=callback.url + "/failure",
         )
         (headers,) = deliveries(callback, 1)
 
     report = json.loads(body_of(callback.requests[0]))
     assert claims_of(headers)["sub"] == callback.url + "/failure"
+    assert headers["Content-Type"] == "application/json"
     assert headers["Upstash-Message-Id"] != message_id
     assert (report["status"], report["retried"], report["maxRetries"]) == (500, 1, 1)
+    assert report["header"]["x-why"] == ["a"]
     assert base64.b64decode(report["body"]) == b"broken"
     assert json.loads(base64.b64decode(report["sourceBody"])) == {"a": 1}
+    assert report["sourceHeader"]["x-trace"] == ["abc"]
     assert (report["sourceMessageId"], report["url"]) == (message_id, server.url)
-    assert report["dlqId"]
+    assert (report["method"], report["callerIP"]) == ("POST", "127.0.0.1")
+    assert sdk.dlq.get(report["dlqId"]).message_id == message_id
+    for time_in_ms in (report["notBefore"], report["createdAt"]):
+        assert isinstance(time_in_ms, str)
+        assert abs(int(time_in_ms) / 1000 - time.time()) < 60
+
+
+def test_the_failure_callback_has_the_retries_of_its_message_and_headers_of_its_own(
+    sdk: QStash,
+) -> None:
+    with serve(FAILED) as server, serve(FAILED) as callback:
+        publish(
+            sdk,
+            server.url,
+            retries=0,
+            headers={"X-Trace": "of the message"},
+            failure_callback=callback.url,
+            failure_callback_headers={"Forward-X-Trace": "of the callback"},
+        )
+        (headers,) = deliveries(callback, 1)
+        wait_for(lambda: is_given_up(sdk, callback.url))
+
+    (letter,) = sdk.dlq.list(filter={"url": callback.url}).messages
+    assert headers["X-Trace"] == "of the callback"
+    assert letter.max_retries == 0
 
 
 def test_a_delivered_message_calls_no_failure_callback(sdk: QStash) -> None:
@@ -291,9 +383,9 @@ def test_a_cancelled_message_is_not_delivered_whatever_it_waits_for(sdk: QStash)
 
 
 def test_unknown_and_ended_messages_are_not_found(sdk: QStash) -> None:
-    with serve(OK) as server:
-        message_id = publish(sdk, server.url)
-        wait_for(lambda: is_delivered(sdk, message_id))
+    with serve(FAILED) as server:
+        message_id = publish(sdk, server.url, retries=0)
+        wait_for(lambda: is_given_up(sdk, server.url))
 
     with pytest.raises(QStashError, match="404"):
         sdk.message.cancel(message_id)
@@ -328,6 +420,12 @@ def test_a_wrong_token_is_401(server_url: str) -> None:
         ("http://127.0.0.1:1", {"retry_delay": "unknown_name + 1"}),
         ("http://127.0.0.1:1", {"retry_delay": "__import__('os')"}),
         ("http://127.0.0.1:1", {"failure_callback": "nowhere"}),
+        ("http://127.0.0.1:1", {"method": "BREW"}),
+        ("http://127.0.0.1:1", {"deduplication_id": "a:b"}),
+        ("http://127.0.0.1:1", {"deduplication_id": "a b"}),
+        ("http://127.0.0.1:1", {"flow_control": {"key": "a"}}),
+        ("http://127.0.0.1:1", {"flow_control": {"key": "a", "parallelism": 0}}),
+        ("http://127.0.0.1:1", {"flow_control": {"key": "a", "parallelism": "x"}}),
     ],
 )
 def test_what_can_not_be_meant_is_400(sdk: QStash, url: str, options: dict[str, object]) -> None:

@@ -1,22 +1,27 @@
 """What is published, with the real SDK; the faults are in test_qstash_faults.py."""
 
 import json
+import re
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from qstash import QStash
 
+from common import tracing
 from common.failures import Failure
 from common.models import AnalysisRecord, Status
 from common.queue import QStashRefused, Queue
-from common.settings import ServiceSettings
+from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.store import Store
 from common.submission import Submissions
 from tests.conftest import make_settings
 from tests.fakes import ADA, DELAY, ID, NOW, pending
 from tests.http_server import Behaviour, answer, reset, serve
-from tests.processes import start_stand_in
+from tests.processes import start_stand_in, wait_for
 
-ACCEPTED = answer(201, {"messageId": "msg_1"})
+ACCEPTED = answer(200, {"messageId": "msg_1"})
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def settings_for(url: str, **changes: object) -> ServiceSettings:
@@ -47,6 +52,51 @@ def test_a_message_says_when_where_and_how_often_and_nothing_personal() -> None:
     assert headers["upstash-failure-callback"] == "https://service.example/webhook/failure"
     assert "upstash-flow-control-key" not in headers
     assert b"Ada" not in request
+
+
+# Of https://upstash.com/docs/qstash/openapi.yaml, those that we send:
+DOCUMENTED = {
+    "content-type": "application/json",
+    "upstash-delay": r"(\d+[smhd])+",
+    "upstash-retries": r"\d+",
+    "upstash-retry-delay": r"\d+ \* \(1 \+ retried\)",
+    "upstash-timeout": r"(\d+[smh])+",
+    "upstash-deduplication-id": r"[^:\s]+",
+    "upstash-failure-callback": r"https?://\S+",
+    "upstash-flow-control-key": r"\S+",
+    "upstash-flow-control-value": r"parallelism=\d+",
+    "upstash-label": r"[^,\s]+",
+    "upstash-forward-traceparent": TRACEPARENT,
+    "upstash-failure-callback-forward-traceparent": TRACEPARENT,
+}
+
+
+class Traced:
+    """As while tracing is on."""
+
+    def span(self, name: str, traceparent: str | None) -> Iterator[None]:
+        yield
+
+    def headers(self) -> dict[str, str]:
+        return {"traceparent": TRACEPARENT}
+
+
+def test_each_header_is_documented_and_one_that_the_stand_in_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tracing, "_tracing", Traced())
+    record = pending()
+    with serve(ACCEPTED) as server, start_stand_in("qstash_server") as stand_in:
+        for url in (server.url, stand_in):
+            queue = Queue(settings_for(url, qstash_parallelism=7))
+            queue.cancel(queue.publish(record, now=NOW))
+            queue.close()
+
+    sent = headers_of(server.requests[0])
+    ours = {name: sent[name] for name in sent if name.startswith(("upstash-", "content-type"))}
+    assert sorted(ours) == sorted(DOCUMENTED)
+    for name, value in ours.items():
+        assert re.fullmatch(DOCUMENTED[name], value, re.ASCII), name
 
 
 def test_a_message_published_late_waits_only_for_the_rest() -> None:
@@ -115,3 +165,21 @@ def test_cancelling_never_fails(behaviour: Behaviour) -> None:
         Queue(settings_for(server.url)).cancel("msg_1")
 
     assert server.requests[0].startswith(b"DELETE /v2/messages/msg_1 ")
+
+
+def test_our_dead_letters_are_found_page_after_page_and_nobody_elses() -> None:
+    final = answer(489, Upstash_NonRetryable_Error="true")
+    with serve(final) as server, start_stand_in("qstash_server") as url:
+        ours = f"{server.url}/webhook"
+        queue = Queue(settings_for(url, qstash_webhook_url=ours))
+        sdk = QStash(DEVELOPMENT_TOKEN, base_url=url, retry=False)
+        for number in range(101):
+            sdk.message.publish(url=ours, label=f"n{number}")
+        sdk.message.publish(url=server.url, label="somebody else's")
+        sdk.http._client.close()
+        wait_for(lambda: len(server.requests) == 102 and len(queue.dead_letters()) == 101)
+        letters = queue.dead_letters()
+        queue.close()
+
+    assert {letter.request_id for letter in letters} == {f"n{number}" for number in range(101)}
+    assert {letter.response_status for letter in letters} == {489}

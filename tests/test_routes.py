@@ -84,6 +84,14 @@ def test_a_delivery_before_its_time_is_503_with_the_rest(client: FlaskClient, st
     assert 55 < int(response.headers["Retry-After"]) <= 60
 
 
+def test_qstash_is_asked_to_wait_a_day_at_most_as_it_ignores_more(
+    client: FlaskClient, store: Store
+) -> None:
+    store.create(pending(store.now(), timedelta(days=7)))
+
+    assert deliver(client).headers["Retry-After"] == "86400"
+
+
 def test_a_transient_failure_is_503_with_retry_after(
     client: FlaskClient, analyst: FakeAnalyst, due: AnalysisRecord
 ) -> None:
