@@ -40,13 +40,14 @@ audit: .venv/installed  ## Known vulnerabilities of what is pinned; asks pypi.or
 	for pinned in requirements.txt requirements-service.txt requirements-operator.txt requirements-dev.txt benchmarks/requirements.txt; do $(BIN)/pip-audit --strict --no-deps --disable-pip -r $$pinned || exit 1; done
 
 lock: .venv/installed  ## Pin the newest versions, and the hashes of their files, into requirements*.txt
-	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes -c requirements.txt --group service -o requirements-service.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade -c requirements.txt --group operator -o requirements-operator.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade --extra dev --group operator -c requirements-operator.txt -c requirements.txt pyproject.toml -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade -c requirements-dev.txt --group bench -o benchmarks/requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade benchmarks/peers/requirements.in -o benchmarks/peers/requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade tests/conformance/litellm.in -o tests/conformance/litellm.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --upgrade tests/conformance/llama-stack.in -o tests/conformance/llama-stack.txt
 
 ifdef QUICK
 COMPARE := --repetitions 1 --cases "1 s, 200" "a second"
