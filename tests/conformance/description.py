@@ -113,21 +113,24 @@ class FromDescription(Maker):
         required = schema.get("required", ())
         made = dict.fromkeys(required, "of no known type")  # some are not described any further
         for name, field in schema.get("properties", {}).items():
-            is_free = name not in required
-            if not is_free or (self._depth < DEEP and self._is_given(f"{owner}.{name}")):
-                made[name] = self._make(field, owner)
             if self._depth < DEEP:
-                states = self._states(field) | ({"absent"} if is_free else set())
-                state = "absent" if name not in made else "null" if made[name] is None else "given"
-                self.allowed |= {f"{owner}.{name} {each}" for each in states}
-                self.seen.add(f"{owner}.{name} {state}")
+                self._stand(made, f"{owner}.{name}", name, field, is_free=name not in required)
+            elif name in required:
+                made[name] = self._make(field, owner)
         self._depth -= 1
         return made
 
-    def _is_given(self, field: str) -> bool:
-        """Whether to give a field that may be absent: first what has not been yet."""
-        unseen = [each for each in ("absent", "given") if f"{field} {each}" not in self.seen]
-        return self._chance.choice(unseen or ["absent", "given"]) == "given"
+    def _stand(self, made: Json, full_name: str, name: str, field: Json, is_free: bool) -> None:
+        """Give a field, leave it out or make it null: first what has not been yet."""
+        states = self._states(field) | ({"absent"} if is_free else set())
+        self.allowed |= {f"{full_name} {each}" for each in states}
+        unseen = [each for each in sorted(states) if f"{full_name} {each}" not in self.seen]
+        state = self._chance.choice(unseen or sorted(states))
+        self.seen.add(f"{full_name} {state}")
+        if state != "absent":
+            made[name] = None
+        while state == "given" and made[name] is None:
+            made[name] = self._make(field, full_name.partition(".")[0])
 
     def _states(self, schema: Json) -> set[str]:
         """Whether a value may be null, or must."""
@@ -136,6 +139,11 @@ class FromDescription(Maker):
         if kinds := schema.get("anyOf"):
             return set().union(*map(self._states, kinds))
         return {"null" if schema.get("type") == "null" else "given"}
+
+    def _number(self) -> int:
+        """Longer lists, until all there is has been made."""
+        few = super()._number()
+        return few if self.allowed <= self.seen else few * 3
 
     def _choose(self, kinds: list[Json]) -> Json:
         """Any, and now and then what was seldom made: else there are some that never are."""
