@@ -172,7 +172,7 @@ def _route(method: str, path: str, handler: Handler, takes: str = "") -> Route:
         given += ["body"] if await request.body() else []
         for name in given:
             if not re.fullmatch(f"{takes}|header upstash-telemetry-.+", name):
-                raise NotHere(f"{method} {path} with {name}")
+                raise NotHere(f"{method} {path.replace(':path', '')} with {name}")
             if given.count(name) > 1:
                 raise BadRequest(f"{name} is given twice")
         return await handler(request)

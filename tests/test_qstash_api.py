@@ -152,7 +152,7 @@ def test_a_cancelled_message_is_counted_once(http: httpx.Client) -> None:
 
 
 def test_a_dead_letter_is_shown_as_described(http: httpx.Client, sdk: QStash) -> None:
-    with serve(answer(404, b"404 Not Found", X_Why="a")) as server:
+    with serve(answer(404, b"404 Not Found", X_Why="a\r\nX-Why: b")) as server:
         publish_raw(http, server.url, **EVERYTHING)
         wait_for(lambda: is_given_up(sdk, server.url))
 
@@ -162,7 +162,7 @@ def test_a_dead_letter_is_shown_as_described(http: httpx.Client, sdk: QStash) ->
 
     assert (page.status_code, got.status_code, got.json()) == (200, 200, letter)
     assert types_of(letter) == DEAD_LETTER
-    assert letter["responseHeader"]["x-why"] == ["a"]
+    assert letter["responseHeader"]["x-why"] == ["a", "b"]
     assert (letter["responseStatus"], letter["responseBody"]) == (404, "404 Not Found")
 
 
@@ -274,6 +274,14 @@ def test_parallelism_holds_back_and_refuses_nothing(sdk: QStash) -> None:
         assert stays_at(server, 2, 0.4)
         may_answer.set()
         deliveries(server, 4)
+
+
+@pytest.mark.parametrize(("name", "value"), [("Key", "k"), ("Value", "parallelism=1")])
+def test_half_of_a_flow_control_is_400(http: httpx.Client, name: str, value: str) -> None:
+    answered = publish_raw(http, NOWHERE, **{f"Upstash-Flow-Control-{name}": value})
+
+    assert answered.status_code == 400
+    assert answered.json() == {"error": "flow control needs a key and a value"}
 
 
 def test_another_key_is_not_held_back(sdk: QStash) -> None:

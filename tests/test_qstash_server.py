@@ -87,6 +87,7 @@ def test_a_message_is_delivered_with_its_body_and_headers(sdk: QStash) -> None:
     assert headers["User-Agent"] == "Upstash-QStash"
     assert headers["Upstash-Message-Id"] == message_id
     assert headers["Upstash-Retried"] == "0"
+    assert headers["Upstash-Caller-Ip"] == "127.0.0.1"
 
 
 def test_method_and_forwarded_headers_reach_the_destination(sdk: QStash) -> None:
