@@ -213,7 +213,7 @@ def leave_out(what: str, *, because: str, remedy: str) -> NoReturn:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest first, and try browser tests, and no others, once more when they fail."""
-    longest = ("test_chaos.py", "test_rotation.py", "test_browser.py")
+    longest = ("test_chaos.py", "test_rotation.py", "test_servers.py", "test_browser.py")
     order = {name: number for number, name in enumerate(longest)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
     for item in items:

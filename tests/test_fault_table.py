@@ -31,7 +31,7 @@ from webhook_service.analyst import Analyst
 from webhook_service.worker import Delivery, Worker
 
 GUIDE = (ROOT / "docs" / "deploy.md").read_text()
-LINES = re.findall(r"(?m)^\| `([^`]+)`", GUIDE.partition("## 7.")[2])
+LINES = re.findall(r"(?m)^\| `([^`]+)`", GUIDE.partition("## 8.")[2])
 MESSAGE = json.dumps({"requestId": ID, "round": 1}).encode()
 KEY = qstash_courier.CURRENT_SIGNING_KEY
 

@@ -3,26 +3,45 @@
 import json
 import re
 from contextlib import closing
+from subprocess import CalledProcessError
 
 import pytest
 
 from common.failures import Failure
 from common.settings import ServiceSettings, SettingsError, load
-from tests.conformance.servers import LITELLM, hold, run
-from tests.conftest import make_settings
+from tests.conformance.servers import LITELLM, LLAMA_STACK, Server, hold, install, run
+from tests.conftest import leave_out, make_settings
 from tests.fakes import ADA
 from tests.http_server import answer, serve
+from tests.processes import ROOT
 from tests.test_analyst import GOOD, response
 from webhook_service.analyst import Analyst
 from webhook_service.answer import AnalysisFailed
 
+GUIDE = (ROOT / "docs" / "deploy.md").read_text()
+
 
 def test_litellm_passes_on_what_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        install(LITELLM)
+    except CalledProcessError as error:
+        remedy = "It is installed from PyPI once, into .local."
+        leave_out("LiteLLM's proxy", because=f"it can't be installed ({error})", remedy=remedy)
     with run(LITELLM) as url:
         rows = [*hold(LITELLM, url)]
 
     assert len(rows) == 4
     assert not any(row.wrong for row in rows), capsys.readouterr().err
+
+
+@pytest.mark.parametrize("server", [LITELLM, LLAMA_STACK], ids=lambda server: server.name)
+def test_the_guide_tells_what_each_does_not_pass_on(server: Server) -> None:
+    name, _, version = server.title.partition(" ")
+    (row,) = re.findall(rf"(?mi)^\| {name.replace('-', ' ')}.* {re.escape(version)} .*", GUIDE)
+
+    losses = {loss.why for route in server.routes for loss in route.losses.values()}
+    assert losses
+    assert not [why for why in losses if why not in row]
 
 
 # https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle: the plain client, whose

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from uuid import uuid4
 
 from common.models import Tokens
 from local_stack.openai_server import analyse
@@ -43,7 +44,7 @@ RETRY_AFTER_SECONDS = 7
 @contextmanager
 def serve_backends() -> Iterator[str]:
     """Serve on loopback, and tell the URL."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -52,6 +53,13 @@ def serve_backends() -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class Server(ThreadingHTTPServer):
+    """Says nothing of a connection that breaks: it does when the server before it ends."""
+
+    def handle_error(self, *_: object) -> None:
+        pass
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -131,7 +139,7 @@ def chat(fault: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     }
     choice = {"index": 0, "message": message, "finish_reason": ends.get(fault, "stop")}
     return 200, {
-        "id": "chatcmpl-1",
+        "id": f"chatcmpl-{uuid4().hex}",
         "object": "chat.completion",
         "created": 1,
         "model": MODEL,
@@ -155,7 +163,7 @@ def claude(fault: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         parts.append({"type": "text", "text": answer})
     ends = {"refusal": "refusal", **dict.fromkeys(CUT_OFF, "max_tokens")}
     return 200, {
-        "id": "msg_1",
+        "id": f"msg_{uuid4().hex}",
         "type": "message",
         "role": "assistant",
         "model": MODEL,

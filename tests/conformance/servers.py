@@ -84,6 +84,7 @@ class Server:
     start: Callable[[Path, int, str], tuple[list[str], dict[str, str]]]
     ready: str
     routes: Sequence[Route]
+    has_keys: bool  # whether it looks at OPENAI_API_KEY
 
     @property
     def title(self) -> str:
@@ -257,6 +258,7 @@ LITELLM = Server(
     python=(3, 11),
     start=_litellm,
     ready="/health/liveliness",
+    has_keys=True,
     routes=[
         Route(
             "a chat-only model",
@@ -286,6 +288,7 @@ LLAMA_STACK = Server(
     python=(3, 12),
     start=_llama_stack,
     ready="/v1/health",
+    has_keys=False,
     routes=[
         Route(
             "a chat-only model",
@@ -353,11 +356,11 @@ def _analyse(url: str, model: str) -> object:
     return None if is_right else found
 
 
-def _ask(url: str, model: str, ask: Callable[[Analyst], object]) -> object:
+def _ask(url: str, model: str, ask: Callable[[Analyst], object], key: str = KEY) -> object:
     """What one question to the server gives, or the failure."""
     settings = make_settings(
         openai_base_url=url,
-        openai_api_key=KEY,
+        openai_api_key=key,
         openai_model=model,
         openai_timeout_seconds=CALL_SECONDS,
     )
@@ -370,25 +373,29 @@ def _ask(url: str, model: str, ask: Callable[[Analyst], object]) -> object:
 
 def _doctor(server: Server, url: str) -> Row:
     """It knows the models there are and no other, and condemns none that is cut off at once."""
-    passed = total = 0
-    for route in server.routes:
-        for case, ask in (
-            ("good", Analyst.knows_model),
-            ("good", Analyst.check_answer),
-            ("truncated", Analyst.check_answer),
-            ("only-reasoning", Analyst.check_answer),
-            ("no-such-model", Analyst.knows_model),
-        ):
-            found = _ask(url, route.model.format(case=case), ask)
-            is_right = (
-                found in (False, Failure.MODEL_NOT_FOUND)
-                if case not in CASES
-                else (found is (True if ask is Analyst.knows_model else None))
-            )
-            total, passed = total + 1, passed + is_right
-            if not is_right:
-                complain(f"{server.name}, {route.what}, {case}: the doctor finds {found}")
-    return Row(f"{server.title}: `doctor`", passed, total)
+    knows, answers = Analyst.knows_model, Analyst.check_answer
+    questions: list[tuple[str, str, Callable[[Analyst], object], object]] = [
+        (route.model.format(case=case), KEY, ask, wished)
+        for route in server.routes
+        for case, ask, wished in (
+            ("good", knows, True),
+            ("good", answers, None),
+            ("truncated", answers, None),
+            ("only-reasoning", answers, None),
+            ("no-such-model", knows, False),
+        )
+    ]
+    if server.has_keys:
+        good = server.routes[0].model.format(case="good")
+        questions.append((good, "another-key", knows, Failure.KEY_REFUSED))
+    passed = 0
+    for model, key, ask, wished in questions:
+        found = _ask(url, model, ask, key)
+        if found is wished:
+            passed += 1
+        else:
+            complain(f"{server.name}, {model}, {ask.__name__}: {found}, not {wished}")
+    return Row(f"{server.title}: `doctor`", passed, len(questions))
 
 
 def _smoke(server: Server, url: str) -> Row:
