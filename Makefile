@@ -7,7 +7,7 @@ run: .venv/installed  ## Run the whole product on this machine, without any acco
 	@$(BIN)/python -m local_stack
 
 help:  ## What there is to make
-	@sed -n 's/^\([a-z]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*  ## /make \1\t/p' Makefile | expand -t 18
 
 test: .venv/installed  ## Everything that proves the product
 	@$(MAKE) --no-print-directory --jobs 2 check tests

@@ -141,12 +141,13 @@ def test_a_request_that_does_not_fit_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fits = {"type": "object", "properties": {"model": {"type": "string"}}}
-    calls = [("POST", "/v1/responses", b'{"model": 7}'), ("GET", "/v1/models/a", b"")]
+    sent = b'{"model": 7, "of_tomorrow": 1}'
+    calls = [("POST", "/v1/responses", sent), ("GET", "/v1/models/a", b"")]
 
     row = openai.requests(describe(tmp_path, Asked=fits), calls)
 
     assert (row.passed, row.total, row.wrong) == (1, 2, 1)
-    assert "$.model: type" in capsys.readouterr().err
+    assert "['$.model: type', '$.of_tomorrow: unknown']" in capsys.readouterr().err
 
 
 def test_a_call_that_is_not_described_is_an_error(tmp_path: Path) -> None:

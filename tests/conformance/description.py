@@ -37,6 +37,19 @@ class Description:
                 return operations[method.lower()]
         raise KeyError(path)
 
+    def joined(self, schema: Json) -> Json:
+        """One object of all the parts that an `allOf` joins."""
+        properties: dict[str, Json] = {}
+        required: list[str] = []
+        for part in [*schema["allOf"], schema]:
+            while "$ref" in part:
+                part = self.schemas[part["$ref"].removeprefix(SCHEMAS)]
+            if part is not schema and "allOf" in part:
+                part = self.joined(part)
+            properties |= part.get("properties", {})
+            required += part.get("required", [])
+        return {"type": "object", "properties": properties, "required": required}
+
     def problems(self, body: Json, schema: Json) -> list[str]:
         """Where a body does not fit a schema; only places and rules, for bodies are long."""
         pointer = json.loads(json.dumps(schema).replace('"#/', '"urn:openai#/'))
@@ -66,7 +79,8 @@ class FromDescription(Maker):
 
     def kinds_of_item(self) -> set[str]:
         """The `type` of all that an answer may hold."""
-        items = (self._joined({"allOf": [item]}) for item in self._schemas["OutputItem"]["anyOf"])
+        described = self._schemas["OutputItem"]["anyOf"]
+        items = [self._description.joined({"allOf": [item]}) for item in described]
         return {item["properties"]["type"]["enum"][0] for item in items}
 
     def _named(self, name: str) -> Json:
@@ -76,7 +90,7 @@ class FromDescription(Maker):
         if "$ref" in schema:
             return self._named(schema["$ref"].removeprefix(SCHEMAS))
         if "allOf" in schema:
-            return self._make(self._joined(schema), owner)
+            return self._make(self._description.joined(schema), owner)
         if kinds := schema.get("anyOf"):
             return self._make(self._choose(self._bearable(kinds)), owner)
         if "enum" in schema:
@@ -151,19 +165,6 @@ class FromDescription(Maker):
         kind = seldom if self._chance.random() < 0.5 else self._chance.choice(kinds)
         self._times_made[id(kind)] += 1
         return kind
-
-    def _joined(self, schema: Json) -> Json:
-        """One object of all the parts that an `allOf` joins."""
-        properties: dict[str, Json] = {}
-        required: list[str] = []
-        for part in [*schema["allOf"], schema]:
-            while "$ref" in part:
-                part = self._schemas[part["$ref"].removeprefix(SCHEMAS)]
-            if part is not schema and "allOf" in part:
-                part = self._joined(part)
-            properties |= part.get("properties", {})
-            required += part.get("required", [])
-        return {"type": "object", "properties": properties, "required": required}
 
     def _bearable(self, kinds: list[Json]) -> list[Json]:
         """Deep inside, only what holds no more objects, if there is such."""

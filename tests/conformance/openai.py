@@ -67,7 +67,10 @@ def requests(description: Description, calls: list[Call]) -> Row:
         problems = []
         if "requestBody" in operation:
             schema = operation["requestBody"]["content"]["application/json"]["schema"]
-            problems = description.problems(json.loads(body), schema)
+            sent = json.loads(body)
+            known = description.joined({"allOf": [schema]})["properties"]
+            problems = description.problems(sent, schema)
+            problems += [f"$.{name}: unknown" for name in sent if name not in known]
         held += not problems
         if problems:
             wrong(f"{method} {path}", problems)
