@@ -1,13 +1,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run help test tests chaos pictures bench load smoke check audit lock clean
+.PHONY: run help test tests chaos conformance pictures bench load smoke check audit lock clean
 
 run: .venv/installed  ## Run the whole product on this machine, without any account
 	@$(BIN)/python -m local_stack
 
 help:  ## What there is to make
-	@sed -n 's/^\([a-z]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*  ## /make \1\t/p' Makefile | expand -t 18
 
 test: .venv/installed  ## Everything that proves the product
 	@$(MAKE) --no-print-directory --jobs 2 check tests
@@ -17,6 +17,10 @@ tests: .venv/installed  # three processes on two cores: most of the time they wa
 
 chaos: .venv/installed  ## The same proof with thousands of everything: a quarter of an hour, one table; SEED=7
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
+
+conformance: .venv/installed  ## All of this against what OpenAI and Upstash publish, one table: SPECS=FOLDER; WITHOUT="servers"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/conformance/requirements.txt
+	$(BIN)/python -m tests.conformance $(if $(SPECS),--specs $(SPECS)) $(if $(SEED),--seed $(SEED)) $(addprefix --without ,$(WITHOUT))
 
 pictures: .venv/installed  ## The README's pictures; with OUT=DIR, one of every state of the page
 	$(BIN)/python -m tests.screenshots $(OUT)
@@ -37,7 +41,7 @@ check: .venv/installed  ## ruff and mypy
 
 audit: .venv/installed  ## Known vulnerabilities of what is pinned; asks pypi.org
 	$(BIN)/python -m pip install --quiet pip-audit
-	for pinned in requirements.txt requirements-service.txt requirements-operator.txt requirements-dev.txt benchmarks/requirements.txt; do $(BIN)/pip-audit --strict --no-deps --disable-pip -r $$pinned || exit 1; done
+	for pinned in requirements.txt requirements-service.txt requirements-operator.txt requirements-dev.txt benchmarks/requirements.txt tests/conformance/requirements.txt; do $(BIN)/pip-audit --strict --no-deps --disable-pip -r $$pinned || exit 1; done
 
 lock: .venv/installed  ## Pin the newest versions, and the hashes of their files, into requirements*.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade pyproject.toml -o requirements.txt
@@ -46,6 +50,8 @@ lock: .venv/installed  ## Pin the newest versions, and the hashes of their files
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade --extra dev --group operator -c requirements-operator.txt -c requirements.txt pyproject.toml -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade -c requirements-dev.txt --group bench -o benchmarks/requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade benchmarks/peers/requirements.in -o benchmarks/peers/requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade -c requirements-dev.txt --group conformance -o tests/conformance/requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade tests/conformance/qstash-py.in -o tests/conformance/qstash-py.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade tests/conformance/litellm.in -o tests/conformance/litellm.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --upgrade tests/conformance/llama-stack.in -o tests/conformance/llama-stack.txt
 

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from local_stack.loopback import LoopbackOnly
 
 MODEL = "local-stand-in"
+ONLY_MODEL = {"id": MODEL, "object": "model", "created": 0, "owned_by": "nobody"}
 COMMON_WORDS = frozenset(
     """about after again also always because been before being between could does doing each every
     from have having here into just like more most much never often only other over really should
@@ -98,11 +99,17 @@ async def responses(request: Request) -> Response:
         body = await request.json()
         analysis = analyse(json.loads(body["input"]), body["text"]["format"]["schema"])
     except (ValueError, KeyError, TypeError, AttributeError):
-        error = {"message": "not the request this stand-in knows", "code": "invalid_request"}
-        return JSONResponse({"error": error}, 400)
-    text = {"type": "output_text", "text": json.dumps(analysis), "annotations": []}
+        return _refused(400, "not the request this stand-in knows", "invalid_request")
+    text = {
+        "type": "output_text",
+        "text": json.dumps(analysis),
+        "annotations": [],
+        "logprobs": [],
+    }
+    nothing = ("error", "incomplete_details", "instructions", "metadata", "temperature", "top_p")
     return JSONResponse(
         {
+            **dict.fromkeys(nothing),
             "id": f"resp_{uuid.uuid4().hex}",
             "object": "response",
             "created_at": int(time.time()),
@@ -127,15 +134,25 @@ async def responses(request: Request) -> Response:
 async def model(request: Request) -> Response:
     """Know one model."""
     if request.path_params["model"] == MODEL:
-        return JSONResponse({"id": MODEL, "object": "model", "created": 0, "owned_by": "nobody"})
-    error = {"message": "no such model", "code": "model_not_found"}
-    return JSONResponse({"error": error}, 404)
+        return JSONResponse(ONLY_MODEL)
+    return _refused(404, "no such model", "model_not_found")
+
+
+async def models(request: Request) -> Response:
+    """List that one."""
+    return JSONResponse({"object": "list", "data": [ONLY_MODEL]})
+
+
+def _refused(status: int, message: str, code: str) -> Response:
+    error = {"message": message, "code": code, "type": "invalid_request_error", "param": None}
+    return JSONResponse({"error": error}, status)
 
 
 app = Starlette(
     routes=[
         Route("/v1/responses", responses, methods=["POST"]),
         Route("/v1/models/{model}", model, methods=["GET"]),
+        Route("/v1/models", models, methods=["GET"]),
     ],
     middleware=[Middleware(LoopbackOnly)],
 )

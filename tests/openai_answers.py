@@ -102,26 +102,27 @@ def message(*texts: str, **changes: Json) -> dict[str, Json]:
     } | changes
 
 
-def legal_answer(chance: random.Random) -> dict[str, Json]:
+def legal_answer(chance: random.Random, maker: "Maker | None" = None) -> dict[str, Json]:
     """Make up an answer that holds ANALYSIS, in one of the ways that the description allows."""
-    body = Maker(chance).of(Response)
+    maker = maker or Maker(chance)
+    body = maker.of(Response)
     if chance.random() < 0.8:
         body["status"] = "completed"
     text = ANALYSIS.model_dump_json(indent=chance.choice([None, 2]))
     phase: Json = chance.choice([{}, {"phase": None}, {"phase": "final_answer"}])
-    others = [_other_item(chance) for _ in range(chance.randrange(4))]
+    others = [_other_item(chance, maker) for _ in range(chance.randrange(4))]
     answers = [message(text, **phase)] * chance.choice([1, 1, 1, 2])
     body["output"] = others + answers if chance.random() < 0.5 else answers + others
     return _with_surprises(chance, body)
 
 
-def _other_item(chance: random.Random) -> Json:
+def _other_item(chance: random.Random, maker: "Maker") -> Json:
     kind = chance.randrange(4)
     if kind == 0:
         return message(chance.choice(["One moment.", "{}", "[1]"]), phase="commentary")
     if kind == 1:
         return {"type": "of_tomorrow", "content": chance.choice(["text", None, 7, [None], {}])}
-    item = Maker(chance).of(ResponseOutputItem)
+    item = maker.of(ResponseOutputItem)
     return item | {"phase": "commentary"} if item.get("type") == "message" else item
 
 

@@ -52,11 +52,11 @@ def bare_environment(home: Path, **settings: str) -> dict[str, str]:
 
 
 @contextmanager
-def start_stand_in(name: str) -> Iterator[str]:
+def start_stand_in(name: str, **environment: str) -> Iterator[str]:
     """Run one stand-in as a process of its own, and tell its URL."""
     port = free_port()
     command = [sys.executable, "-m", f"local_stack.{name}", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT)
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment})
     url = f"http://127.0.0.1:{port}"
     try:
         wait_for(lambda: httpx.get(url).status_code)

@@ -1,5 +1,6 @@
 """The table of `make conformance`. Each part is `check(…) -> Iterator[Row]`."""
 
+import sys
 from dataclasses import dataclass
 
 HEAD = "| what | held | of | why not the rest |\n|---|--:|--:|---|"
@@ -25,3 +26,8 @@ class Row:
 
     def __str__(self) -> str:
         return f"| {self.what} | {self.passed:,} | {self.total:,} | {self.rest} |"
+
+
+def wrong(what: str, why: object) -> None:
+    """Tell on stderr what does not hold."""
+    print(f"{what}: {why}", file=sys.stderr)
