@@ -127,7 +127,7 @@ def install(server: Server) -> Path:
             ["venv", "--python", str(server.interpreter), str(home)],
             ["pip", "install", "--require-hashes", "--python", str(home), "-r", str(server.lock)],
         ):
-            subprocess.run([uv, "--quiet", *arguments], check=True)
+            subprocess.run([uv, "--quiet", "--system-certs", *arguments], check=True)
         mark.touch()
     return home / "bin"
 
