@@ -45,7 +45,7 @@ def whole(*items: object, **changes: object) -> dict[str, Any]:
     } | changes
 
 
-def stopped(reason: str, *items: object) -> dict[str, Any]:
+def stopped(reason: object, *items: object) -> dict[str, Any]:
     return whole(*items, status="incomplete", incomplete_details={"reason": reason})
 
 
@@ -218,6 +218,17 @@ def test_json_is_read_in_each_of_its_encodings(readers: Readers, encoding: str) 
         ),
         (cut_off(message(GOOD[:-9])), Failure.ANSWER_TRUNCATED, "incomplete: max_output_tokens"),
         (cut_off(REASONING), Failure.ONLY_REASONING, "incomplete: max_output_tokens"),
+        (
+            stopped("length", message(GOOD[:-9])),
+            Failure.ANSWER_TRUNCATED,
+            "incomplete: max_output_tokens",
+        ),
+        (
+            stopped("max_tokens", message("")),
+            Failure.ONLY_REASONING,
+            "incomplete: max_output_tokens",
+        ),
+        (stopped([], message(GOOD)), Failure.MODEL_ERROR, "incomplete: (no known code)"),
         (cut_off(REASONING, message("")), Failure.ONLY_REASONING, "incomplete: max_output_tokens"),
         (
             cut_off(REASONING, message("Hm.", phase="commentary")),
@@ -329,6 +340,7 @@ def http_error(status: int, code: object, kind: object = None, **more: object) -
     [
         (401, "invalid_api_key", "invalid_request_error", Failure.KEY_REFUSED),
         (401, None, None, Failure.KEY_REFUSED),
+        (400, "400", "no_db_connection", Failure.KEY_REFUSED),  # LiteLLM's, for a wrong key
         (403, "unsupported_country_region_territory", None, Failure.KEY_REFUSED),
         (403, "missing_scope", None, Failure.KEY_REFUSED),
         (403, "403", "permission_error", Failure.REQUEST_BLOCKED),  # a gateway's, for any 403

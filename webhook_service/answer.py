@@ -42,8 +42,8 @@ FAILURE_BY_STATUS = {
 CODES = {
     Failure.KEY_REFUSED: (
         "access_terminated account_deactivated invalid_api_key "
-        "invalid_organization ip_not_authorized missing_scope organization_deactivated "
-        "unsupported_country_region_territory"
+        "invalid_organization ip_not_authorized missing_scope no_db_connection "
+        "organization_deactivated unsupported_country_region_territory"
     ),
     Failure.QUOTA_EXCEEDED: (
         "billing_error billing_hard_limit_reached billing_not_active budget_exceeded "
@@ -63,7 +63,7 @@ CODES = {
 }
 FAILURE_BY_CODE = {code: failure for failure, codes in CODES.items() for code in codes.split()}
 UNFINISHED = ("queued", "in_progress", "cancelled")
-CUT_OFF = "max_output_tokens"
+CUT_OFF = ("max_output_tokens", "max_tokens", "length")  # OpenAI's, and others'
 
 
 class Answer(NamedTuple):
@@ -167,7 +167,7 @@ def _analysis(reply: dict[str, Any]) -> Analysis:
             causes.append(f"{place}: {_first_problem(error)}")
     if reply.get("status") == "incomplete":
         failure = Failure.ANSWER_TRUNCATED if written else Failure.ONLY_REASONING
-        raise AnalysisFailed(failure, f"incomplete: {CUT_OFF}")
+        raise AnalysisFailed(failure, f"incomplete: {CUT_OFF[0]}")
     if any(part.get("type") == "refusal" for _, _, part in _parts(reply)):
         raise AnalysisFailed(Failure.REFUSED_BY_MODEL, "refusal")
     raise AnalysisFailed(
@@ -187,7 +187,7 @@ def _check_status(reply: dict[str, Any]) -> None:
         raise AnalysisFailed(Failure.MODEL_ERROR, f"unfinished: {status}")
     if status == "incomplete":
         reason = _object(reply.get("incomplete_details")).get("reason")
-        if reason != CUT_OFF:
+        if reason not in CUT_OFF:
             failure = FAILURE_BY_CODE.get(_word(reason), Failure.MODEL_ERROR)
             raise AnalysisFailed(failure, f"incomplete: {_code(reason)}")
 
