@@ -6,6 +6,8 @@ from email.utils import format_datetime
 
 import openai
 import pytest
+from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
+from pydantic import TypeAdapter
 
 from common.failures import Failure
 from common.models import Analysis, AnalysisInput, Tokens
@@ -169,6 +171,16 @@ def test_the_schema_is_the_one_that_the_sdk_makes_and_has_no_docstring_of_ours()
     assert Analysis.__doc__
     assert Analysis.__doc__[:20] not in json.dumps(ours)
     assert "Two to five themes" in json.dumps(ours), "the fields' descriptions instruct the model"
+
+
+@pytest.mark.parametrize("settings", [{}, {"openai_reasoning_effort": "low"}], ids=str)
+def test_the_request_is_one_that_the_sdk_has_types_for(settings: dict[str, object]) -> None:
+    with serve(answer(200, response(GOOD))) as server:
+        analyst_for(server.url, **settings).analyse(ADA, "call")
+
+    request = json.loads(server.requests[0].partition(b"\r\n\r\n")[2])
+    typed = TypeAdapter(ResponseCreateParamsNonStreaming).validate_python(request, strict=True)
+    assert typed == request, "what has no type would be missing"
 
 
 def test_reasoning_and_the_room_to_answer_are_settings() -> None:

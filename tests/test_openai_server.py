@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from openai.types import Model
+from openai.types.responses import Response
 
 from common.models import Analysis
 from common.settings import DEVELOPMENT_TOKEN
@@ -36,6 +38,16 @@ def test_two_texts_get_two_answers_and_it_says_who_answered(server_url: str) -> 
     assert "machines" in ada.analysis.themes
     assert "glaciers" in bob.analysis.themes
     assert ada.model == openai_server.MODEL
+
+
+def test_its_answer_is_one_that_the_sdk_has_types_for(server_url: str) -> None:
+    schema = {"format": {"schema": Analysis.model_json_schema()}}
+    body = {"input": ADA.model_dump_json(), "text": schema}
+    answer = httpx.post(f"{server_url}/v1/responses", json=body)
+    model = httpx.get(f"{server_url}/v1/models/{openai_server.MODEL}")
+
+    assert Response.model_validate_json(answer.content)
+    assert Model.model_validate_json(model.content)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"input": 1}', b'{"input": "text"}'])
