@@ -17,7 +17,7 @@ from common.models import Analysis
 from common.settings import ServiceSettings
 from common.store import open_store, utc_now
 from common.submission import Submissions, new_request_id
-from tests.fakes import ADA, CALL, FakeQueue, pending
+from tests.fakes import ADA, CALL, LEASE, FakeQueue, pending
 
 CASE = Case(0.05, 50, 500, rate=50)
 OPERATIONS = 2_000
@@ -26,7 +26,9 @@ OPERATIONS = 2_000
 def fill(bench: Bench, number: int) -> None:
     """Store so many analyses that are ready."""
     now = utc_now()
-    record = pending(now, timedelta(0), "0" * 32).claim("t", round=1, now=now, call=CALL)
+    record = pending(now, timedelta(0), "0" * 32).claim(
+        "t", round=1, now=now, call=CALL, lease=LEASE
+    )
     analysis = Analysis(summary="s" * 200, tone="calm", themes=["a", "b"], suggestions=["c", "d"])
     raw = record.complete("t", analysis, model="m", now=now).model_dump_json(by_alias=True)
     for start in range(0, number, 10_000):

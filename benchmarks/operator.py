@@ -24,7 +24,7 @@ from common.failures import Failure
 from common.models import AnalysisRecord
 from common.settings import ServiceSettings
 from common.store import utc_now
-from tests.fakes import ANALYSIS, CALL, pending
+from tests.fakes import ANALYSIS, CALL, LEASE, pending
 from tests.postgres import find_binaries, start_postgres
 from tests.processes import free_port, start_stand_in
 
@@ -44,7 +44,7 @@ def analysis(index: int, prefix: str, days: float) -> AnalysisRecord:
     """One that is ready, or one in ten that has failed, one in ten of those for want of quota."""
     now = utc_now() - timedelta(days=days, milliseconds=index)
     claimed = pending(now, timedelta(0), f"{prefix}{index:031x}").claim(
-        "t", round=1, now=now, call=CALL
+        "t", round=1, now=now, call=CALL, lease=LEASE
     )
     if index % 10:
         return claimed.complete("t", ANALYSIS, model="m", now=now)

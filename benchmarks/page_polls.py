@@ -162,7 +162,7 @@ def store_running_analyses(redis_url: str, number: int) -> list[str]:
     for request_id in ids:
         record = AnalysisRecord.new(
             request_id, input, owner_hash=None, now=now, delay=timedelta(0), deadline=PROCESSING_FOR
-        ).claim("token", round=1, now=now, call=timedelta(seconds=25))
+        ).claim("token", round=1, now=now, call=timedelta(seconds=25), lease=PROCESSING_FOR)
         client.set(f"analysis:{{{request_id}}}", record.model_dump_json(by_alias=True), ex=3600)
     client.close()
     return ids

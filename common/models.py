@@ -223,6 +223,7 @@ class Refusal(StrEnum):
     TERMINAL = "already terminal"
     OTHER_ROUND = "of another round"
     NOT_DUE = "not due yet"
+    CLAIMED = "claimed by another attempt"
     TOO_LATE = "too little time left before the deadline"
     NOT_THE_CLAIM = "not the attempt that holds the claim"
     NOT_FAILED = "not failed"
@@ -298,14 +299,18 @@ class AnalysisRecord(Model):
 
     # What a delivery does
 
-    def claim(self, token: str, *, round: int, now: datetime, call: timedelta) -> Self:
+    def claim(
+        self, token: str, *, round: int, now: datetime, call: timedelta, lease: timedelta
+    ) -> Self:
         """Begin an attempt, which may take `call`; fail the record when attempts are used up.
 
-        A claim replayed with its own token returns the record unchanged.
+        For the length of a `lease`, nobody else can. A claim replayed with its own token returns
+        the record unchanged.
         """
         self._check_open(round)
         if self.status is Status.PROCESSING and self.claim_token == token:
             return self
+        self._check_unclaimed(now, lease)
         if self.status is Status.PENDING and now < self.next_attempt_at - DUE_TOLERANCE:
             raise Refused(Refusal.NOT_DUE, self.next_attempt_at - now)
         if self.attempt >= MAX_ATTEMPTS:
@@ -370,9 +375,10 @@ class AnalysisRecord(Model):
             last_failed_at=now,
         )
 
-    def give_up(self, *, round: int, now: datetime) -> Self:
-        """Fail because QStash has given this round's message up."""
+    def give_up(self, *, round: int, now: datetime, lease: timedelta) -> Self:
+        """Fail because QStash has given this round's message up; a running attempt goes on."""
         self._check_open(round)
+        self._check_unclaimed(now, lease)
         return self._fail(Failure.DELIVERY_FAILED, now)
 
     # What the passing of time does
@@ -486,6 +492,13 @@ class AnalysisRecord(Model):
             raise Refused(Refusal.TERMINAL)
         if round != self.round:
             raise Refused(Refusal.OTHER_ROUND)
+
+    def _check_unclaimed(self, now: datetime, lease: timedelta) -> None:
+        """Leave an attempt alone until its lease has ended. Raises: Refused."""
+        if self.status is Status.PROCESSING:
+            assert self.claimed_at is not None, "a claimed record says when"
+            if now < self.claimed_at + lease:
+                raise Refused(Refusal.CLAIMED, self.claimed_at + lease - now)
 
     def _is_settled_by(self, token: str) -> bool:
         """Whether this attempt has settled already (a replay). Raises: Refused."""

@@ -3,7 +3,6 @@
 key                        value                          lives
 analysis:{id}              AnalysisRecord as JSON         until the deadline, and from then (or from
                                                           the moment it is terminal) the TTL
-analysis:{id}:lease        token of the running attempt   TimeLadder.lease
 idempotency:<scope>:<hash> id and fingerprint             at least as long as the record; it
                                                           counts only while the record is there
 durations                  list: seconds that the latest  a week
@@ -15,10 +14,9 @@ count:input_tokens:<day>,  the two parts of what          the same
 count:output_tokens:<day>  `daily_tokens` counts
 LIMITS:…                   the API's rate limit's own     a minute
 
-The braces are literal: they keep a record and its lease in one cluster slot. The scripts also write
-what is counted over all records, though, in the same step: they need one server (with replicas, as
-at Upstash), not a cluster. In steps of their own these counts would cost further commands, and an
-analysis could be let in by two that came at once.
+The braces are literal. The scripts write a record and what is counted over all records in the same
+step: they need one server (with replicas, as at Upstash), not a cluster. In steps of their own
+these counts would cost further commands, and an analysis could be let in by two that came at once.
 """
 
 import json
@@ -40,7 +38,7 @@ from common import addresses
 from common.failures import Failure, Limit
 from common.limits import DAYS_KEPT, UNLIMITED, Admission, LimitReached, day_of
 from common.logs import get_logger
-from common.models import REQUEST_ID_PATTERN, AnalysisRecord, Status, Tokens
+from common.models import REQUEST_ID_PATTERN, AnalysisRecord, Tokens
 from common.settings import Settings
 
 SOCKET_TIMEOUT_SECONDS = 1.0  # at worst four of them: connecting and the command, each twice
@@ -58,19 +56,15 @@ INPUT, OUTPUT = "input_tokens", "output_tokens"
 # Decides nothing: it writes what Python decided, unless somebody was in between.
 # Safe to repeat: a repetition finds the new value in place and says so.
 SWAP = """
-local record, lease, unfinished, idempotency_key = unpack(KEYS)
-local old, new, ttl, take, take_ms, give, id, deadline, unfinished_ms = unpack(ARGV)
+local record, unfinished, idempotency_key = unpack(KEYS)
+local old, new, ttl, id, deadline, unfinished_ms = unpack(ARGV)
 local stored = redis.call('GET', record)
 if stored == new then return 'done' end
 if stored ~= old then return 'changed' end
-if take ~= '' and not redis.call('SET', lease, take, 'NX', 'PX', take_ms) then
-  return redis.call('PTTL', lease)
-end
 redis.call('SET', record, new, 'PX', ttl)
 if idempotency_key and redis.call('PTTL', idempotency_key) < tonumber(ttl) then
   redis.call('PEXPIRE', idempotency_key, ttl)
 end
-if give ~= '' and redis.call('GET', lease) == give then redis.call('DEL', lease) end
 if deadline == '' then
   redis.call('ZREM', unfinished, id)
 else
@@ -186,14 +180,6 @@ class ArchiveUnavailable(StoreUnavailable):
 
 class NotFound(Exception):
     """There is no such record: never made, deleted, expired, or lost."""
-
-
-class Busy(Exception):
-    """Somebody else's attempt holds the lease; it ends within `retry_after`."""
-
-    def __init__(self, retry_after: timedelta) -> None:
-        super().__init__("the lease is held")
-        self.retry_after = retry_after
 
 
 class Condition(NamedTuple):
@@ -316,12 +302,10 @@ class Store:
         client: redis.Redis,
         *,
         ttl: timedelta,
-        lease: timedelta,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._client = client
         self._ttl = ttl
-        self._lease = lease
         self._clock = clock
         self._swap_script = client.register_script(SWAP)
         self._admit_script = client.register_script(ADMIT)
@@ -394,16 +378,14 @@ class Store:
         request_id: str,
         transition: Transition,
         *,
-        lease: str | None = None,
         known: tuple[AnalysisRecord, datetime] | None = None,
     ) -> AnalysisRecord:
         """Apply a transition atomically: read, decide, swap; from the start if that came too late.
 
-        `lease` is the caller's claim token. The lease is taken with it unless the record is the
-        caller's already, and given back unless the new record is processing. `known` is a record
-        this caller has just written, with the time now by Redis's clock: it saves the first read.
+        `known` is a record this caller has just written, with the time now by Redis's clock: it
+        saves the first read.
 
-        Raises: NotFound, Busy, StoreUnavailable, and what the transition raises.
+        Raises: NotFound, StoreUnavailable, and what the transition raises.
         """
         for _ in range(MOST_SWAPS):
             if known:
@@ -414,18 +396,18 @@ class Store:
             new = transition(record.time_out(now=now), now)
             if new is record:
                 return new
-            if self._swap(record, raw, new, now, lease):
+            if self._swap(raw, new, now):
                 if new.failure is Failure.TIMED_OUT:
                     log.error("timed out", **new.model_dump(include=LOGGED), code=new.failure)
                 return new
         raise StoreUnavailable("the record changed too often")
 
     def delete(self, request_id: str) -> None:
-        """Remove the record and its lease; the record last, as it leads to the rest."""
-        keys = _key(request_id), _lease_key(request_id)
+        """Remove the record; last, as it leads to the rest."""
+        key = _key(request_id)
         with self._redis_errors():
             self._client.zrem(UNFINISHED, request_id)
-            self._client.delete(*keys)
+            self._client.delete(key)
 
     def unfinished(self, now: datetime) -> tuple[int, datetime | None]:
         """Count the analyses that are not over, and tell when the next to time out is due."""
@@ -498,8 +480,8 @@ class Store:
             self._client.set(PROBE, "old", px=PROBE_LIVES_MS)
             self._run(
                 self._swap_script,
-                keys=[PROBE, f"{PROBE}:lease", UNFINISHED],
-                args=["old", "new", PROBE_LIVES_MS, "a", PROBE_LIVES_MS, "a", PROBE, "", 1],
+                keys=[PROBE, UNFINISHED],
+                args=["old", "new", PROBE_LIVES_MS, PROBE, "", 1],
             )
 
     def check_all(self) -> None:
@@ -548,7 +530,7 @@ class Store:
         while cursor != 0:
             with self._redis_errors():
                 cursor, found = self._client.scan(cursor or 0, match="analysis:{*}", count=1000)
-                keys = [key for key in map(str, found) if key.endswith("}")]  # not the leases
+                keys = [key for key in map(str, found) if key.endswith("}")]
             for key, raw in zip(keys, self._values(keys), strict=True):
                 request_id = key.removeprefix("analysis:{").removesuffix("}")
                 try:
@@ -586,22 +568,12 @@ class Store:
             raw, time = both.execute()
         return parse_record(raw, request_id), raw, _aware(time)
 
-    def _swap(
-        self,
-        record: AnalysisRecord,
-        raw: str,
-        new: AnalysisRecord,
-        now: datetime,
-        lease: str | None,
-    ) -> bool:
-        take = lease if lease != record.claim_token else None
-        give = lease if new.status is not Status.PROCESSING else None
+    def _swap(self, raw: str, new: AnalysisRecord, now: datetime) -> bool:
         with self._redis_errors():
             outcome = self._run(
                 self._swap_script,
                 keys=[
-                    _key(record.request_id),
-                    _lease_key(record.request_id),
+                    _key(new.request_id),
                     UNFINISHED,
                     *filter(None, (new.idempotency_key,)),
                 ],
@@ -609,16 +581,11 @@ class Store:
                     raw,
                     new.model_dump_json(by_alias=True),
                     self._ttl_ms(new, now),
-                    take or "",
-                    _ms(self._lease),
-                    give or "",
-                    record.request_id,
+                    new.request_id,
                     "" if new.status.is_terminal else _timestamp(new.deadline_at),
                     _ms(UNFINISHED_LIVES),
                 ],
             )
-        if isinstance(outcome, int):
-            raise Busy(timedelta(milliseconds=max(outcome, 0)))
         return bool(outcome == "done")
 
     def _admit(
@@ -673,7 +640,7 @@ class Store:
 
 def open_store(settings: Settings) -> Store:
     """Make the store that the settings name. Connects at first use."""
-    return Store(connect(settings), ttl=settings.ttl, lease=settings.times.lease)
+    return Store(connect(settings), ttl=settings.ttl)
 
 
 def _key(request_id: str) -> str:
@@ -681,10 +648,6 @@ def _key(request_id: str) -> str:
     if not re.fullmatch(REQUEST_ID_PATTERN, request_id):
         raise NotFound("not a request id")
     return f"analysis:{{{request_id}}}"
-
-
-def _lease_key(request_id: str) -> str:
-    return f"{_key(request_id)}:lease"
 
 
 def idempotency_key(scope: str, key_hash: str) -> str:

@@ -115,8 +115,7 @@ def store(fake_redis: redis.Redis, settings: ServiceSettings) -> Store:
 
 
 def make_store(client: redis.Redis) -> Store:
-    times = make_settings().times
-    return Store(client, ttl=timedelta(hours=1), lease=times.lease)
+    return Store(client, ttl=timedelta(hours=1))
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+import redis
+
 from common.models import Analysis, AnalysisInput, AnalysisRecord, Tokens
 from common.queue import Queue
 from webhook_service.answer import Answer
@@ -17,6 +19,7 @@ OTHER_ID = "f" * 32
 TOKENS = Tokens(input_tokens=300, output_tokens=200)
 NOW = datetime.fromisoformat("2026-11-23T12:00:00+00:00")
 CALL = timedelta(seconds=25)
+LEASE = timedelta(seconds=40)
 DELAY = timedelta(seconds=60)
 DEADLINE = timedelta(minutes=10)
 
@@ -27,6 +30,20 @@ def pending(now: datetime = NOW, delay: timedelta = DELAY, request_id: str = ID)
         request_id, ADA, owner_hash=None, now=now, delay=delay, deadline=DEADLINE
     )
     return record.model_copy(update={"nonce": "0" * 16})
+
+
+END_LEASE = """
+local raw = redis.call('GET', KEYS[1])
+if raw and cjson.decode(raw).status == 'processing' then
+  raw = string.gsub(raw, '"claimedAt":"%d+', '"claimedAt":"2000', 1)
+  redis.call('SET', KEYS[1], raw, 'KEEPTTL')
+end
+"""
+
+
+def end_lease(client: redis.Redis, request_id: str = ID) -> None:
+    """Let a running attempt look as old as if its worker had died long ago."""
+    client.eval(END_LEASE, 1, f"analysis:{{{request_id}}}")
 
 
 class FakeQueue(Queue):

@@ -21,7 +21,7 @@ from common.settings import DEVELOPMENT_TOKEN
 from common.store import NotFound, Store
 from local_stack import qstash_courier
 from tests.conftest import make_store
-from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE
+from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, LEASE
 from tests.http_server import Behaviour, answer, serve
 from tests.processes import ROOT, bare_environment, free_port, wait_for
 from tests.redis_proxy import RedisProxy, redis_proxy
@@ -143,7 +143,7 @@ def in_state(
 
     def claimed(ago: int) -> AnalysisRecord:
         begun = now - timedelta(seconds=ago)
-        return sent(60 + ago).claim("token", round=1, now=begun, call=CALL)
+        return sent(60 + ago).claim("token", round=1, now=begun, call=CALL, lease=LEASE)
 
     def failed(ago: int, failure: Failure, attempt: int = 1) -> AnalysisRecord:
         end = now - timedelta(seconds=ago)
@@ -174,7 +174,7 @@ def in_state(
         case "failed at last":
             return failed(4, Failure.RATE_LIMITED, attempt=MAX_ATTEMPTS)
         case "not delivered":
-            return sent(70).give_up(round=1, now=now)
+            return sent(70).give_up(round=1, now=now, lease=LEASE)
         case "timed out":
             return sent(700)
         case "cancelled":

@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 from common.models import AnalysisRecord
 from common.store import Store, connect
 from tests.conftest import make_settings, make_store
-from tests.fakes import ADA, ID, FakeAnalyst, FakeQueue, pending
+from tests.fakes import ADA, ID, LEASE, FakeAnalyst, FakeQueue, pending
 from webhook_service import create_app
 
 KEYS = ",".join(
@@ -107,7 +107,7 @@ def test_a_second_try_keeps_its_maker() -> None:
         delay=first.due_at - first.created_at,
         deadline=first.deadline_at - first.due_at,
     )
-    failed = record.give_up(round=1, now=record.due_at)
+    failed = record.give_up(round=1, now=record.due_at, lease=LEASE)
 
     reopened = failed.reopen(
         now=record.due_at,

@@ -14,7 +14,7 @@ from common.queue import QStashRefused
 from common.settings import ServiceSettings
 from common.store import Store
 from tests.conftest import make_settings
-from tests.fakes import ADA, ANALYSIS, BOB, ID, OTHER_ID, FakeAnalyst, FakeQueue, pending
+from tests.fakes import ADA, ANALYSIS, BOB, ID, LEASE, OTHER_ID, FakeAnalyst, FakeQueue, pending
 from webhook_service import create_app
 
 INPUT = ADA.model_dump()
@@ -166,7 +166,7 @@ def test_an_analysis_that_cannot_be_read_is_404_and_one_line(
 
 
 def test_a_failure_is_shown_in_words(client: FlaskClient, store: Store) -> None:
-    store.create(pending(store.now()).give_up(round=1, now=store.now()))
+    store.create(pending(store.now()).give_up(round=1, now=store.now(), lease=LEASE))
 
     failure = client.get(f"/analyze/{ID}").get_json()["failure"]
 

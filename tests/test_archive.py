@@ -25,7 +25,18 @@ from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable
 from common.submission import NotOwner, Submissions, new_request_id
 from tests.conftest import make_settings, make_store
-from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, ID, OTHER_ID, FakeAnalyst, FakeQueue, pending
+from tests.fakes import (
+    ADA,
+    ANALYSIS,
+    CALL,
+    DEADLINE,
+    ID,
+    LEASE,
+    OTHER_ID,
+    FakeAnalyst,
+    FakeQueue,
+    pending,
+)
 from tests.http_server import serve
 from tests.postgres import Postgres, slow_way
 from tests.processes import ROOT, Stack, bare_environment, start_stand_in, wait_for
@@ -74,7 +85,9 @@ def make_people(store: Store, settings: ServiceSettings) -> SubmissionsWithHisto
 
 
 def completed(round: int = 1, at: datetime = NOW, request_id: str = ID) -> AnalysisRecord:
-    claimed = pending(at, timedelta(0), request_id).claim("token", round=1, now=at, call=CALL)
+    claimed = pending(at, timedelta(0), request_id).claim(
+        "token", round=1, now=at, call=CALL, lease=LEASE
+    )
     done = claimed.complete("token", ANALYSIS, model=f"model-{round}", now=at)
     return done.model_copy(update={"round": round})
 

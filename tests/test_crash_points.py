@@ -117,7 +117,7 @@ class World:
         self.client.set_response_callback("TIME", self._later)
         self.client.life = self.queue.life = self.analyst.life = life
         times, ttl = self._settings.times, self._settings.ttl
-        self.store = Store(self.client, ttl=ttl, lease=times.lease, clock=self._now)
+        self.store = Store(self.client, ttl=ttl, clock=self._now)
         self.submissions = Submissions(self.store, self.queue, self._settings, clock=self._now)
         self.worker = Worker(self.store, self.analyst, times)
 
@@ -128,9 +128,7 @@ class World:
         return datetime.now().astimezone() + self.passed
 
     def let_pass(self, time: timedelta) -> None:
-        """Time passes, and with it the lease of whoever had one."""
         self.passed += time
-        self.client.delete(f"{KEY}:lease")
 
     @property
     def stored(self) -> AnalysisRecord | None:

@@ -16,7 +16,7 @@ from common.store import NotFound, Store
 from common.submission import NotOwner, Submissions
 from tests.chaos.target import Untouched
 from tests.conftest import WEBHOOK_URL, make_settings
-from tests.fakes import ADA, BOB, ID, OTHER_ID, FakeAnalyst, FakeQueue, pending
+from tests.fakes import ADA, BOB, ID, LEASE, OTHER_ID, FakeAnalyst, FakeQueue, pending
 from tests.tokens import FAILURE_URL, token
 from webhook_service import create_app
 
@@ -32,7 +32,7 @@ MALFORMED = [
     f"\n{ID}",
     f" {ID}",
     f"{ID}\0",
-    f"{ID}:lease",
+    f"{ID}:more",
     f"{{{ID}}}",
     f"{ID[:-1]}é",
     "٠" * 32,
@@ -174,7 +174,7 @@ def test_a_reader_without_the_owner_token_changes_nothing(
 ) -> None:
     submit_two(submissions)
     if act == "retry":
-        store.update(ID, lambda r, now: r.give_up(round=1, now=now))
+        store.update(ID, lambda r, now: r.give_up(round=1, now=now, lease=LEASE))
     before, published = store.read(ID), list(queue.published)
 
     with pytest.raises(NotOwner):

@@ -14,7 +14,7 @@ from common.settings import ServiceSettings, TimeLadder
 from common.store import Store
 from common.submission import NotOwner, Submissions
 from tests.conftest import make_settings, make_store
-from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, TOKENS, FakeQueue, pending
+from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, LEASE, TOKENS, FakeQueue, pending
 
 OWNER = "owner-token"
 LATE = datetime.fromisoformat("2026-11-23T23:50:00+00:00")
@@ -55,7 +55,7 @@ def refusal(submissions: Submissions, number: int, visitor: str | None = None) -
 
 
 def fail(store: Store, number: int) -> None:
-    store.update(f"{number:032x}", lambda r, now: r.give_up(round=r.round, now=now))
+    store.update(f"{number:032x}", lambda r, now: r.give_up(round=r.round, now=now, lease=LEASE))
 
 
 # ── Submissions ──
@@ -236,11 +236,9 @@ def test_an_analysis_is_unfinished_from_its_creation_to_its_end(store: Store) ->
 
     store.create(record)
     seen.append(store.unfinished(store.now()))
-    store.update(ID, lambda r, now: r.claim("a", round=1, now=now, call=CALL), lease="a")
+    store.update(ID, lambda r, now: r.claim("a", round=1, now=now, call=CALL, lease=LEASE))
     seen.append(store.unfinished(store.now()))
-    store.update(
-        ID, lambda r, now: r.complete("a", ANALYSIS, model="m", now=now, tokens=TOKENS), lease="a"
-    )
+    store.update(ID, lambda r, now: r.complete("a", ANALYSIS, model="m", now=now, tokens=TOKENS))
     seen.append(store.unfinished(store.now()))
 
     waiting = (1, record.due_at)
@@ -347,7 +345,7 @@ def test_when_the_days_tokens_are_spent_nothing_new_is_taken_and_what_waits_runs
 
     error = refusal(submissions, 2)
     store.update(
-        f"{1:032x}", lambda r, now: r.claim("a", round=1, now=r.due_at, call=CALL), lease="a"
+        f"{1:032x}", lambda r, now: r.claim("a", round=1, now=r.due_at, call=CALL, lease=LEASE)
     )
 
     assert spent_by_submitting == []

@@ -1,5 +1,6 @@
 """The form, and the state machine without Redis."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,7 +19,7 @@ from common.models import (
     Status,
     input_problems,
 )
-from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, NOW, pending
+from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, LEASE, NOW, pending
 
 DUE = NOW + DELAY
 SECOND = timedelta(seconds=1)
@@ -26,7 +27,7 @@ GOOD = {"name": "Ada", "age": 36, "description": "I sketch machines."}
 
 
 def claimed(token: str = "a") -> AnalysisRecord:
-    return pending().claim(token, round=1, now=DUE, call=CALL)
+    return pending().claim(token, round=1, now=DUE, call=CALL, lease=LEASE)
 
 
 def completed() -> AnalysisRecord:
@@ -50,7 +51,7 @@ def fail(record: AnalysisRecord, code: Failure, retry_after: float = 0) -> Analy
 def fail_all_attempts(code: Failure) -> AnalysisRecord:
     record = pending()
     for token in "abc":
-        record = record.claim(token, round=1, now=record.next_attempt_at, call=CALL)
+        record = record.claim(token, round=1, now=record.next_attempt_at, call=CALL, lease=LEASE)
         record = fail(record, code)
     return record
 
@@ -264,16 +265,16 @@ def test_an_answer_out_of_shape_is_refused(changes: dict[str, object]) -> None:
 
 
 def test_a_due_record_is_claimed() -> None:
-    record = pending().claim("a", round=1, now=DUE, call=CALL)
+    record = pending().claim("a", round=1, now=DUE, call=CALL, lease=LEASE)
 
     assert (record.status, record.attempt, record.claim_token) == (Status.PROCESSING, 1, "a")
 
 
 def test_a_claim_two_seconds_early_is_granted_and_earlier_is_told_how_long() -> None:
-    assert pending().claim("a", round=1, now=DUE - 2 * SECOND, call=CALL).attempt == 1
+    assert pending().claim("a", round=1, now=DUE - 2 * SECOND, call=CALL, lease=LEASE).attempt == 1
 
     with pytest.raises(Refused) as caught:
-        pending().claim("a", round=1, now=DUE - 3 * SECOND, call=CALL)
+        pending().claim("a", round=1, now=DUE - 3 * SECOND, call=CALL, lease=LEASE)
 
     assert caught.value.reason is Refusal.NOT_DUE
     assert caught.value.retry_after == 3 * SECOND
@@ -282,13 +283,31 @@ def test_a_claim_two_seconds_early_is_granted_and_earlier_is_told_how_long() -> 
 def test_a_replayed_claim_changes_nothing() -> None:
     record = claimed("a")
 
-    assert record.claim("a", round=1, now=DUE + SECOND, call=CALL) is record
+    assert record.claim("a", round=1, now=DUE + SECOND, call=CALL, lease=LEASE) is record
 
 
 def test_a_claim_after_a_dead_attempt_counts_as_another() -> None:
-    record = claimed("a").claim("b", round=1, now=DUE + 41 * SECOND, call=CALL)
+    record = claimed("a").claim("b", round=1, now=DUE + LEASE, call=CALL, lease=LEASE)
 
     assert (record.attempt, record.claim_token) == (2, "b")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda record, now: record.claim("b", round=1, now=now, call=CALL, lease=LEASE),
+        lambda record, now: record.give_up(round=1, now=now, lease=LEASE),
+    ],
+    ids=["claim", "give up"],
+)
+def test_a_running_attempt_is_left_alone_until_its_lease_has_ended(
+    act: Callable[[AnalysisRecord, datetime], AnalysisRecord],
+) -> None:
+    with pytest.raises(Refused) as caught:
+        act(claimed("a"), DUE + LEASE - SECOND)
+
+    assert (caught.value.reason, caught.value.retry_after) == (Refusal.CLAIMED, SECOND)
+    assert act(claimed("a"), DUE + LEASE).claim_token != "a"
 
 
 @pytest.mark.parametrize(
@@ -311,15 +330,16 @@ def test_a_claim_after_a_dead_attempt_counts_as_another() -> None:
     ],
 )
 def test_a_claim_is_refused(record: AnalysisRecord, round: int, now, reason: Refusal) -> None:  # type: ignore[no-untyped-def]
-    assert refusal_of(lambda: record.claim("x", round=round, now=now, call=CALL)) is reason
+    assert (
+        refusal_of(lambda: record.claim("x", round=round, now=now, call=CALL, lease=LEASE))
+        is reason
+    )
 
 
 def test_a_claim_beyond_the_last_attempt_fails_the_record() -> None:
     record = claimed("a")
-    for token in "bc":
-        record = record.claim(token, round=1, now=DUE, call=CALL)
-
-    record = record.claim("d", round=1, now=DUE, call=CALL)
+    for number, token in enumerate("bcd", 1):
+        record = record.claim(token, round=1, now=DUE + number * LEASE, call=CALL, lease=LEASE)
 
     assert record.attempt == MAX_ATTEMPTS
     assert record.failure is Failure.ATTEMPTS_EXHAUSTED
@@ -335,7 +355,7 @@ def test_a_completed_record_holds_the_result_and_no_input() -> None:
 
 
 def test_only_the_token_of_the_claim_settles() -> None:
-    record = claimed("a").claim("b", round=1, now=DUE, call=CALL)
+    record = claimed("a").claim("b", round=1, now=DUE + LEASE, call=CALL, lease=LEASE)
 
     assert refusal_of(lambda: record.complete("a", ANALYSIS, model="m", now=DUE)) is (
         Refusal.NOT_THE_CLAIM
@@ -367,8 +387,12 @@ def test_a_late_result_does_not_overwrite_a_cancellation() -> None:
 )
 def test_a_transient_failure_waits_longer_each_time_and_then_fails(code: Failure) -> None:
     first = fail(claimed(), code)
-    second = fail(first.claim("b", round=1, now=first.next_attempt_at, call=CALL), code)
-    third = fail(second.claim("c", round=1, now=second.next_attempt_at, call=CALL), code)
+    second = fail(
+        first.claim("b", round=1, now=first.next_attempt_at, call=CALL, lease=LEASE), code
+    )
+    third = fail(
+        second.claim("c", round=1, now=second.next_attempt_at, call=CALL, lease=LEASE), code
+    )
 
     assert (first.status, first.next_attempt_at - DUE) == (Status.PENDING, 10 * SECOND)
     assert (second.status, second.next_attempt_at - DUE) == (Status.PENDING, 20 * SECOND)
@@ -392,7 +416,7 @@ def test_a_permanent_failure_fails_at_once_and_keeps_the_input(code: Failure) ->
 
 def test_an_answer_truncated_twice_is_given_up() -> None:
     first = fail(claimed(), Failure.ANSWER_TRUNCATED)
-    second = first.claim("b", round=1, now=first.next_attempt_at, call=CALL)
+    second = first.claim("b", round=1, now=first.next_attempt_at, call=CALL, lease=LEASE)
 
     assert fail(second, Failure.ANSWER_TRUNCATED).failure is Failure.ANSWER_TOO_LONG
 
@@ -481,7 +505,7 @@ def test_rounds_are_capped() -> None:
     record = failed()
     for round in range(2, MAX_ROUNDS + 1):
         record = record.reopen(now=NOW, delay=DELAY, deadline=DEADLINE)
-        record = record.give_up(round=round, now=NOW)
+        record = record.give_up(round=round, now=NOW, lease=LEASE)
 
     assert refusal_of(lambda: record.reopen(now=NOW, delay=DELAY, deadline=DEADLINE)) is (
         Refusal.ROUNDS_USED_UP

@@ -327,7 +327,7 @@ def test_a_clock_of_ours_that_jumps_by_an_hour_changes_nothing(
     real_redis: redis.Redis, jump: timedelta
 ) -> None:
     times = make_settings().times
-    store = Store(real_redis, ttl=HOUR, lease=times.lease, clock=lambda: utc_now() + jump)
+    store = Store(real_redis, ttl=HOUR, clock=lambda: utc_now() + jump)
     people = Submissions(
         store, FakeQueue(), make_settings(qstash_delay="0s"), clock=lambda: utc_now() + jump
     )

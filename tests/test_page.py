@@ -23,7 +23,7 @@ from common.store import Store, StoreUnavailable, utc_now
 from page.errors import SORRY
 from page.words import poll_seconds
 from tests.conftest import BROKEN, WEBHOOK_URL, broken, make_settings, make_store
-from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, OTHER_ID, pending
+from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, LEASE, OTHER_ID, pending
 from tests.http_server import HttpServer, answer, serve
 from tests.processes import ROOT
 
@@ -247,7 +247,7 @@ def test_a_second_try_that_is_not_let_in_says_why(
     monkeypatch.setenv("DAILY_ANALYSES", "1")
     now = store.now()
     store.create(pending(now, request_id=OTHER_ID), admission(make_settings(daily_analyses=1), now))
-    page = show_owner(store, pending(now).give_up(round=1, now=now))
+    page = show_owner(store, pending(now).give_up(round=1, now=now, lease=LEASE))
 
     button(page, "Try again").click().run()
 
@@ -337,7 +337,9 @@ def test_a_waiting_analysis_shows_no_word_of_what_was_written(store: Store) -> N
 
 def test_a_running_analysis_tells_the_attempt(store: Store) -> None:
     now = store.now()
-    page = show(store, pending(now).claim("a", round=1, now=pending(now).due_at, call=CALL))
+    page = show(
+        store, pending(now).claim("a", round=1, now=pending(now).due_at, call=CALL, lease=LEASE)
+    )
 
     assert page.title[0].value == "Writing your analysis"
     assert "Attempt 1 of 3" in text(page)
@@ -425,7 +427,7 @@ def test_the_submitter_can_cancel_and_delete(store: Store, real_redis: redis.Red
 def test_the_submitter_can_try_a_failed_analysis_again(store: Store) -> None:
     page = fill(open_page())
     request_id = request_id_of(page)
-    store.update(request_id, lambda r, now: r.give_up(round=1, now=now))
+    store.update(request_id, lambda r, now: r.give_up(round=1, now=now, lease=LEASE))
     page.run()
 
     button(page, "Try again").click().run()

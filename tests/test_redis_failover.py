@@ -36,7 +36,7 @@ def client_of(server: ValkeyServer) -> redis.Redis:
 @contextmanager
 def store_at(port: int, user: str = "") -> Iterator[Store]:
     client = connect(make_settings(redis_url=f"redis://{user}127.0.0.1:{port}/0"))
-    yield Store(client, ttl=timedelta(hours=1), lease=make_settings().times.lease)
+    yield Store(client, ttl=timedelta(hours=1))
     client.connection_pool.disconnect()
 
 

@@ -31,7 +31,17 @@ from common.store import (
 from common.submission import Submissions, new_request_id
 from local_stack import qstash_courier
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
-from tests.fakes import ADA, ANALYSIS, CALL, TOKENS, FakeAnalyst, FakeQueue, pending
+from tests.fakes import (
+    ADA,
+    ANALYSIS,
+    CALL,
+    LEASE,
+    TOKENS,
+    FakeAnalyst,
+    FakeQueue,
+    end_lease,
+    pending,
+)
 from tests.http_server import hang, reset
 from tests.processes import wait_for
 from tests.redis_proxy import CONNECTING, Exchange, Fault, RedisProxy, pass_on, redis_proxy
@@ -126,7 +136,7 @@ def wiped(exchange: Exchange) -> None:
 
 # ── What is done to the store, and what it comes to ──
 
-State = tuple[Status, int, str | None] | None  # status, attempt, lease
+State = tuple[Status, int, str | None] | None  # status, attempt, who has claimed it
 
 
 class Server(NamedTuple):
@@ -185,31 +195,34 @@ class World:
         if status:
             self.server.store.create(self.record)
         if status is Status.PROCESSING:
-            self.server.store.update(self.id, lambda r, _: self.claimed(r), lease="a")
+            self.server.store.update(self.id, lambda r, _: self.claimed(r))
         if status is Status.FAILED:
-            self.server.store.update(self.id, lambda r, now: r.give_up(round=1, now=now))
+            self.server.store.update(
+                self.id, lambda r, now: r.give_up(round=1, now=now, lease=LEASE)
+            )
         self.store.now()
 
     def claimed(self, record: AnalysisRecord) -> AnalysisRecord:
-        return record.claim("a", round=1, now=self.record.created_at, call=CALL)
+        return record.claim("a", round=1, now=self.record.created_at, call=CALL, lease=LEASE)
 
     @property
     def state(self) -> State:
         """What Redis really holds: nothing, or a whole record that will end by itself."""
         key = f"analysis:{{{self.id}}}"
-        raw, lease = self.server.client.mget(key, f"{key}:lease")
-        assert all(self.server.client.pttl(name) != -1 for name in (key, f"{key}:lease"))
+        raw = self.server.client.get(key)
+        assert self.server.client.pttl(key) != -1
         if raw is None:
             return None
-        record = AnalysisRecord.model_validate_json(raw)
-        return record.status, record.attempt, str(lease) if lease else None
+        record = AnalysisRecord.model_validate_json(str(raw))
+        is_claimed = record.status is Status.PROCESSING
+        return record.status, record.attempt, record.claim_token if is_claimed else None
 
     def let_late_ones_arrive(self) -> None:
         self.proxy.time_has_passed.set()
         wait_for(lambda: not self.proxy.held_back)
 
     def end_lease(self) -> None:
-        self.server.client.delete(f"analysis:{{{self.id}}}:lease")
+        end_lease(self.server.client, self.id)
 
 
 def read_clock(world: World) -> None:
@@ -235,13 +248,11 @@ def bind_key(world: World) -> None:
 
 
 def claim(world: World) -> None:
-    assert world.store.update(world.id, lambda r, _: world.claimed(r), lease="a").attempt == 1
+    assert world.store.update(world.id, lambda r, _: world.claimed(r)).attempt == 1
 
 
 def complete(world: World) -> None:
-    world.store.update(
-        world.id, lambda r, now: r.complete("a", ANALYSIS, model="m", now=now), lease="a"
-    )
+    world.store.update(world.id, lambda r, now: r.complete("a", ANALYSIS, model="m", now=now))
 
 
 def release(world: World) -> None:
@@ -250,7 +261,7 @@ def release(world: World) -> None:
             "a", Failure.RATE_LIMITED, now=now, retry_after=NO_DELAY, longest_wait=HOUR
         )
 
-    world.store.update(world.id, fail, lease="a")
+    world.store.update(world.id, fail)
 
 
 def note_attempt(world: World) -> None:
@@ -263,7 +274,7 @@ def admit(world: World) -> None:
 
 
 def give_up(world: World) -> None:
-    world.store.update(world.id, lambda r, now: r.give_up(round=1, now=now), lease="callback")
+    world.store.update(world.id, lambda r, now: r.give_up(round=1, now=now, lease=LEASE))
 
 
 PENDING: State = (Status.PENDING, 0, None)
@@ -402,7 +413,7 @@ def world_behind_proxy(
     with redis_proxy(server.client.connection_pool.connection_kwargs["port"]) as proxy:
         url = SecretStr(f"redis://127.0.0.1:{proxy.port}/0")
         client = connect(server.settings.model_copy(update={"redis_url": url}))
-        store = Store(client, ttl=HOUR, lease=server.settings.times.lease)
+        store = Store(client, ttl=HOUR)
         world = World(proxy, store, server, ages)
         world.prepare(status)
         yield world

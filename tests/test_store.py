@@ -8,25 +8,33 @@ import pytest
 import redis
 
 from common.limits import admission
-from common.models import AnalysisRecord, Refused, Status
-from common.settings import TimeLadder
+from common.models import AnalysisRecord, Refusal, Refused, Status
 from common.store import (
     SCRIPTS,
     AlreadyBound,
-    Busy,
     NotFound,
     Store,
     StoreUnavailable,
     connect,
 )
 from tests.conftest import make_settings, make_store
-from tests.fakes import ANALYSIS, CALL, DEADLINE, DELAY, ID, OTHER_ID, TOKENS, pending
+from tests.fakes import (
+    ANALYSIS,
+    CALL,
+    DEADLINE,
+    DELAY,
+    ID,
+    LEASE,
+    OTHER_ID,
+    TOKENS,
+    end_lease,
+    pending,
+)
 from tests.http_server import hang, serve
 from tests.processes import wait_for
 
 NO_DELAY = timedelta(0)
 KEY = f"analysis:{{{ID}}}"
-LEASE = f"{KEY}:lease"
 TTL_MS = 3_600_000
 
 
@@ -51,13 +59,11 @@ def record(store: Store) -> AnalysisRecord:
 
 
 def claim(store: Store, token: str) -> AnalysisRecord:
-    return store.update(ID, lambda r, now: r.claim(token, round=1, now=now, call=CALL), lease=token)
+    return store.update(ID, lambda r, now: r.claim(token, round=1, now=now, call=CALL, lease=LEASE))
 
 
 def complete(store: Store, token: str) -> AnalysisRecord:
-    return store.update(
-        ID, lambda r, now: r.complete(token, ANALYSIS, model="m", now=now), lease=token
-    )
+    return store.update(ID, lambda r, now: r.complete(token, ANALYSIS, model="m", now=now))
 
 
 def test_a_created_record_is_read_back(store: Store, record: AnalysisRecord) -> None:
@@ -87,24 +93,15 @@ def test_an_unknown_record_is_not_found_and_not_made(store: Store, client: redis
     assert client.keys("*") == []
 
 
-def test_a_claim_takes_the_lease_and_settling_gives_it_back(
-    store: Store, record: AnalysisRecord, client: redis.Redis
-) -> None:
-    claim(store, "a")
-    assert client.get(LEASE) == "a"
-    assert 0 < client.pttl(LEASE) <= 40_000
-
-    complete(store, "a")
-    assert not client.exists(LEASE)
-
-
 def test_a_claim_under_a_live_lease_is_told_how_long(store: Store, record: AnalysisRecord) -> None:
     claim(store, "a")
 
-    with pytest.raises(Busy) as caught:
+    with pytest.raises(Refused) as caught:
         claim(store, "b")
 
-    assert timedelta(0) < caught.value.retry_after <= timedelta(seconds=40)
+    assert caught.value.reason is Refusal.CLAIMED
+    assert caught.value.retry_after
+    assert LEASE - timedelta(seconds=20) < caught.value.retry_after <= LEASE
     assert store.read(ID).claim_token == "a"
 
 
@@ -112,7 +109,7 @@ def test_a_claim_whose_lease_has_ended_is_taken_over(
     store: Store, record: AnalysisRecord, client: redis.Redis
 ) -> None:
     claim(store, "a")
-    client.delete(LEASE)
+    end_lease(client)
 
     assert claim(store, "b").attempt == 2
     with pytest.raises(Refused):
@@ -124,23 +121,23 @@ def test_an_ended_lease_does_not_stop_its_worker_from_settling(
     store: Store, record: AnalysisRecord, client: redis.Redis
 ) -> None:
     claim(store, "a")
-    client.delete(LEASE)
+    end_lease(client)
 
     assert complete(store, "a").status is Status.COMPLETED
 
 
-def test_who_settles_anothers_record_needs_the_lease_and_gives_it_back(
+def test_who_settles_anothers_record_waits_until_its_lease_has_ended(
     store: Store, record: AnalysisRecord, client: redis.Redis
 ) -> None:
+    def give_up(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
+        return record.give_up(round=1, now=now, lease=LEASE)
+
     claim(store, "a")
-    with pytest.raises(Busy):
-        store.update(ID, lambda r, now: r.give_up(round=1, now=now), lease="callback")
-    client.delete(LEASE)
+    with pytest.raises(Refused):
+        store.update(ID, give_up)
+    end_lease(client)
 
-    failed = store.update(ID, lambda r, now: r.give_up(round=1, now=now), lease="callback")
-
-    assert failed.status is Status.FAILED
-    assert not client.exists(LEASE)
+    assert store.update(ID, give_up).status is Status.FAILED
 
 
 def test_a_cancellation_overrides_a_running_attempt(store: Store, record: AnalysisRecord) -> None:
@@ -183,11 +180,11 @@ def test_a_swap_repeated_after_a_lost_reply_is_done(
     store: Store, record: AnalysisRecord, client: redis.Redis
 ) -> None:
     now = store.now()
-    new = record.claim("a", round=1, now=now, call=CALL)
+    new = record.claim("a", round=1, now=now, call=CALL, lease=LEASE)
     raw = record.model_dump_json(by_alias=True)
 
-    assert store._swap(record, raw, new, now, "a")
-    assert store._swap(record, raw, new, now, "a")
+    assert store._swap(raw, new, now)
+    assert store._swap(raw, new, now)
 
     assert store.read(ID) == new
 
@@ -228,7 +225,6 @@ def test_a_reader_whose_clock_is_ahead_times_nothing_out(client: redis.Redis) ->
     store = Store(
         client,
         ttl=timedelta(hours=1),
-        lease=TimeLadder(25).lease,
         clock=lambda: datetime.fromisoformat("2099-01-01T00:00:00+00:00"),
     )
     store.create(pending(store.now(), NO_DELAY))
@@ -281,7 +277,7 @@ def test_an_idempotency_key_lives_as_long_as_a_record_that_was_tried_again(
     key = "idempotency:scope:one"
     new = pending(store.now()).model_copy(update={"idempotency_key": key})
     store.create(new, fingerprint="a")
-    store.update(ID, lambda r, now: r.give_up(round=1, now=now))
+    store.update(ID, lambda r, now: r.give_up(round=1, now=now, lease=LEASE))
     client.pexpire(key, 1000)
 
     store.update(ID, lambda r, now: r.reopen(now=now, delay=DELAY, deadline=DEADLINE))
@@ -375,7 +371,6 @@ def test_one_analysis_costs_eight_commands_and_a_poll_one(
         store.update(
             ID,
             lambda r, now: r.complete("a", ANALYSIS, model="m", now=now),
-            lease="a",
             known=(claimed, record.created_at),
         )
         store.note_attempt(record.created_at, took=timedelta(seconds=8), tokens=TOKENS)

@@ -17,7 +17,7 @@ from common.submission import (
     new_request_id,
 )
 from tests.conftest import make_settings, make_store
-from tests.fakes import ADA, ANALYSIS, BOB, CALL, ID, FakeQueue
+from tests.fakes import ADA, ANALYSIS, BOB, CALL, ID, LEASE, FakeQueue
 
 OWNER = "owner-token"
 
@@ -76,8 +76,8 @@ def test_a_delivery_faster_than_the_publishers_answer_is_not_overwritten(
     submissions: Submissions, store: Store, queue: FakeQueue
 ) -> None:
     def deliver() -> None:
-        store.update(ID, lambda r, now: r.claim("a", round=1, now=r.due_at, call=CALL), lease="a")
-        store.update(ID, lambda r, now: r.complete("a", ANALYSIS, model="m", now=now), lease="a")
+        store.update(ID, lambda r, now: r.claim("a", round=1, now=r.due_at, call=CALL, lease=LEASE))
+        store.update(ID, lambda r, now: r.complete("a", ANALYSIS, model="m", now=now))
 
     queue.before_answer = deliver
 
@@ -222,7 +222,7 @@ def test_a_failed_analysis_is_retried_in_a_new_round(
     submissions: Submissions, store: Store, queue: FakeQueue
 ) -> None:
     submit(submissions)
-    store.update(ID, lambda r, now: r.give_up(round=1, now=now))
+    store.update(ID, lambda r, now: r.give_up(round=1, now=now, lease=LEASE))
 
     record = submissions.retry(ID, OWNER)
 

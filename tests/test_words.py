@@ -15,12 +15,12 @@ from common.models import AnalysisRecord, Status
 from page import words
 from page.words import Shape, Sight
 from tests.conftest import make_settings
-from tests.fakes import ANALYSIS, CALL, ID, NOW, pending
+from tests.fakes import ANALYSIS, CALL, ID, LEASE, NOW, pending
 
 TTL = timedelta(hours=1)
 USUAL = timedelta(seconds=8)
 WAITING = pending()
-WRITING = WAITING.claim("a", round=1, now=WAITING.due_at, call=CALL)
+WRITING = WAITING.claim("a", round=1, now=WAITING.due_at, call=CALL, lease=LEASE)
 CLAIMED_AT = WAITING.due_at
 RETRYING = WAITING._evolve(
     attempt=1,
@@ -282,7 +282,7 @@ def test_what_stopped_ends_the_timeline() -> None:
 
 def test_what_stopped_between_two_attempts_stopped_after_the_first_and_not_at_it() -> None:
     stopped = RETRYING.cancel(now=CLAIMED_AT + seconds(8))
-    second = RETRYING.claim("b", round=1, now=CLAIMED_AT + seconds(20), call=CALL)
+    second = RETRYING.claim("b", round=1, now=CLAIMED_AT + seconds(20), call=CALL, lease=LEASE)
 
     assert steps(stopped)[-1] == ("stopped", "Cancelled", "After attempt 1 of 3")
     during = second.cancel(now=CLAIMED_AT + seconds(22))

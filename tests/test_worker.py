@@ -11,13 +11,23 @@ from common.failures import Failure, Kind
 from common.models import AnalysisRecord, Status
 from common.store import Store, StoreUnavailable, Transition, connect
 from tests.conftest import make_settings, make_store
-from tests.fakes import ADA, ANALYSIS, DEADLINE, DELAY, ID, TOKENS, FakeAnalyst, pending
+from tests.fakes import (
+    ADA,
+    ANALYSIS,
+    DEADLINE,
+    DELAY,
+    ID,
+    LEASE,
+    TOKENS,
+    FakeAnalyst,
+    end_lease,
+    pending,
+)
 from webhook_service.answer import AnalysisFailed, Answer
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
 
 NO_DELAY = timedelta(0)
 DELIVERY = Delivery(request_id=ID, round=1)
-LEASE = f"analysis:{{{ID}}}:lease"
 TRANSIENT = AnalysisFailed(Failure.MODEL_UNAVAILABLE, "HTTP 503")
 SETTLED, IGNORED = Outcome(OutcomeKind.SETTLED), Outcome(OutcomeKind.IGNORED)
 
@@ -207,7 +217,7 @@ def test_a_delivery_before_its_time_is_told_to_come_back(
         pytest.param(
             lambda store: (
                 store.create(pending(store.now(), NO_DELAY)),
-                store.update(ID, lambda r, now: r.give_up(round=1, now=now)),
+                store.update(ID, lambda r, now: r.give_up(round=1, now=now, lease=LEASE)),
                 store.update(
                     ID, lambda r, now: r.reopen(now=now, delay=NO_DELAY, deadline=DEADLINE)
                 ),
@@ -243,7 +253,6 @@ def test_a_transient_failure_releases_the_record_for_a_retry(
     assert outcome.kind is OutcomeKind.RETRY
     assert outcome.retry_after == timedelta(seconds=10)
     assert (record.status, record.last_failure) == (Status.PENDING, Failure.MODEL_UNAVAILABLE)
-    assert not fake_redis.exists(LEASE)
 
     make_due(store)
     assert worker.process(DELIVERY) == SETTLED
@@ -295,11 +304,11 @@ def test_a_worker_that_died_on_every_attempt_leaves_a_failed_analysis(
     worker: Worker, store: Store, due: AnalysisRecord, fake_redis: redis.Redis
 ) -> None:
     def claim(token: str) -> Transition:
-        return lambda r, now: r.claim(token, round=1, now=now, call=NO_DELAY)
+        return lambda r, now: r.claim(token, round=1, now=now, call=NO_DELAY, lease=LEASE)
 
     for token in "abc":
-        store.update(ID, claim(token), lease=token)
-        fake_redis.delete(LEASE)
+        store.update(ID, claim(token))
+        end_lease(fake_redis)
 
     assert worker.process(DELIVERY) == SETTLED
     assert store.read(ID).failure is Failure.ATTEMPTS_EXHAUSTED
@@ -375,13 +384,12 @@ class FailingStore(Store):
         request_id: str,
         transition: Transition,
         *,
-        lease: str | None = None,
         known: tuple[AnalysisRecord, datetime] | None = None,
     ) -> AnalysisRecord:
         self.updates += 1
         if 1 < self.updates <= 1 + self.failures:
             raise StoreUnavailable("away")
-        return super().update(request_id, transition, lease=lease, known=known)
+        return super().update(request_id, transition, known=known)
 
 
 class Clock:
@@ -399,7 +407,7 @@ class Clock:
 
 def worker_with_failing_store(client: redis.Redis, failures: int) -> tuple[Worker, Clock]:
     times = make_settings().times
-    store = FailingStore(client, ttl=timedelta(hours=1), lease=times.lease)
+    store = FailingStore(client, ttl=timedelta(hours=1))
     store.failures = failures
     clock = Clock()
     return Worker(store, FakeAnalyst(), times, clock.monotonic, clock.sleep), clock

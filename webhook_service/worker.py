@@ -15,7 +15,7 @@ from common.limits import PAUSE, PAUSING
 from common.logs import get_logger
 from common.models import AnalysisInput, AnalysisRecord, Model, Refused, RequestId, Status, Tokens
 from common.settings import TimeLadder
-from common.store import Busy, NotFound, Store, StoreUnavailable, Unreadable
+from common.store import NotFound, Store, StoreUnavailable, Unreadable
 from webhook_service.answer import AnalysisFailed, Answer
 
 STORE_RETRY = timedelta(seconds=10)
@@ -90,9 +90,6 @@ class Worker:
             log.info("delivery ignored", **where, cause=str(refusal))
             if refusal.retry_after is not None:
                 return Outcome(OutcomeKind.RETRY, refusal.retry_after)
-        except Busy as busy:
-            log.info("delivery ignored", **where, cause=str(busy))
-            return Outcome(OutcomeKind.RETRY, busy.retry_after + timedelta(seconds=1))
         except Unreadable as error:  # a newer version, which may take the next delivery, reads it
             log.error("record not read", **where, cause=str(error))
             return Outcome(OutcomeKind.RETRY, STORE_RETRY)
@@ -104,8 +101,9 @@ class Worker:
     def _give_up(self, delivery: Delivery) -> Outcome:
         record = self._store.update(
             delivery.request_id,
-            lambda record, now: record.give_up(round=delivery.round, now=now),
-            lease=secrets.token_hex(16),
+            lambda record, now: record.give_up(
+                round=delivery.round, now=now, lease=self._times.lease
+            ),
         )
         log.error("delivery given up by QStash", **_where(record), **_end(record))
         return Outcome(OutcomeKind.SETTLED)
@@ -115,9 +113,12 @@ class Worker:
         record = self._store.update(
             delivery.request_id,
             lambda record, now: record.claim(
-                token, round=delivery.round, now=now, call=self._times.call
+                token,
+                round=delivery.round,
+                now=now,
+                call=self._times.call,
+                lease=self._times.lease,
             ),
-            lease=token,
         )
         if record.status is not Status.PROCESSING:
             log.error("settled", **_where(record), **_end(record))
@@ -171,9 +172,7 @@ class Worker:
 
         while True:
             try:
-                settled = self._store.update(
-                    record.request_id, settle, lease=token, known=(record, now)
-                )
+                settled = self._store.update(record.request_id, settle, known=(record, now))
                 break
             except StoreUnavailable as error:
                 if isinstance(error, Unreadable):

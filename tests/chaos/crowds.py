@@ -16,6 +16,7 @@ from common.models import AnalysisInput, AnalysisRecord
 from tests.chaos.history import read_history
 from tests.chaos.report import Row, beyond_bearable
 from tests.chaos.site import Site, open_site
+from tests.fakes import end_lease
 from tests.processes import free_port, wait_for
 
 
@@ -32,7 +33,7 @@ def poison(analyses: int, directory: Path, seed: int, *, is_hurried: bool = Fals
         while is_hurried and not _is_over(site, ids[0]):
             if _is_cut_off(site, ids[0]):
                 with site.raw_client() as client:
-                    client.delete(f"analysis:{{{ids[0]}}}:lease")
+                    end_lease(client, ids[0])
             with suppress(httpx.TransportError):
                 _deliver(site, ids[0])
             time.sleep(0.1)
@@ -95,7 +96,8 @@ def sleepers(deliveries: int, directory: Path, seed: int) -> Row:
                 for worker in sleeping:
                     worker.suspend()
                 with site.raw_client() as client:
-                    client.delete(*(f"analysis:{{{id}}}:lease" for id in ids))
+                    for id in ids:
+                        end_lease(client, id)
                 other = free_port()
                 site.start_service(other)
                 second = [pool.submit(_deliver, site, id, other) for id in ids]

@@ -42,7 +42,11 @@ class Mutant(NamedTuple):
 STORE, MODELS, WORKER = "common/store.py", "common/models.py", "webhook_service/worker.py"
 SUBMISSION = "common/submission.py"
 MUTANTS = [
-    Mutant("the lease is not re-checked", STORE, {"take, 'NX', 'PX'": "take, 'PX'"}),
+    Mutant(
+        "a claim ignores who has claimed",
+        MODELS,
+        {"        self._check_unclaimed(now, lease)\n        if": "        if"},
+    ),
     Mutant(
         "a replayed claim is refused",
         MODELS,
@@ -64,8 +68,8 @@ MUTANTS = [
     ),
     Mutant(
         "the failure callback settles under a live lease",
-        WORKER,
-        {"            lease=secrets.token_hex(16),\n": ""},
+        MODELS,
+        {"        self._check_unclaimed(now, lease)\n        return": "        return"},
         seed=8,
     ),
     Mutant(
@@ -124,7 +128,7 @@ MUTANTS = [
             "input=None, claim_token=None, finished_at=now": "input=None, finished_at=now",
             "return self.status is not Status.PROCESSING": "return False",
         },
-        seed=2,
+        seed=10,
     ),
     Mutant(
         "the input is kept after completion",
@@ -144,7 +148,7 @@ MUTANTS = [
         MODELS,
         {"        if now + call > self.deadline_at:": "        if False:"},
     ),
-    Mutant("the lease is not given back", STORE, {"if give ~= '' and": "if false and"}),
+    Mutant("a lease never ends", MODELS, {"if now < self.claimed_at + lease:": "if True:"}),
     Mutant(
         "a delivery before its time is granted",
         MODELS,

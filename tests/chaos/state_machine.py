@@ -35,6 +35,7 @@ from common.settings import ServiceSettings, TimeLadder
 from common.store import NotFound, Store
 from common.submission import NotOwner, OtherInput, Submissions
 from tests.chaos.promises import (
+    LEASE,
     MOST_ATTEMPTS,
     MOST_ROUNDS,
     TTL,
@@ -155,9 +156,7 @@ class World(RuleBasedStateMachine):
         return int(self.clock.timestamp()), 0
 
     def store_with(self, clock_ahead: timedelta) -> Store:
-        return Store(
-            self.client, ttl=TTL, lease=TIMES.lease, clock=lambda: self.now() + clock_ahead
-        )
+        return Store(self.client, ttl=TTL, clock=lambda: self.now() + clock_ahead)
 
     def let_pass(self, duration: timedelta) -> None:
         """All that lives in Redis grows older."""
@@ -181,12 +180,9 @@ class World(RuleBasedStateMachine):
         with self.raw.pipeline(transaction=False) as commands:
             for id in IDS:
                 commands.get(f"analysis:{{{id}}}")
-                commands.get(f"analysis:{{{id}}}:lease")
                 commands.pttl(f"analysis:{{{id}}}")
             replies = iter(commands.execute())
-        return {
-            id: Seen(parse(next(replies)), next(replies), next(replies), self.now()) for id in IDS
-        }
+        return {id: Seen(parse(next(replies)), next(replies), self.now()) for id in IDS}
 
     def watched(self, write: Callable[[], Any]) -> Any:
         """Let a write happen, and judge what it changed."""
@@ -274,8 +270,8 @@ class World(RuleBasedStateMachine):
         seen = self.look()[id]
         if seen.status == "pending" and when == "when due":
             self.let_pass(max(timedelta(0), seen.time("nextAttemptAt") - seen.now))
-        elif when == "when the lease has ended":
-            self.raw.delete(f"analysis:{{{id}}}:lease")
+        elif seen.status == "processing" and when == "when the lease has ended":
+            self.let_pass(max(timedelta(0), seen.time("claimedAt") + LEASE - seen.now))
         elif when == "at the last moment" and seen.status in UNFINISHED:
             self.let_pass(max(timedelta(0), seen.time("deadlineAt") - TIMES.call / 2 - seen.now))
         seen = self.look()[id]
@@ -300,8 +296,8 @@ class World(RuleBasedStateMachine):
         if self.steps and self.steps[-1].at is Gate.AFTER_WRITE:
             self.go_on(len(self.steps) - 1, "replay")
 
-    @rule(id=ids, plan=st.sampled_from(sorted(ENDINGS)), has_lease=st.booleans())
-    def overtake(self, id: str, plan: str, has_lease: bool) -> None:
+    @rule(id=ids, plan=st.sampled_from(sorted(ENDINGS)), is_in_time=st.booleans())
+    def overtake(self, id: str, plan: str, is_in_time: bool) -> None:
         """An attempt outlives its lease, a second one begins, and the first one settles."""
         if self.look()[id].record is None:
             self.submit(id, frozenset(), "accepted")
@@ -312,8 +308,8 @@ class World(RuleBasedStateMachine):
         self.deliver(message, in_call, plan, "when due")
         first = self.steps[-1] if self.steps else None
         self.deliver(message, in_call, "answered", "when the lease has ended")
-        if not has_lease:
-            self.raw.delete(f"analysis:{{{id}}}:lease")
+        if not is_in_time:
+            self.let_pass(LEASE)
         if first in self.steps:
             self.go_on(self.steps.index(first), "go on")
 
