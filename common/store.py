@@ -141,14 +141,9 @@ return 'done'
 """
 SCRIPTS = (SWAP, ADMIT, NOTE)
 
-# Another server may have taken this one's place behind the same address, or know the password.
-ELSEWHERE = (
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.BusyLoadingError,
-    redis.exceptions.MasterDownError,
-    redis.exceptions.ClusterDownError,
-    redis.AuthenticationError,
-)
+# Another server may have taken this one's place behind the same address. After LOADING or a refused
+# password the library connects anew by itself; MASTERDOWN is one of CLUSTERDOWN to it.
+ELSEWHERE = redis.exceptions.ReadOnlyError, redis.exceptions.ClusterDownError
 REMEDIES = {
     "ReadOnlyError": "it is a read-only replica; REDIS_URL must lead to the primary",
     "MasterDownError": "it is a replica without its primary; REDIS_URL must lead to the primary",
