@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,21 @@ def test_after_a_failover_no_write_fails_and_no_reader_stays_behind(
         assert [role_of(connection) for connection in taken] == ["master"] * 3
         for connection in taken:
             store.pool.release(connection)
+
+
+def test_after_a_failover_the_apis_rate_limit_costs_one_request(
+    servers: tuple[ValkeyServer, ValkeyServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its library has connections of the store, and commands of its own."""
+    settings = make_settings(api_keys={sha256(b"key").hexdigest(): "program"})
+    with after_a_failover(servers, connections=2) as store:
+        app = create_app(settings, store=store, queue=FakeQueue(), analyst=FakeAnalyst())
+        client, key = app.test_client(), {"Authorization": "Bearer key"}
+
+        answers = [client.post("/analyze", json=ADA.model_dump(), headers=key) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [503, 202, 202]
+    assert "ReadOnlyError (it is a read-only replica" in caplog.text
 
 
 def test_who_only_reads_leaves_a_replica_too(
@@ -217,7 +233,7 @@ def test_a_replica_that_has_lost_its_primary_is_named_to_who_only_reads(
         (b"MOVED 3999 127.0.0.1:6381", "it is a cluster; use a single server"),
         (b"CLUSTERDOWN Hash slot not served", "it is a cluster; use a single server"),
     ],
-    ids=lambda given: str(given).partition(" ")[0],
+    ids=["LOADING", "MOVED", "CLUSTERDOWN"],
 )
 def test_what_a_server_keeps_refusing_is_told_with_what_to_do(
     servers: tuple[ValkeyServer, ValkeyServer], message: bytes, told: str
