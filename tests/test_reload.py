@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -190,6 +192,21 @@ def test_traces_go_where_the_new_settings_say_and_those_of_the_old_workers_arriv
         for collector in (first, second):
             wait_for(lambda collector=collector: len(collector.named("deliver")) == 1)  # type: ignore[misc]
             assert collector.named("ask the model")
+
+
+def test_gunicorn_tells_before_a_reload_whether_its_configuration_can_be_read(
+    started: Service, tmp_path: Path
+) -> None:
+    def check(file: Path) -> int:
+        check = ["-m", "gunicorn", "--check-config", "-c", str(file), COMMANDS["service"][-1]]
+        environment = bare_environment(tmp_path, **started.settings)
+        return subprocess.run([sys.executable, *check], cwd=ROOT, env=environment).returncode
+
+    ours, changed = ROOT / "webhook_service" / "gunicorn.conf.py", tmp_path / "gunicorn.conf.py"
+    changed.write_text(f"{ours.read_text()}\nworkers = 'many'\n")
+
+    assert check(ours) == 0
+    assert check(changed) == 1
 
 
 def test_an_application_that_can_not_be_made_leaves_the_old_one(
