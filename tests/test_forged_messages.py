@@ -26,6 +26,7 @@ class Tab:
         self.ids: dict[str, str] = {}  # of widgets and components, by label or name
         self.fragments: dict[str, str] = {}  # likewise, where they are in one
         self.boxes: list[str] = []  # that Streamlit itself has drawn for an exception
+        self.alerts: list[str] = []
         self.run()
 
     def run(self, fragment: str = "", **states: tuple[str, object]) -> list[int]:
@@ -81,6 +82,8 @@ class Tab:
         kind = element.WhichOneof("type")
         if kind == "exception":
             self.boxes.append(str(element.exception))
+        if kind == "alert":
+            self.alerts.append(element.alert.body)
         drawn = getattr(element, kind or "empty")
         if widget_id := getattr(drawn, "id", ""):
             name = getattr(drawn, "label", "") or getattr(drawn, "component_name", "")
@@ -108,7 +111,6 @@ REQUESTS = "ask_later_requests"
         ("json_value", '{"told": {"wanted": "0"}}'),
         ("json_value", "[1]"),
         ("json_trigger_value", '{"told": {"wanted": "gone with the run"}}'),
-        ("trigger_value", True),
     ],
 )
 def test_whatever_the_list_is_said_to_hold_the_page_runs_once(
@@ -121,6 +123,7 @@ def test_whatever_the_list_is_said_to_hold_the_page_runs_once(
 
         assert ends.count(FOR_RERUN) <= (0 if is_whole else 1)
         assert not tab.runs_again()
+        assert tab.alerts == []
 
 
 TEXT, NUMBER, AREA, SEND = (
@@ -140,6 +143,7 @@ DEEP = '{"told": %s}' % ("[" * 100_000 + "]" * 100_000)
         (REQUESTS, "json_value", '{"told": %s}' % ("1" * 5000)),
         (REQUESTS, "string_value", "{{"),
         (REQUESTS, "bool_value", True),
+        (REQUESTS, "trigger_value", True),
         (REQUESTS, "double_value", float("nan")),
         (REQUESTS, "int_array_value", [1]),
         (NUMBER, "string_value", "canary"),
@@ -173,7 +177,6 @@ def test_a_forged_value_costs_one_line_at_most_and_shows_no_traceback(
     assert tab.boxes == []
     for told in lines:
         assert "Traceback" not in told
-        assert ".py" not in told or told in lines
         assert "canary" not in told
     assert all(len(line) < 5000 for line in lines)
 
