@@ -82,7 +82,7 @@ def quiet_servers() -> None:
 
     Call it once more after a server has set up its loggers.
     """
-    for name in ("uvicorn", "uvicorn.access", "uvicorn.error"):
+    for name in ("uvicorn", "uvicorn.error"):  # Streamlit has switched off uvicorn.access
         take_over(name)
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -135,7 +135,7 @@ def is_loopback(url: str) -> bool:
         host = urlsplit(url).hostname or ""
     except ValueError:
         return False
-    return host in ("localhost", "::1") or bool(re.fullmatch(r"127(\.\d{1,3}){1,3}", host))
+    return host in LOOPBACK_NAMES or bool(re.fullmatch(r"127(\.\d{1,3}){1,3}", host))
 
 
 def _database(url: SecretStr | None) -> SecretStr | None:

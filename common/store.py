@@ -135,14 +135,9 @@ return 'done'
 """
 SCRIPTS = (SWAP, ADMIT, NOTE)
 
-# Another server may have taken this one's place behind the same address, or know the password.
-ELSEWHERE = (
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.BusyLoadingError,
-    redis.exceptions.MasterDownError,
-    redis.exceptions.ClusterDownError,
-    redis.AuthenticationError,
-)
+# Another server may have taken this one's place behind the same address. After LOADING or a refused
+# password the library connects anew by itself; MASTERDOWN is one of CLUSTERDOWN to it.
+ELSEWHERE = redis.exceptions.ReadOnlyError, redis.exceptions.ClusterDownError
 REMEDIES = {
     "ReadOnlyError": "it is a read-only replica; REDIS_URL must lead to the primary",
     "MasterDownError": "it is a replica without its primary; REDIS_URL must lead to the primary",
@@ -261,6 +256,15 @@ def _leave(pool: redis.ConnectionPool, error: Exception) -> bool:
     return False
 
 
+def unavailable(pool: redis.ConnectionPool, error: Exception) -> StoreUnavailable:
+    """Name an error of Redis with what to do, and leave this server if another may be well."""
+    _leave(pool, error)
+    name = _name(error)
+    remedy = f" ({REMEDIES[name]})" if name in REMEDIES else ""
+    is_refused = isinstance(error, redis.AuthenticationError)
+    return (PasswordRefused if is_refused else StoreUnavailable)(f"Redis: {name}{remedy}")
+
+
 def _name(error: Exception) -> str:
     """Name an error by its class, or by the server's own code where the library has no class."""
     if type(error) is redis.ResponseError:
@@ -318,15 +322,9 @@ class Store:
         except UnicodeDecodeError:
             raise Unreadable("a stored value is not UTF-8") from None
         except redis.RedisError as error:
-            _leave(self._client.connection_pool, error)
-            name = _name(error)
-            if name == "WRONGTYPE":
+            if _name(error) == "WRONGTYPE":
                 raise Unreadable("a stored value is of another type") from error
-            kind = StoreUnavailable
-            if isinstance(error, redis.AuthenticationError):
-                kind = PasswordRefused
-            remedy = f" ({REMEDIES[name]})" if name in REMEDIES else ""
-            raise kind(f"Redis: {name}{remedy}") from error
+            raise unavailable(self.pool, error) from error
 
     def _run(self, script: Script, *, keys: list[str], args: list[Any]) -> Any:
         """Run a script; once more where one server has loaded it and another is to run it."""

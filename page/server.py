@@ -24,6 +24,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 
 from common.logs import quiet_servers
 from common.security_headers import NO_INDEX, SECURITY_HEADERS
+from common.settings import LOOPBACK_NAMES
 from page.errors import on_script_error
 
 SCRIPT = Path(__file__).parent.parent / "streamlit_app.py"
@@ -45,7 +46,7 @@ def make_app(*, loopback_names_only: bool = False) -> st.App:
     With `loopback_names_only`, requests for any other host are refused: a page elsewhere could
     otherwise reach this one by a name of its own that leads to 127.0.0.1.
     """
-    hosts = ["localhost", "127.0.0.1"] if loopback_names_only else ["*"]
+    hosts = LOOPBACK_NAMES if loopback_names_only else ("*",)
     return st.App(
         SCRIPT,
         lifespan=_lifespan,

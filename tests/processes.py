@@ -108,7 +108,10 @@ def start_stack(directory: Path, code: Path = ROOT, /, **settings: str) -> Itera
     ports = ["--page-port", str(free_port()), "--service-port", str(free_port())]
     with output_path.open("w") as output, _starting_alone():
         process = subprocess.Popen(
-            [sys.executable, "-m", "local_stack", "--data", str(directory / "data"), *ports],
+            [
+                *("sh", "-c", 'ulimit -Sn 1024 && exec "$@"', "as systems do by default"),
+                *(sys.executable, "-m", "local_stack", "--data", str(directory / "data"), *ports),
+            ],
             cwd=code,
             env=bare_environment(directory, **settings),
             stdout=output,

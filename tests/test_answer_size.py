@@ -13,6 +13,7 @@ from tests.fakes import ADA
 from tests.http_server import Behaviour, answer, serve
 from webhook_service.analyst import Analyst
 from webhook_service.answer import AnalysisFailed
+from webhook_service.doctor import Fault, examine, meet, service_answers
 
 BOMB = gzip.compress(b" " * 50_000_000)
 
@@ -53,6 +54,17 @@ def test_a_compressed_answer_is_not_expanded(status: int, call: str) -> None:
     with serve(bomb) as server:
         _expect_failure(server.url, call, "answer compressed")
         assert b"accept-encoding: identity" in server.requests[0].lower()
+
+
+def test_the_doctor_reads_little_of_what_stands_at_the_webhooks_address() -> None:
+    endless = Endless(200)
+
+    with serve(endless) as server:
+        settings = make_settings(qstash_webhook_url=f"{server.url}/webhook")
+        (found,) = examine(meet(settings), [service_answers])
+
+    assert isinstance(found, Fault)
+    assert endless.taken < 4 * MAX_ANSWER_BYTES
 
 
 def _expect_failure(url: str, call: str, cause: str) -> None:

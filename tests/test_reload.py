@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,10 +29,12 @@ from tests.http_server import serve
 from tests.processes import ROOT, bare_environment, wait_for
 from tests.product import COMMANDS, GOOD, Server
 from tests.test_metrics import BEARER, TOKEN, read
+from tests.test_tracing import collect
 from tests.tokens import CURRENT, NEXT, token
 from webhook_service import reloading
 
 FRESH, FRESH_NEXT = f"sig_{'1' * 28}", f"sig_{'2' * 28}"
+NEVER = "600000"  # milliseconds until spans are sent, unless their process ends before
 FRESH_KEYS = {"QSTASH_CURRENT_SIGNING_KEY": FRESH, "QSTASH_NEXT_SIGNING_KEY": FRESH_NEXT}
 
 
@@ -108,7 +112,8 @@ def started(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
             "METRICS_TOKEN": TOKEN,
             "METRICS_DIR": str(directory),
         }
-        server = Server(command, bare_environment(directory), directory / "log.txt", directory)
+        environment = bare_environment(directory, OTEL_BSP_SCHEDULE_DELAY=NEVER)
+        server = Server(command, environment, directory / "log.txt", directory)
         client = connect(make_settings(redis_url=valkey))
         env_file = directory / ".env"
         service = Service(server, make_store(client), env_file, settings, may_answer)
@@ -172,6 +177,36 @@ def test_a_reload_takes_new_settings_and_answers_the_calls_in_flight(service: Se
     assert answers == [200, 200, 401]
     assert service.attempts() - before == 3, "what was counted before the reload stays"
     assert len(service.said("claimed")) == claimed + 1, "the level of the log is new, too"
+
+
+def test_traces_go_where_the_new_settings_say_and_those_of_the_old_workers_arrive(
+    service: Service,
+) -> None:
+    with collect() as first, collect() as second:
+        for collector in (first, second):
+            service.write(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
+            service.wait_until_replaced(service.hang_up())
+            assert service.deliver(CURRENT) == 200
+        service.wait_until_replaced(service.hang_up())
+
+        for collector in (first, second):
+            wait_for(lambda collector=collector: len(collector.named("deliver")) == 1)  # type: ignore[misc]
+            assert collector.named("ask the model")
+
+
+def test_gunicorn_tells_before_a_reload_whether_its_configuration_can_be_read(
+    started: Service, tmp_path: Path
+) -> None:
+    def check(file: Path) -> int:
+        check = ["-m", "gunicorn", "--check-config", "-c", str(file), COMMANDS["service"][-1]]
+        environment = bare_environment(tmp_path, **started.settings)
+        return subprocess.run([sys.executable, *check], cwd=ROOT, env=environment).returncode
+
+    ours, changed = ROOT / "webhook_service" / "gunicorn.conf.py", tmp_path / "gunicorn.conf.py"
+    changed.write_text(f"{ours.read_text()}\nworkers = 'many'\n")
+
+    assert check(ours) == 0
+    assert check(changed) == 1
 
 
 def test_an_application_that_can_not_be_made_leaves_the_old_one(

@@ -19,7 +19,7 @@ from common.limits import network
 from common.logs import get_logger
 from common.models import AnalysisRecord
 from common.settings import ServiceSettings, is_loopback
-from common.store import Store, StoreUnavailable
+from common.store import Store, unavailable
 from webhook_service.http import Problem, bearer_token, store_problem, whole_seconds
 
 OPEN = "open"  # the caller's name where no key is asked for
@@ -85,10 +85,7 @@ def limit_rate(app: Flask, api: Blueprint, settings: ServiceSettings, store: Sto
     limiter.logger.setLevel(logging.WARNING)  # its line has the caller's address
     limiter.limit(f"{settings.api_rate_limit}/minute")(api)
     app.register_error_handler(
-        StorageError,
-        lambda error: store_problem(
-            StoreUnavailable(f"Redis: {type(error.storage_error).__name__}")
-        ),
+        StorageError, lambda error: store_problem(unavailable(store.pool, error.storage_error))
     )
 
 

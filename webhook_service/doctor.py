@@ -141,7 +141,7 @@ def service_answers(at: Neighbours) -> str:
     url = webhook_url.removesuffix("/webhook") + "/health"
     try:
         with urlopen(url, timeout=10) as answer:  # noqa: S310 (the scheme was checked with the settings)
-            is_ours = json.load(answer) == {"status": "ok"}
+            is_ours = json.loads(answer.read(1000)) == {"status": "ok"}
     except (ValueError, RecursionError, HTTPException):
         is_ours = False
     except OSError as error:
