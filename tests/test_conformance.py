@@ -19,6 +19,7 @@ from tests.conformance.chosen import CHOSEN, PYTHON, TYPESCRIPT, reason_for
 from tests.conformance.description import Description, FromDescription
 from tests.conformance.suites import PASSED
 from tests.conformance.table import Row
+from tests.processes import ROOT
 
 REASONS = {CHOSEN: ["message: timeout"], "queues": ["queue: *"]}
 GOOD = [("message: timeout", PASSED), ("queue: pause", "skipped")]
@@ -209,3 +210,8 @@ def test_what_was_never_made_is_wrong(tmp_path: Path) -> None:
     maker.of(SimpleNamespace)
 
     assert openai.coverage(maker, {"message"}).wrong > 1
+
+
+@pytest.mark.parametrize("commit", [suites.PYTHON_COMMIT, suites.TYPESCRIPT_COMMIT])
+def test_the_document_tells_what_came_of_the_suites_as_they_are_pinned(commit: str) -> None:
+    assert commit[:7] in (ROOT / "docs" / "conformance.md").read_text()
