@@ -17,8 +17,9 @@ from tests.conformance import description, openai, suites
 from tests.conformance.around import Front, serve
 from tests.conformance.chosen import CHOSEN, PYTHON, TYPESCRIPT, reason_for
 from tests.conformance.description import Description, FromDescription
-from tests.conformance.suites import PASSED
+from tests.conformance.suites import PASSED, NotRun
 from tests.conformance.table import Row
+from tests.processes import ROOT
 
 REASONS = {CHOSEN: ["message: timeout"], "queues": ["queue: *"]}
 GOOD = [("message: timeout", PASSED), ("queue: pause", "skipped")]
@@ -75,6 +76,16 @@ def test_each_test_of_a_suite_is_chosen_or_left_out(
     outcomes: list[tuple[str, str]], wrong: int
 ) -> None:
     assert suites.row("suite", REASONS, outcomes).wrong == wrong
+
+
+def test_a_program_that_is_not_there_or_fails_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(NotRun, match="no-such-npm is not installed"):
+        suites.run(["no-such-npm", "ci"])
+    with pytest.raises(NotRun, match=r"git nonsense ended with 1"):
+        suites.run(["git", "nonsense"])
+    assert "nonsense" in capsys.readouterr().err
 
 
 def test_the_rest_is_told_by_reason() -> None:
@@ -209,3 +220,8 @@ def test_what_was_never_made_is_wrong(tmp_path: Path) -> None:
     maker.of(SimpleNamespace)
 
     assert openai.coverage(maker, {"message"}).wrong > 1
+
+
+@pytest.mark.parametrize("commit", [suites.PYTHON_COMMIT, suites.TYPESCRIPT_COMMIT])
+def test_the_document_tells_what_came_of_the_suites_as_they_are_pinned(commit: str) -> None:
+    assert commit[:7] in (ROOT / "docs" / "conformance.md").read_text()

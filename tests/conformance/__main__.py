@@ -31,8 +31,8 @@ FILES = {
 }
 QSTASH = {
     "answered": "the stand-in for QStash's answers, errors included, against Upstash's description",
-    "refused": "what is described there and it has not: refused by name",
-    "taken": "the headers it takes: described there",
+    "refused": "what is described there and left out here: refused, by name",
+    "taken": "the headers that it takes: described there",
     "published": "what we publish: described there",
 }
 Part = Callable[[], Iterable[Row]]

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import copy
+from shutil import copy, which
 from types import MappingProxyType
 
 from common.settings import DEVELOPMENT_SIGNING_KEYS, DEVELOPMENT_TOKEN
@@ -30,6 +30,10 @@ TYPESCRIPT_COMMIT = "81d951b5d5971deeba18ca21d0d6e4f4b903608e"  # July 2026
 Outcomes = list[tuple[str, str]]  # of every test of a suite: its name, and PASSED or what else
 PASSED = "passed"
 NOT_PASSED = ("failure", "error", "skipped")
+
+
+class NotRun(Exception):
+    """Why a suite could not be run at all."""
 
 
 def check_python() -> Iterator[Row]:
@@ -157,16 +161,20 @@ def run(
     environment: Mapping[str, str] = MappingProxyType({}),
     may_fail: bool = False,
 ) -> str:
-    """Run a program and return what it printed. Raises: CalledProcessError."""
+    """Run a program and return what it printed. Raises: NotRun."""
+    words = [str(word) for word in command]
+    if which(words[0]) is None:
+        raise NotRun(f"{words[0]} is not installed")
     done = subprocess.run(
-        [str(word) for word in command],
+        words,
         cwd=folder,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode and not may_fail:
+    if done.returncode:
         print(done.stdout, done.stderr, file=sys.stderr)
-        done.check_returncode()
+    if done.returncode and not may_fail:
+        raise NotRun(f"{Path(words[0]).name} {words[1]} ended with {done.returncode}")
     return done.stdout
