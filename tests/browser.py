@@ -38,6 +38,7 @@ CHROMIUM_ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--process-per-site",  # a visitor's tabs share what was compiled
     f"--disable-features={','.join(FEATURES_OFF)}",
 ]
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
@@ -64,15 +65,28 @@ def open_context(browser: Browser, **options: Any) -> BrowserContext:
 
 
 class Visit:
-    """A tab, what it asked for and was told, and what went wrong in it."""
+    """A tab, what it asked for and was told, and what went wrong in it.
 
-    def __init__(self, context: BrowserContext, url: str) -> None:
+    `media` is what Playwright's `emulate_media` takes.
+    """
+
+    def __init__(
+        self,
+        context: BrowserContext,
+        url: str,
+        *,
+        viewport: ViewportSize | None = None,
+        **media: Any,
+    ) -> None:
         self.context = context
         self.requests: list[str] = []
         self.received: list[bytes] = []
         self.trouble: list[str] = []
         self.origin = "/".join(url.split("/")[:3])
         self.page: Page = context.new_page()
+        if viewport:
+            self.page.set_viewport_size(viewport)
+        self.page.emulate_media(**media)
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("websocket", lambda socket: socket.on("framereceived", self._receive))
         self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
