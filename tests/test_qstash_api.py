@@ -16,8 +16,9 @@ from qstash.message import BatchResponse, PublishResponse
 
 from common.settings import DEVELOPMENT_TOKEN
 from local_stack import qstash_courier
-from tests.http_server import HttpServer, answer, hang, serve
-from tests.processes import start_stand_in, wait_for
+from local_stack.qstash_server import QStashServer
+from tests.http_server import HttpServer, answer, hang, serve, serve_app
+from tests.processes import wait_for
 from tests.test_qstash_server import body_of, claims_of, deliveries, publish, stays_at
 from webhook_service.signature import verify
 
@@ -29,7 +30,7 @@ NOWHERE = "http://127.0.0.1:1"
 @pytest.fixture
 def server_url() -> Iterator[str]:
     """A server of its own for each test: keys, faults, and "all messages" are shared state."""
-    with start_stand_in("qstash_server") as url:
+    with serve_app(QStashServer().app) as url:
         yield url
 
 
