@@ -27,9 +27,10 @@ from tests.browser import CHROMIUM_ARGUMENTS, find_chromium
 from tests.fakes import ANALYSIS, NOW, OTHER_ID, FakeQueue, pending
 from tests.postgres import Postgres, find_binaries, start_postgres
 from tests.processes import Stack, free_port, start_stack
+from tests.tries import LEFT_OUT, pytest_collection_modifyitems, pytest_terminal_summary
 
-LEFT_OUT = "Left out:"
-TRIED_AGAIN = "Tried again:"
+__all__ = ["pytest_collection_modifyitems", "pytest_terminal_summary"]  # pytest finds them here
+
 BROKEN: dict[str, dict[str, object]] = {
     "pending without input": {"input": None},
     "processing without claim": {"status": Status.PROCESSING},
@@ -229,30 +230,3 @@ def leave_out(what: str, *, because: str, remedy: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(f"CI must run {what}: {because}")
     pytest.skip(f"{LEFT_OUT} {what}: {because}. {remedy}")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the longest first, and try browser tests, and no others, once more when they fail."""
-    longest = ("test_chaos.py", "test_rotation.py", "test_browser.py")
-    order = {name: number for number, name in enumerate(longest)}
-    items.sort(key=lambda item: order.get(item.path.name, len(order)))
-    for item in items:
-        if item.get_closest_marker("browser"):
-            item.add_marker(pytest.mark.flaky(reruns=1))
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Say in the last lines what tests have to say, what was tried again, and what was left out."""
-    yield
-    for report in terminalreporter.stats.get("passed", []):
-        for name, said in report.user_properties:
-            if name == "said" and said:
-                terminalreporter.line(str(said))
-    for report in terminalreporter.stats.get("rerun", []):
-        crash = getattr(report.longrepr, "reprcrash", None)
-        reason = crash.message.splitlines()[0] if crash else "no reason is known"
-        terminalreporter.line(f"{TRIED_AGAIN} {report.nodeid}: {reason}")
-    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
-    for reason in sorted({text.partition(LEFT_OUT)[2].rstrip("')") for text in skipped}):
-        terminalreporter.line(f"{LEFT_OUT}{reason}")
