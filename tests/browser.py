@@ -49,8 +49,11 @@ expect.set_options(timeout=PATIENCE)
 
 
 def find_chromium(playwright: Playwright) -> str | None:
-    """The browser: the system's own, or the one that `playwright install chromium` brought."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
+    """The browser: the system's own, or the one that `playwright install chromium` brought.
+
+    Debian's headless shell is the same without windows, and takes a sixth less of the processor.
+    """
+    for name in ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"):
         if path := shutil.which(name):
             return path
     bundled = playwright.chromium.executable_path

@@ -199,7 +199,7 @@ def playwright() -> Iterator[Playwright]:
 def browser(playwright: Playwright) -> Iterator[Browser]:
     path = find_chromium(playwright)
     if path is None:
-        remedy = "apt install chromium, or .venv/bin/playwright install chromium"
+        remedy = "apt install chromium-headless-shell, or .venv/bin/playwright install chromium"
         leave_out("the browser journeys", because="there is no Chromium", remedy=remedy)
     browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
     yield browser
