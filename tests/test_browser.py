@@ -1016,10 +1016,11 @@ def test_the_accessibility_check_sees_into_streamlits_page_and_our_components(
 def test_whoever_wants_no_motion_sees_none(visit: Visiting, product: Product) -> None:
     product.put(ID, "processing")
     reader = visit(ID)
-    for wish, animation, transition in (
-        ("no-preference", "turn", "0.3s"),
-        ("reduce", "none", "0s"),
-    ):
+    looks: dict[Literal["no-preference", "reduce"], tuple[str, str]] = {
+        "no-preference": ("turn", "0.3s"),
+        "reduce": ("none", "0s"),
+    }
+    for wish, (animation, transition) in looks.items():
         reader.page.emulate_media(reduced_motion=wish)
 
         expect(reader.page.locator(".ring svg")).to_have_css("animation-name", animation)
