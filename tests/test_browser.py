@@ -57,23 +57,34 @@ def product(whole_product: Product) -> Product:
 
 
 @pytest.fixture(scope="session")
-def usual_tab(browser: Browser, whole_product: Product) -> Page:
-    """A tab that stays open in one visitor's browser, and keeps all that is compiled there."""
-    tab = open_context(browser).new_page()
-    tab.goto(f"{whole_product.page.url}/robots.txt")
-    return tab
+def usual_tab(browser: Browser, whole_product: Product) -> Callable[[], Page]:
+    """A tab that stays open in one visitor's browser, and keeps all that is compiled there.
+
+    After a crash it is another one.
+    """
+    tabs: list[Page] = []
+
+    def find() -> Page:
+        if not tabs:
+            tabs.append(open_context(browser).new_page())
+            tabs[0].on("crash", lambda _: tabs.clear())
+            tabs[0].goto(f"{whole_product.page.url}/robots.txt")
+        return tabs[0]
+
+    return find
 
 
 @pytest.fixture
-def visit(usual_tab: Page, browser: Browser, product: Product) -> Iterator[Visiting]:
+def visit(usual_tab: Callable[[], Page], browser: Browser, product: Product) -> Iterator[Visiting]:
     """Open the page, as a new visitor or in a known one's browser.
 
     In the end, no tab may have asked anybody else for anything, or have met an error.
     """
-    visits: list[Visit] = []
-    usual = usual_tab.context
+    kept = usual_tab()
+    usual = kept.context
     usual.clear_cookies()
-    usual_tab.evaluate("localStorage.clear()")  # the first visitor is a new one; the cache is not
+    kept.evaluate("localStorage.clear()")  # the first visitor is a new one; the cache is not
+    visits: list[Visit] = []
 
     def open_tab(
         request_id: str = "", *, context: BrowserContext | None = None, **options: Any
@@ -88,7 +99,7 @@ def visit(usual_tab: Page, browser: Browser, product: Product) -> Iterator[Visit
         if visit.context is not usual:
             visit.context.close()
     for page in usual.pages:
-        if page is not usual_tab:
+        if page is not kept:
             page.close()
     assert [visit.foreign_requests for visit in visits] == [[]] * len(visits)
     assert [visit.trouble for visit in visits] == [[]] * len(visits)
