@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+unexport PYTHONDONTWRITEBYTECODE  # else each process of the tests compiles all of them anew
 
 .PHONY: run help test tests chaos conformance pictures bench load smoke check audit lock clean
 

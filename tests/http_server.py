@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+import uvicorn
+from starlette.types import ASGIApp
+
 Behaviour = Callable[[socket.socket], None]
 
 
@@ -54,6 +57,20 @@ def serve(*behaviours: Behaviour) -> Iterator[HttpServer]:
     for connection in list(server.open_connections):
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def serve_app(app: ASGIApp) -> Iterator[str]:
+    """Serve an application in a thread, and tell its URL: a process takes its time to start."""
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def _read_request(connection: socket.socket) -> bytes:

@@ -14,6 +14,7 @@ from playwright.sync_api import (
     Browser,
     BrowserContext,
     Locator,
+    Page,
     ViewportSize,
     WebSocketRoute,
     expect,
@@ -55,24 +56,51 @@ def product(whole_product: Product) -> Product:
     return whole_product
 
 
+@pytest.fixture(scope="session")
+def usual_tab(browser: Browser, whole_product: Product) -> Callable[[], Page]:
+    """A tab that stays open in one visitor's browser, and keeps all that is compiled there.
+
+    After a crash it is another one.
+    """
+    tabs: list[Page] = []
+
+    def find() -> Page:
+        if not tabs:
+            tabs.append(open_context(browser).new_page())
+            tabs[0].on("crash", lambda _: tabs.clear())
+            tabs[0].goto(f"{whole_product.page.url}/robots.txt")
+        return tabs[0]
+
+    return find
+
+
 @pytest.fixture
-def visit(browser: Browser, product: Product) -> Iterator[Visiting]:
+def visit(usual_tab: Callable[[], Page], browser: Browser, product: Product) -> Iterator[Visiting]:
     """Open the page, as a new visitor or in a known one's browser.
 
     In the end, no tab may have asked anybody else for anything, or have met an error.
     """
+    kept = usual_tab()
+    usual = kept.context
+    usual.clear_cookies()
+    kept.evaluate("localStorage.clear()")  # the first visitor is a new one; the cache is not
     visits: list[Visit] = []
 
     def open_tab(
         request_id: str = "", *, context: BrowserContext | None = None, **options: Any
     ) -> Visit:
         url = f"{product.page.url}/?request={request_id}" if request_id else product.page.url
-        visits.append(Visit(context or open_context(browser, **options), url))
+        context = context or (open_context(browser) if visits else usual)
+        visits.append(Visit(context, url, **options))
         return visits[-1]
 
     yield open_tab
     for visit in visits:
-        visit.context.close()
+        if visit.context is not usual:
+            visit.context.close()
+    for page in usual.pages:
+        if page is not kept:
+            page.close()
     assert [visit.foreign_requests for visit in visits] == [[]] * len(visits)
     assert [visit.trouble for visit in visits] == [[]] * len(visits)
 
@@ -499,11 +527,13 @@ def test_beside_the_ring_stands_what_is_going_on(
     expect(reader.page.locator(".clock .note")).to_contain_text(note)
 
 
-def test_times_are_in_the_visitors_own_time_zone(visit: Visiting, product: Product) -> None:
+def test_times_are_in_the_visitors_own_time_zone(
+    visit: Visiting, product: Product, browser: Browser
+) -> None:
     record = product.put(ID, "cancelled")
-    hours = {zone: visit(ID, timezone_id=zone) for zone in ("Asia/Tokyo", "America/Los_Angeles")}
 
-    for zone, tab in hours.items():
+    for zone in ("Asia/Tokyo", "America/Los_Angeles"):
+        tab = visit(ID, context=open_context(browser, timezone_id=zone))
         tab.expect_heading("Cancelled")
         local = tab.page.evaluate(
             "([time, timeZone]) => new Date(time).toLocaleTimeString('en-GB', { timeZone })",
@@ -685,8 +715,11 @@ def test_what_is_deleted_is_gone_for_everybody(visit: Visiting, product: Product
     assert product.client.keys(f"*{request_id}*") == []
 
 
-def test_the_link_and_the_analysis_can_be_taken_along(visit: Visiting, product: Product) -> None:
-    sender = send(visit, product, "done", permissions=["clipboard-read", "clipboard-write"])
+def test_the_link_and_the_analysis_can_be_taken_along(
+    visit: Visiting, product: Product, browser: Browser
+) -> None:
+    context = open_context(browser, permissions=["clipboard-read", "clipboard-write"])
+    sender = send(visit, product, "done", context=context)
 
     def copied(button: str) -> str:
         expect(sender.button("Copied")).to_have_count(0)
@@ -993,11 +1026,13 @@ def test_the_accessibility_check_sees_into_streamlits_page_and_our_components(
 
 def test_whoever_wants_no_motion_sees_none(visit: Visiting, product: Product) -> None:
     product.put(ID, "processing")
-    for wish, animation, transition in (
-        ("no-preference", "turn", "0.3s"),
-        ("reduce", "none", "0s"),
-    ):
-        reader = visit(ID, reduced_motion=wish)
+    reader = visit(ID)
+    looks: dict[Literal["no-preference", "reduce"], tuple[str, str]] = {
+        "no-preference": ("turn", "0.3s"),
+        "reduce": ("none", "0s"),
+    }
+    for wish, (animation, transition) in looks.items():
+        reader.page.emulate_media(reduced_motion=wish)
 
         expect(reader.page.locator(".ring svg")).to_have_css("animation-name", animation)
         expect(reader.page.locator(".arc")).to_have_css("transition-duration", transition)

@@ -89,10 +89,7 @@ def test_no_port_is_given_twice() -> None:
     assert len({choose_port(port, taken) for _ in range(3)}) == 3
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_everything_listens_on_loopback_and_ends_with_the_signal(
-    tmp_path: Path, signum: signal.Signals
-) -> None:
+def test_everything_listens_on_loopback_and_ends_with_the_signal(tmp_path: Path) -> None:
     with start_stack(tmp_path) as stack:
         children = stack.processes()
         listening = [
@@ -105,15 +102,35 @@ def test_everything_listens_on_loopback_and_ends_with_the_signal(
         data = tmp_path / "data"
         readable = [path for path in (data, *data.rglob("*")) if path.stat().st_mode & 0o077]
 
-        status = stack.stop(signum)
+        status = stack.stop(signal.SIGINT)
 
         assert set(listening) == {"127.0.0.1"}
         assert not readable, "by others"
         assert len(listening) >= 5
-        assert (status == 0) == (signum == signal.SIGINT)
+        assert status == 0
         assert not any(child.is_running() and child.status() != "zombie" for child in children)
         for part in ("redis", "qstash", "openai", "service", "page"):
             assert f" {part}" in stack.output
+
+
+SLEEPERS = """
+from local_stack.__main__ import supervise
+
+raise SystemExit(supervise({"one": ["sleep", "60"], "two": ["sleep", "60"]}))
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_end_whatever_runs_as_well(signum: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", SLEEPERS], cwd=ROOT) as process:
+        supervisor = psutil.Process(process.pid)
+        wait_for(lambda: sum(c.name() == "sleep" for c in supervisor.children(recursive=True)) == 2)
+        children = supervisor.children(recursive=True)
+
+        process.send_signal(signum)
+
+        assert process.wait(timeout=30) != 0
+        assert not any(child.is_running() and child.status() != "zombie" for child in children)
 
 
 def test_behind_a_proxy_this_machine_is_reached_directly(stack: Stack) -> None:
@@ -136,9 +153,8 @@ def test_a_process_that_dies_ends_the_stack_and_leaves_nothing(tmp_path: Path) -
         assert not any(child.is_running() and child.status() != "zombie" for child in children)
 
 
-def test_a_second_start_on_the_same_data_says_so(tmp_path: Path) -> None:
-    with start_stack(tmp_path):
-        second = run_stack(tmp_path)
+def test_a_second_start_on_the_same_data_says_so(stack: Stack, tmp_path: Path) -> None:
+    second = run_stack(tmp_path, str(stack.output_path.parent / "data"))
 
     assert second.returncode != 0
     assert "running already" in second.stderr
@@ -188,34 +204,33 @@ def run_stack(
     )
 
 
-def test_the_procfile_starts_both_processes(tmp_path: Path) -> None:
+def test_the_procfile_starts_both_processes(stack: Stack, tmp_path: Path) -> None:
     """With `honcho start`, on the settings of a running local stack."""
-    with start_stack(tmp_path) as stack:
-        settings = {
-            name: value
-            for name, value in stack.process_of("gunicorn").environ().items()
-            if name.startswith(("REDIS_", "QSTASH_", "OPENAI_"))
-        }
-        port = free_port()
-        output_path = tmp_path / "procfile.txt"
-        with output_path.open("w") as output:
-            honcho = subprocess.Popen(
-                [sys.executable, "-m", "honcho", "start", "-p", str(port)],
-                cwd=ROOT,
-                env=bare_environment(
-                    tmp_path, **settings, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-                ),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            for url in (
-                f"http://127.0.0.1:{port}/ready",
-                f"http://127.0.0.1:{port + 100}/_stcore/health",
-            ):
-                wait_for(lambda url=url: httpx.get(url).status_code == 200)  # type: ignore[misc]
-        except AssertionError:
-            pytest.fail(output_path.read_text())
-        finally:
-            honcho.terminate()
-            honcho.wait(timeout=30)
+    settings = {
+        name: value
+        for name, value in stack.process_of("gunicorn").environ().items()
+        if name.startswith(("REDIS_", "QSTASH_", "OPENAI_"))
+    }
+    port = free_port()
+    output_path = tmp_path / "procfile.txt"
+    with output_path.open("w") as output:
+        honcho = subprocess.Popen(
+            [sys.executable, "-m", "honcho", "start", "-p", str(port)],
+            cwd=ROOT,
+            env=bare_environment(
+                tmp_path, **settings, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+            ),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        for url in (
+            f"http://127.0.0.1:{port}/ready",
+            f"http://127.0.0.1:{port + 100}/_stcore/health",
+        ):
+            wait_for(lambda url=url: httpx.get(url).status_code == 200)  # type: ignore[misc]
+    except AssertionError:
+        pytest.fail(output_path.read_text())
+    finally:
+        honcho.terminate()
+        honcho.wait(timeout=30)

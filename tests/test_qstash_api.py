@@ -18,8 +18,9 @@ from qstash.message import PublishResponse
 
 from common.settings import DEVELOPMENT_TOKEN
 from local_stack import qstash_courier
-from tests.http_server import HttpServer, answer, hang, serve
-from tests.processes import start_stand_in, wait_for
+from local_stack.qstash_server import QStashServer
+from tests.http_server import HttpServer, answer, hang, serve, serve_app
+from tests.processes import wait_for
 from tests.test_qstash_server import (
     body_of,
     deliveries,
@@ -74,7 +75,7 @@ EVERYTHING = {
 
 @pytest.fixture(scope="module")
 def server_url() -> Iterator[str]:
-    with start_stand_in("qstash_server") as url:
+    with serve_app(QStashServer().app) as url:
         yield url
 
 
@@ -235,7 +236,7 @@ def test_it_answers_to_loopback_names_alone(server_url: str) -> None:
 
 
 def test_keys_rotate_and_both_are_accepted_in_between() -> None:
-    with start_stand_in("qstash_server") as url:
+    with serve_app(QStashServer().app) as url:
         sdk = QStash(DEVELOPMENT_TOKEN, base_url=url, retry=False)
         before = sdk.signing_key.get()
         after = sdk.signing_key.rotate()

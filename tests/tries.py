@@ -1,0 +1,35 @@
+"""Which tests are tried once more, and what the last lines say."""
+
+from collections.abc import Iterator
+
+import pytest
+
+LEFT_OUT = "Left out:"
+TRIED_AGAIN = "Tried again:"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest first, and try browser tests, and no others, once more when they fail."""
+    longest = ("test_chaos.py", "test_rotation.py", "test_servers.py", "test_browser.py")
+    order = {name: number for number, name in enumerate(longest)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say in the last lines what tests have to say, what was tried again, and what was left out."""
+    yield
+    for report in terminalreporter.stats.get("passed", []):
+        for name, said in report.user_properties:
+            if name == "said" and said:
+                terminalreporter.line(str(said))
+    for report in terminalreporter.stats.get("rerun", []):
+        crash = getattr(report.longrepr, "reprcrash", None)
+        reason = crash.message.splitlines()[0] if crash else "no reason is known"
+        terminalreporter.line(f"{TRIED_AGAIN} {report.nodeid}: {reason}")
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    for reason in sorted({text.partition(LEFT_OUT)[2].rstrip("')") for text in skipped}):
+        terminalreporter.line(f"{LEFT_OUT}{reason}")
