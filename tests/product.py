@@ -57,7 +57,7 @@ class Server:
         return self._log.read_text()
 
     def start(self) -> None:
-        """Start unless it runs, and wait until it answers."""
+        """Start unless it runs, and wait until it answers, whatever it answers."""
         if self._process is None or self._process.poll() is not None:
             command = [word.format(port=self.port) for word in self._command]
             with self._log.open("a") as log:
@@ -68,7 +68,7 @@ class Server:
                     stdout=log,
                     stderr=log,
                 )
-        wait_for(lambda: httpx.get(self.url).status_code < 500)
+        wait_for(lambda: httpx.get(self.url))
 
     def _listening(self) -> dict[str, str]:
         """The variables that say where, for a command that doesn't."""
