@@ -21,7 +21,10 @@ from webhook_service.answer import AnalysisFailed
 GUIDE = (ROOT / "docs" / "deploy.md").read_text()
 
 
-def test_litellm_passes_on_what_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_litellm_passes_on_what_is_needed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")  # the tests' own, with which nobody gets out
     try:
         install(LITELLM)
     except CalledProcessError as error:
