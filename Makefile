@@ -13,8 +13,8 @@ help:  ## What there is to make
 test: .venv/installed  ## Everything that proves the product
 	@$(MAKE) --no-print-directory --jobs 2 check tests
 
-tests: .venv/installed  # three processes on two cores: most of the time they wait
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+tests: .venv/installed  # five processes, also on two cores: most of the time they wait
+	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 chaos: .venv/installed  ## The same proof with thousands of everything: a quarter of an hour, one table; SEED=7
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
