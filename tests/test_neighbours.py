@@ -104,13 +104,18 @@ def out_of_memory(client: redis.Redis) -> Iterator[None]:
 def log_full(client: redis.Redis) -> Iterator[None]:
     """Nothing more fits into the append-only file: to write is refused, as on a full disk."""
     process, unlimited = client.info("server")["process_id"], resource.RLIM_INFINITY
+
+    def last_write() -> object:
+        return client.info("persistence")["aof_last_write_status"]
+
     resource.prlimit(process, resource.RLIMIT_FSIZE, (0, unlimited))
     client.set("noticed", "by this write, which is kept in memory until there is room")
+    wait_for(lambda: last_write() == "err")  # put off while an earlier one goes to the disk
     try:
         yield
     finally:
         resource.prlimit(process, resource.RLIMIT_FSIZE, (unlimited, unlimited))
-        wait_for(lambda: client.info("persistence")["aof_last_write_status"] == "ok")
+        wait_for(lambda: last_write() == "ok")
 
 
 @contextmanager
