@@ -122,10 +122,12 @@ raise SystemExit(supervise({"one": ["sleep", "60"], "two": ["sleep", "60"]}))
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
 def test_other_signals_end_whatever_runs_as_well(signum: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", SLEEPERS], cwd=ROOT) as process:
-        supervisor = psutil.Process(process.pid)
-        wait_for(lambda: sum(c.name() == "sleep" for c in supervisor.children(recursive=True)) == 2)
-        children = supervisor.children(recursive=True)
+    command = [sys.executable, "-uc", SLEEPERS]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        started = (line for line in process.stdout if " started (pid=" in line)
+        assert next(started) != next(started), "honcho loses those that it does not know yet"
+        children = psutil.Process(process.pid).children(recursive=True)
 
         process.send_signal(signum)
 
