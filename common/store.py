@@ -528,7 +528,7 @@ class Store:
         while cursor != 0:
             with self._redis_errors():
                 cursor, found = self._client.scan(cursor or 0, match="analysis:{*}", count=1000)
-                keys = [key for key in map(str, found) if key.endswith("}")]
+                keys = [str(key) for key in found]
             for key, raw in zip(keys, self._values(keys), strict=True):
                 request_id = key.removeprefix("analysis:{").removesuffix("}")
                 try:
