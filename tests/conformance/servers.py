@@ -249,8 +249,10 @@ def _llama_stack(directory: Path, port: int, models_url: str) -> tuple[list[str]
 
 
 NO_CODE = "a provider's codes are not passed on"
-LITELLM_LOSSES = {"quota": Loss(Failure.RATE_LIMITED, NO_CODE)}
-LOST_REFUSAL = Loss(Failure.UNREADABLE_ANSWER, "a refusal comes as an answer without output")
+LITELLM_LOSSES = {
+    "quota": Loss(Failure.RATE_LIMITED, NO_CODE),
+    "refusal": Loss(Failure.UNREADABLE_ANSWER, "a refusal comes as an answer without output"),
+}
 NO_REASON = Loss(Failure.UNREADABLE_ANSWER, "a refusal or filter comes as an empty text")
 ONE_STATUS = Loss(Failure.MODEL_ERROR, "whatever a provider refuses comes as a bare HTTP 500")
 LITELLM = Server(
@@ -264,13 +266,13 @@ LITELLM = Server(
             "a chat-only model",
             "chat-{case}",
             [*CASES],
-            {**LITELLM_LOSSES, "refusal": LOST_REFUSAL},
+            LITELLM_LOSSES,
         ),
         Route(
             "DeepSeek, which reasons",
             "deepseek-{case}",
             [*CASES],
-            {**LITELLM_LOSSES, "refusal": LOST_REFUSAL},
+            LITELLM_LOSSES,
         ),
         Route(
             "Anthropic",
