@@ -11,6 +11,7 @@ COPY requirements-service.txt .
 COPY requirements-operator.txt .
 RUN pip install --no-cache-dir -r requirements-service.txt ${OPERATOR:+-r requirements-operator.txt}
 COPY common common
+COPY operations operations
 COPY webhook_service webhook_service
 USER 10001
 ENV PORT=3001
@@ -25,6 +26,7 @@ COPY requirements.txt .
 COPY requirements-operator.txt .
 RUN pip install --no-cache-dir -r requirements.txt ${OPERATOR:+-r requirements-operator.txt}
 COPY common common
+COPY operations operations
 COPY .streamlit .streamlit
 COPY page page
 COPY streamlit_app.py .

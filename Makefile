@@ -27,7 +27,7 @@ pictures: .venv/installed  ## The README's pictures; with OUT=DIR, one of every 
 	$(BIN)/python -m tests.screenshots $(OUT)
 
 smoke: .venv/installed  ## One analysis through whatever is configured, or through `make run`
-	@set -a; [ ! -f .local/settings.env ] || . ./.local/settings.env; exec $(BIN)/python -m webhook_service.smoke
+	@set -a; [ ! -f .local/settings.env ] || . ./.local/settings.env; exec $(BIN)/python -m operations.smoke
 
 check: .venv/installed  ## ruff and mypy
 	$(BIN)/ruff check .

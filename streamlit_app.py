@@ -18,23 +18,24 @@ from pydantic import ValidationError
 
 from common.failures import Failure
 from common.history import make_submissions, open_archive
-from common.limits import LimitReached, visitor_of
 from common.logs import get_logger, start_logging
-from common.models import AnalysisInput, AnalysisRecord, Refusal, Refused, Status, input_problems
-from common.queue import Queue
+from common.qstash import Queue
+from common.record import AnalysisRecord, Reason, Status, TransitionError
 from common.settings import Settings, SettingsError, load
 from common.store import NotFound, StoreUnavailable, Unreadable, open_store
 from common.submission import (
     NotOwner,
     OtherInput,
-    Pace,
     Submissions,
+    Timing,
     new_owner_token,
     new_request_id,
 )
+from common.task import AnalysisInput, input_problems
 from common.tracing import start_tracing
+from operations.limits import LimitReached, visitor_of
 from page import browser, words
-from page.words import Sight
+from page.words import Snapshot
 
 log = get_logger("page")
 
@@ -46,7 +47,7 @@ def _connect() -> tuple[Settings, Submissions]:
     start_logging(settings)
     start_tracing(settings, "ask-later-page")
     if settings.metrics_port:
-        from common import metrics  # its library is an operator's choice
+        from operations import metrics
 
         metrics.serve(settings.metrics_port)
     store, archive = open_store(settings), open_archive(settings)
@@ -54,21 +55,21 @@ def _connect() -> tuple[Settings, Submissions]:
 
 
 @st.cache_resource
-def _paces() -> list[Pace]:
+def _timings() -> list[Timing]:
     """Hold the latest one, for while Redis can't be asked."""
-    return [Pace()]
+    return [Timing()]
 
 
 @st.cache_resource(ttl=30, show_spinner=False)
-def _pace() -> Pace:
+def _timing() -> Timing:
     """Ask for it now and then, once for all who wait."""
     with suppress(StoreUnavailable):
-        _paces()[0] = submissions.pace()
-    return _paces()[0]
+        _timings()[0] = submissions.timing()
+    return _timings()[0]
 
 
 def _now() -> datetime:
-    return datetime.now(UTC) + _pace().ahead
+    return datetime.now(UTC) + _timing().ahead
 
 
 def _html(text: str, tag: str = "p", style: str = "") -> None:
@@ -129,7 +130,7 @@ def _draw_form() -> None:
 
 
 def _draw_promise() -> None:
-    said = words.promise(settings, _pace().usual)
+    said = words.promise(settings, _timing().usual)
     lines = "".join(f"<dt>{topic}</dt><dd>{html.escape(text)}</dd>" for topic, text in said.items())
     st.html(f'<dl class="promise">{lines}</dl>')
 
@@ -148,9 +149,9 @@ def _submit(input: AnalysisInput) -> str:
             input, request_id=request_id, owner_token=owner_token, visitor=_visitor()
         )
     except LimitReached as error:
-        log.warning("not let in", request_id=request_id, code=error.limit)
+        log.warning("rejected", request_id=request_id, code=error.limit)
         return f"{words.limit_text(error)} Your text is still here."
-    except (StoreUnavailable, NotFound, OtherInput, Refused) as error:
+    except (StoreUnavailable, NotFound, OtherInput, TransitionError) as error:
         cause = str(error) or type(error).__name__
         log.error("not submitted", request_id=request_id, cause=cause)
         return "We can't take your request just now. Your text is still here: please try again."
@@ -169,12 +170,12 @@ def _visitor() -> str:
 
 def _draw_requests() -> None:
     """List the requests of this browser; look up those that may have changed."""
-    sights = []
-    for request_id in browser.told().unfinished:
-        sights.append(_look(request_id))
-        if sights[-1].misses:
+    snapshots = []
+    for request_id in browser.storage_reply().unfinished:
+        snapshots.append(_fetch(request_id))
+        if snapshots[-1].failures:
             break  # each further one would only wait for the store, too
-    entries = [words.entry(sight, settings.kept) for sight in sights]
+    entries = [words.entry(snapshot, settings.kept) for snapshot in snapshots]
     browser.draw_requests(
         [entry for entry in entries if entry], now=_now(), forget=st.session_state.get("deleted")
     )
@@ -183,116 +184,116 @@ def _draw_requests() -> None:
 # ── One analysis ────────────────────────────────────────────────────────────────────────────
 
 
-def _look(request_id: str, last: Sight | None = None) -> Sight:
+def _fetch(request_id: str, last: Snapshot | None = None) -> Snapshot:
     """Look an analysis up; while the store is away, the last record stays in view."""
     try:
-        return Sight(request_id, submissions.look_up(request_id))
+        return Snapshot(request_id, submissions.look_up(request_id))
     except NotFound:
-        return Sight(request_id, is_gone=True)
+        return Snapshot(request_id, is_gone=True)
     except Unreadable as error:
         log.error("record not read", request_id=request_id, cause=str(error))
-        return Sight(request_id, is_unreadable=True)
+        return Snapshot(request_id, is_unreadable=True)
     except StoreUnavailable as error:
         log.error("not read", request_id=request_id, cause=str(error))
-        last = last or Sight(request_id)
-        return replace(last, misses=last.misses + 1)
+        last = last or Snapshot(request_id)
+        return replace(last, failures=last.failures + 1)
 
 
-def _look_again(request_id: str) -> Sight:
+def _refresh(request_id: str) -> Snapshot:
     """Look, and note it when the analysis has become ready since the last time."""
-    last = st.session_state.get("sight")
+    last = st.session_state.get("snapshot")
     if last is None or last.request_id != request_id:
-        last = Sight(request_id)
-    sight = st.session_state["sight"] = _look(request_id, last)
-    if words.has_become_ready(last, sight) and not st.session_state.get("notice"):
+        last = Snapshot(request_id)
+    snapshot = st.session_state["snapshot"] = _fetch(request_id, last)
+    if words.has_become_ready(last, snapshot) and not st.session_state.get("notice"):
         st.session_state["notice"] = "Your analysis is ready."
-    return sight
+    return snapshot
 
 
 def _draw_analysis(request_id: str) -> None:
     """Draw the analysis, and look every few seconds whether there is something new to draw."""
-    sight = st.session_state.pop("fresh", None)
-    if sight is None or sight.request_id != request_id:
-        sight = _look_again(request_id)
-    _name_tab(words.tab_title(sight))
-    _draw_sight(sight)
-    pause = words.poll_seconds(sight, _now())
+    snapshot = st.session_state.pop("fresh", None)
+    if snapshot is None or snapshot.request_id != request_id:
+        snapshot = _refresh(request_id)
+    _name_tab(words.tab_title(snapshot))
+    _draw_snapshot(snapshot)
+    pause = words.poll_seconds(snapshot, _now())
     if pause is not None:
         st.session_state["is_first_look"] = True
-        st.fragment(_watch, run_every=pause)(sight, pause)
+        st.fragment(_watch, run_every=pause)(snapshot, pause)
 
 
-def _watch(drawn: Sight, pause: int) -> None:
+def _watch(drawn: Snapshot, pause: int) -> None:
     """Look again. This draws nothing, so that a poll costs little more than its read."""
     if st.session_state.pop("is_first_look", False):
         return  # it was drawn a moment ago
-    sight = _look_again(drawn.request_id)
-    if words.poll_seconds(sight, _now()) != pause or words.has_changed(drawn, sight):
-        st.session_state["fresh"] = sight
+    snapshot = _refresh(drawn.request_id)
+    if words.poll_seconds(snapshot, _now()) != pause or words.has_changed(drawn, snapshot):
+        st.session_state["fresh"] = snapshot
         st.rerun()
 
 
-def _draw_sight(sight: Sight) -> None:
-    request_id = sight.request_id
+def _draw_snapshot(snapshot: Snapshot) -> None:
+    request_id = snapshot.request_id
     owner_token = _owner_token(request_id)
-    if sight.is_gone:
-        _draw_gone(sight)
+    if snapshot.is_gone:
+        _draw_gone(snapshot)
         return
-    st.title(words.title(sight), anchor=False)
-    if sight.is_unreadable:
+    st.title(words.title(snapshot), anchor=False)
+    if snapshot.is_unreadable:
         st.markdown(words.UNREADABLE_TEXT)
         st.button("New request", type="primary", on_click=_open, args=(None,))
     with st.empty():
-        if sight.says_away:
+        if snapshot.says_unavailable:
             _html(words.AWAY, style="quiet")
-    if sight.record:
+    if snapshot.record:
         is_known = owner_token or browser.is_listed(request_id) is not None
-        _draw_end(sight.record, is_owner=bool(owner_token) if is_known else None)
-        browser.draw_progress(words.progress(sight.record, _now(), _pace().usual))
+        _draw_end(snapshot.record, is_owner=bool(owner_token) if is_known else None)
+        browser.draw_progress(words.progress(snapshot.record, _now(), _timing().usual))
         if is_known:
-            _draw_actions(sight.record, owner_token)
+            _draw_actions(snapshot.record, owner_token)
         _html(f"Reference: {request_id}", style="quiet")
-    _keep(sight, owner_token)
+    _keep(snapshot, owner_token)
 
 
 def _owner_token(request_id: str) -> str | None:
     """The submitter's: from the browser's storage, or from this session until it is there."""
-    told = browser.told()
+    told = browser.storage_reply()
     if told.request_id == request_id or request_id in st.session_state.get("kept", ()):
         return told.owner_token if told.request_id == request_id else None
     token: str | None = st.session_state.get("owner_tokens", {}).get(request_id)
     return token
 
 
-def _keep(sight: Sight, owner_token: str | None) -> None:
+def _keep(snapshot: Snapshot, owner_token: str | None) -> None:
     """Have the browser remember the analysis; once, so that it can forget it."""
     kept = st.session_state.setdefault("kept", set())
-    if browser.told().request_id == sight.request_id:
-        kept.add(sight.request_id)
-    token = None if sight.request_id in kept else owner_token
-    entry = words.entry(sight, settings.kept, token)
+    if browser.storage_reply().request_id == snapshot.request_id:
+        kept.add(snapshot.request_id)
+    token = None if snapshot.request_id in kept else owner_token
+    entry = words.entry(snapshot, settings.kept, token)
     browser.draw_requests(
         [entry] if entry else [],
         now=_now(),
-        wanted=sight.request_id,
-        announcement=words.announcement(sight),
+        wanted=snapshot.request_id,
+        announcement=words.announcement(snapshot),
         is_shown=False,
     )
 
 
-def _draw_gone(sight: Sight) -> None:
-    was_here = browser.is_listed(sight.request_id)
-    st.title(words.title(sight, was_here), anchor=False)
+def _draw_gone(snapshot: Snapshot) -> None:
+    was_here = browser.is_listed(snapshot.request_id)
+    st.title(words.title(snapshot, was_here), anchor=False)
     if was_here is not None:
         st.markdown(words.gone_text(was_here))
         st.button("New request", type="primary", on_click=_open, args=(None,))
-    gone = words.entry(sight, settings.kept)
+    gone = words.entry(snapshot, settings.kept)
     assert gone
     browser.draw_requests(
         [gone],
         now=_now(),
-        wanted=sight.request_id,
-        announcement=words.announcement(sight, was_here),
+        wanted=snapshot.request_id,
+        announcement=words.announcement(snapshot, was_here),
     )
 
 
@@ -373,16 +374,16 @@ def _draw_second_try(record: AnalysisRecord, owner_token: str) -> None:
     if record.has_rounds_left:
         is_best = not words.needs_other_text(record)
         retry = partial(_retry, _visitor())
-        _draw_deed("Try again", retry, record, owner_token, is_primary=is_best)
+        _action_button("Try again", retry, record, owner_token, is_primary=is_best)
     if words.needs_other_text(record):
-        _draw_deed("Change the text", _change_text, record, owner_token, is_primary=True)
+        _action_button("Change the text", _change_text, record, owner_token, is_primary=True)
 
 
 def _retry(visitor: str, request_id: str, owner_token: str) -> None:
     try:
         submissions.retry(request_id, owner_token, visitor)
-    except Refused as error:
-        if error.reason is not Refusal.NOT_FAILED:  # else another click was quicker
+    except TransitionError as error:
+        if error.reason is not Reason.NOT_FAILED:  # else another click was quicker
             raise
 
 
@@ -397,13 +398,13 @@ def _change_text(request_id: str, owner_token: str) -> None:
 def _draw_cancel(record: AnalysisRecord, owner_token: str) -> None:
     with st.popover("Cancel", key="cancel"):
         st.markdown(f"**Cancel this request?** {words.cancel_warning(record)}")
-        _draw_deed("Yes, cancel it", _cancel, record, owner_token)
+        _action_button("Yes, cancel it", _cancel, record, owner_token)
 
 
 def _cancel(request_id: str, owner_token: str) -> None:
     try:
         submissions.cancel(request_id, owner_token)
-    except Refused:
+    except TransitionError:
         if submissions.look_up(request_id).status is not Status.CANCELLED:
             raise
     st.session_state.pop("draft", None)  # the same text is another request from here on
@@ -416,7 +417,7 @@ def _draw_delete(record: AnalysisRecord, owner_token: str) -> None:
             "at once, for everybody who has the link. Our storage's own log may hold a copy until "
             "it is next rewritten."
         )
-        _draw_deed("Yes, delete it", _delete, record, owner_token)
+        _action_button("Yes, delete it", _delete, record, owner_token)
 
 
 def _delete(request_id: str, owner_token: str) -> None:
@@ -426,7 +427,7 @@ def _delete(request_id: str, owner_token: str) -> None:
     _open(None, notice="Deleted.")
 
 
-def _draw_deed(
+def _action_button(
     label: str,
     do: Callable[[str, str], None],
     record: AnalysisRecord,
@@ -438,22 +439,22 @@ def _draw_deed(
     st.button(
         label,
         type="primary" if is_primary else "secondary",
-        on_click=_act,
+        on_click=_run_action,
         args=(do, record.request_id, owner_token),
     )
 
 
-def _act(do: Callable[[str, str], None], request_id: str, owner_token: str) -> None:
+def _run_action(do: Callable[[str, str], None], request_id: str, owner_token: str) -> None:
     """Do it, and then show what came of it, unless it has led elsewhere itself."""
     notice = ""
     try:
         do(request_id, owner_token)
-    except (NotFound, NotOwner, Refused) as error:
+    except (NotFound, NotOwner, TransitionError) as error:
         cause = str(error) or type(error).__name__
         log.info("not done", request_id=request_id, cause=cause)
         notice = "That was not possible any more."
     except LimitReached as error:
-        log.warning("not let in", request_id=request_id, code=error.limit)
+        log.warning("rejected", request_id=request_id, code=error.limit)
         notice = words.limit_text(error)
     except StoreUnavailable as error:
         log.error("not done", request_id=request_id, cause=str(error))

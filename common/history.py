@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from common.failures import Failure
 from common.logs import get_logger
-from common.models import AnalysisRecord, Status
-from common.queue import Queue
+from common.qstash import Queue
+from common.record import AnalysisRecord, Status
 from common.settings import Settings
 from common.store import NotFound, Store, StoreUnavailable, Unreadable
 from common.submission import Submissions
 
 if TYPE_CHECKING:
-    from common.archive import Archive
+    from operations.history.database import Archive
 
-MOST_REMEMBERED = 1000
+MAX_REMEMBERED = 1000
 PAUSE_SECONDS = 30.0  # after the database was away: people wait for what is only a precaution
 ENDED_WITHOUT_DELIVERY = (Failure.TIMED_OUT, Failure.NOT_QUEUED)
 
@@ -37,7 +37,7 @@ def open_archive(settings: Settings) -> Archive | None:
     """
     if settings.database_url is None:
         return None
-    from common.archive import Archive
+    from operations.history.database import Archive
 
     return Archive(settings)
 
@@ -59,7 +59,7 @@ def make_submissions(
 def write_down(store: Store, archive: Archive, request_id: str) -> None:
     """Write what Redis says to the archive, if it is terminal by Redis's own clock.
 
-    Safe to repeat. Raises: NotFound, StoreUnavailable (or its ArchiveUnavailable).
+    Safe to repeat. Raises: NotFound, StoreUnavailable (or its HistoryUnavailable).
     """
     record = store.update(request_id, lambda record, _: record)
     if record.status.is_terminal:
@@ -120,7 +120,10 @@ class SubmissionsWithHistory(Submissions):
             log.info("deleted from the history", request_id=request_id)
 
     def _bring_back(self, request_id: str) -> AnalysisRecord:
-        """Run a failed analysis again that Redis has forgotten. Raises: NotFound, Refused."""
+        """Run again a failed analysis that Redis has forgotten.
+
+        Raises: NotFound, TransitionError.
+        """
         now = self._store.now()
         record = self._reopened(self._archive.find(request_id), now)
         if not self._store.create(record):  # somebody else was quicker
@@ -146,7 +149,7 @@ class SubmissionsWithHistory(Submissions):
             log.warning("not archived", request_id=record.request_id, cause=str(error))
             self._resume_at = time.monotonic() + PAUSE_SECONDS
             return record
-        if len(self._written) >= MOST_REMEMBERED:
+        if len(self._written) >= MAX_REMEMBERED:
             self._written.clear()
         self._written.add(this)
         return record

@@ -21,9 +21,9 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from common.settings import LogSettings
 
-OURS = ("common", "page", "webhook_service")
-MOST_PLACES = 20
-LONGEST_EVENT = 1000  # characters: a library's may quote what anybody sent
+OURS = ("common", "operations", "page", "webhook_service")
+MAX_PLACES = 20
+MAX_EVENT = 1000  # characters: a library's may quote what anybody sent
 FIRST = ("time", "level", "event", "request_id", "message_id", "round", "attempt")
 
 Event = EventDict
@@ -124,7 +124,7 @@ def _add_process(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 def _shorten(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Tell an exception by its type and its places: what it says may be personal, or anybody's."""
-    event["event"] = str(event["event"])[:LONGEST_EVENT]
+    event["event"] = str(event["event"])[:MAX_EVENT]
     error = event.pop("exc_info", None)
     if error is True:
         error = sys.exc_info()[1]
@@ -133,7 +133,7 @@ def _shorten(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     if isinstance(error, BaseException):
         says_code_alone = isinstance(error, ImportError | NameError)
         event["cause"] = f"{type(error).__name__}{f': {error}' if says_code_alone else ''}"
-        frames = traceback.extract_tb(error.__traceback__)[: -MOST_PLACES - 1 : -1]
+        frames = traceback.extract_tb(error.__traceback__)[: -MAX_PLACES - 1 : -1]
         event["at"] = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in frames)
     return event
 

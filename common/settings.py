@@ -139,7 +139,7 @@ def is_loopback(url: str) -> bool:
 
 
 def _database(url: SecretStr | None) -> SecretStr | None:
-    """Accept what `common/archive.py` can use; its packages are not needed otherwise."""
+    """Accept what the history can use; its packages are not needed otherwise."""
     if url is None:
         return None
     address = addresses.database(url.get_secret_value()).url

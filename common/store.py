@@ -36,21 +36,22 @@ from redis.retry import Retry
 
 from common import addresses
 from common.failures import Failure, Limit
-from common.limits import DAYS_KEPT, UNLIMITED, Admission, LimitReached, day_of
+from common.fields import REQUEST_ID_PATTERN
 from common.logs import get_logger
-from common.models import REQUEST_ID_PATTERN, AnalysisRecord, Tokens
+from common.record import AnalysisRecord, Tokens
 from common.settings import Settings
+from operations.limits import DAYS_KEPT, UNLIMITED, Admission, LimitReached, day_of
 
 SOCKET_TIMEOUT_SECONDS = 1.0  # at worst four of them: connecting and the command, each twice
-MOST_CONNECTIONS = 512  # as many as gunicorn's threads: nobody waits for one; opened when needed
-CONNECTION_LIVES_SECONDS = 60.0  # its server may be a replica since, and tell a reader old things
-MOST_SWAPS = 20  # more rivals than one record ever has
+MAX_CONNECTIONS = 512  # as many as gunicorn's threads: nobody waits for one; opened when needed
+CONNECTION_TTL_SECONDS = 60.0  # its server may be a replica since, and tell a reader old things
+MAX_SWAPS = 20  # more rivals than one record ever has
 LOGGED = {"request_id", "round", "attempt", "status", "message_id"}
 DURATIONS = "durations"
-DURATIONS_KEPT, DURATIONS_LIVE = 20, timedelta(days=7)
+DURATIONS_KEPT, DURATIONS_TTL = 20, timedelta(days=7)
 UNFINISHED, PAUSED = "unfinished", "paused"
-UNFINISHED_LIVES = timedelta(days=8)  # more than the longest delay and deadline
-MOST_OVERDUE = 100
+UNFINISHED_TTL = timedelta(days=8)  # more than the longest delay and deadline
+MAX_OVERDUE = 100
 INPUT, OUTPUT = "input_tokens", "output_tokens"
 
 # Decides nothing: it writes what Python decided, unless somebody was in between.
@@ -81,7 +82,7 @@ return 'done'
 ADMIT = """
 local record, unfinished, paused = KEYS[1], KEYS[2], KEYS[3]
 local new, ttl_ms, id, deadline, unfinished_ms, now, due = unpack(ARGV)
-local forgotten, most_waiting, most_ahead, even_paused, claim = unpack(ARGV, 8, 12)
+local forgotten, most_waiting, most_ahead, ignore_pause, claim = unpack(ARGV, 8, 12)
 local first = claim == '' and 4 or 5
 local function quota(i, arg) return ARGV[12 + 3 * (i - first) + arg] end
 if new ~= '' and redis.call('EXISTS', record) == 1 then return {'exists'} end
@@ -89,7 +90,7 @@ local bound = claim ~= '' and redis.call('GET', KEYS[4])
 if bound and redis.call('EXISTS', 'analysis:{' .. cjson.decode(bound)[1] .. '}') == 1 then
   return {'bound', bound}
 end
-if even_paused == '0' and redis.call('EXISTS', paused) == 1 then
+if ignore_pause == '0' and redis.call('EXISTS', paused) == 1 then
   return {'paused', redis.call('PTTL', paused)}
 end
 local waiting = redis.call('ZCOUNT', unfinished, '(' .. now, '+inf')
@@ -120,11 +121,11 @@ return {'admitted'}
 
 # What is known after an attempt. A repetition counts it again: of tokens, rather too many.
 NOTE = """
-local took, most, lives_ms, pause_ms, kept_ms = unpack(ARGV)
+local took, most, ttl_ms, pause_ms, kept_ms = unpack(ARGV)
 if took ~= '' then
   redis.call('LPUSH', KEYS[1], took)
   redis.call('LTRIM', KEYS[1], 0, most - 1)
-  redis.call('PEXPIRE', KEYS[1], lives_ms)
+  redis.call('PEXPIRE', KEYS[1], ttl_ms)
 end
 if pause_ms ~= '0' then redis.call('SET', KEYS[2], '1', 'PX', pause_ms) end
 for i = 3, #KEYS do
@@ -151,7 +152,7 @@ REMEDIES = {
     "MovedError": "it is a cluster; use a single server, with replicas if you like",
     "ClusterDownError": "it is a cluster; use a single server, with replicas if you like",
 }
-PROBE, PROBE_LIVES_MS = "analysis:probe", 1000
+PROBE, PROBE_TTL_MS = "analysis:probe", 1000
 log = get_logger(__name__)
 
 Transition = Callable[[AnalysisRecord, datetime], AnalysisRecord]
@@ -169,7 +170,7 @@ class Unreadable(StoreUnavailable):
     """A stored record is not one of this version; only its own TTL removes it."""
 
 
-class ArchiveUnavailable(StoreUnavailable):
+class HistoryUnavailable(StoreUnavailable):
     """The database of the history (`archive.py`) can't be used just now; the same holds."""
 
 
@@ -223,7 +224,7 @@ class _Pool(redis.BlockingConnectionPool):
         connection = super().get_connection(*arguments, **options)  # type: ignore[no-untyped-call]
         now = time.monotonic()
         opened_at = getattr(connection, "opened_at", now)
-        if opened_at < max(self._left_at, now - CONNECTION_LIVES_SECONDS):
+        if opened_at < max(self._left_at, now - CONNECTION_TTL_SECONDS):
             try:
                 connection.disconnect()
                 connection.connect()
@@ -282,7 +283,7 @@ def connect(settings: Settings) -> redis.Redis:
         log.warning("parameters left out", cause=f"REDIS_URL: {', '.join(dropped)}")
     pool = _Pool.from_url(
         url,
-        max_connections=MOST_CONNECTIONS,
+        max_connections=MAX_CONNECTIONS,
         timeout=SOCKET_TIMEOUT_SECONDS,
         decode_responses=True,
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
@@ -385,7 +386,7 @@ class Store:
 
         Raises: NotFound, StoreUnavailable, and what the transition raises.
         """
-        for _ in range(MOST_SWAPS):
+        for _ in range(MAX_SWAPS):
             if known:
                 (record, now), known = known, None
                 raw = record.model_dump_json(by_alias=True)
@@ -421,12 +422,12 @@ class Store:
     def overdue(self, now: datetime) -> list[str]:
         """Name analyses whose deadline has passed unnoticed: whoever reads one settles it.
 
-        At most MOST_OVERDUE at a time, the first first. Those that Redis has forgotten are none.
+        At most MAX_OVERDUE at a time, the first first. Those that Redis has forgotten are none.
         """
         with self._redis_errors():
             both = self._client.pipeline(transaction=False)
             both.zremrangebyscore(UNFINISHED, "-inf", _timestamp(now - self._ttl))
-            both.zrangebyscore(UNFINISHED, "-inf", _timestamp(now), start=0, num=MOST_OVERDUE)
+            both.zrangebyscore(UNFINISHED, "-inf", _timestamp(now), start=0, num=MAX_OVERDUE)
             ids: list[str] = both.execute()[1]
         return ids
 
@@ -448,7 +449,7 @@ class Store:
             input, output = tokens.input_tokens, tokens.output_tokens
             counts = {INPUT: input, OUTPUT: output, Limit.DAILY_TOKENS: input + output}
         seconds = took.total_seconds() if took else ""
-        lives = [_ms(DURATIONS_LIVE), _ms(pause) if pause else 0, _ms(DAYS_KEPT)]
+        lives = [_ms(DURATIONS_TTL), _ms(pause) if pause else 0, _ms(DAYS_KEPT)]
         with self._redis_errors():
             self._run(
                 self._note_script,
@@ -475,11 +476,11 @@ class Store:
         Two Redis commands: the script of every change, on a key that lives for a second.
         """
         with self._redis_errors():
-            self._client.set(PROBE, "old", px=PROBE_LIVES_MS)
+            self._client.set(PROBE, "old", px=PROBE_TTL_MS)
             self._run(
                 self._swap_script,
                 keys=[PROBE, UNFINISHED],
-                args=["old", "new", PROBE_LIVES_MS, PROBE, "", 1],
+                args=["old", "new", PROBE_TTL_MS, PROBE, "", 1],
             )
 
     def check_all(self) -> None:
@@ -490,9 +491,9 @@ class Store:
         self.check()
         count, now = _count_key("probe", "probe"), _timestamp(self.now())
         admission: list[str | int] = ["", 1, PROBE, 0, 1, now, now, "-inf", 0, 0, 1, ""]
-        quota = [10**12, 1, PROBE_LIVES_MS]
+        quota = [10**12, 1, PROBE_TTL_MS]
         with self._redis_errors():
-            self._client.set(idempotency_key("probe", "probe"), "{}", px=PROBE_LIVES_MS)
+            self._client.set(idempotency_key("probe", "probe"), "{}", px=PROBE_TTL_MS)
             self._run(
                 self._admit_script,
                 keys=[PROBE, UNFINISHED, PAUSED, count],
@@ -501,7 +502,7 @@ class Store:
             self._run(
                 self._note_script,
                 keys=[DURATIONS, PAUSED, count],
-                args=["", DURATIONS_KEPT, 1, 0, PROBE_LIVES_MS, 1],
+                args=["", DURATIONS_KEPT, 1, 0, PROBE_TTL_MS, 1],
             )
 
     def condition(self) -> Condition:
@@ -581,7 +582,7 @@ class Store:
                     self._ttl_ms(new, now),
                     new.request_id,
                     "" if new.status.is_terminal else _timestamp(new.deadline_at),
-                    _ms(UNFINISHED_LIVES),
+                    _ms(UNFINISHED_TTL),
                 ],
             )
         return bool(outcome == "done")
@@ -609,13 +610,13 @@ class Store:
                     self._ttl_ms(record, now),
                     record.request_id,
                     _timestamp(record.deadline_at),
-                    _ms(UNFINISHED_LIVES),
+                    _ms(UNFINISHED_TTL),
                     _timestamp(now),
                     _timestamp(record.due_at),
                     _timestamp(now - self._ttl),
                     admission.most_waiting,
                     admission.most_ahead,
-                    int(admission.even_paused),
+                    int(admission.ignore_pause),
                     claim,
                     *(arg for q in quotas for arg in (q.most, q.adds, _ms(q.kept))),
                 ],

@@ -8,13 +8,14 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from common.failures import Failure
-from common.limits import UNLIMITED, admission
 from common.logs import get_logger
-from common.models import AnalysisInput, AnalysisRecord, Refused
-from common.queue import QStashRefused, QStashUnclear, Queue
+from common.qstash import QStashRefused, QStashUnclear, Queue
+from common.record import AnalysisRecord, TransitionError
 from common.settings import Settings
 from common.store import AlreadyBound, Store, StoreUnavailable, Unreadable, utc_now
+from common.task import AnalysisInput
 from common.tracing import span
+from operations.limits import UNLIMITED, admission
 
 log = get_logger(__name__)
 
@@ -34,7 +35,7 @@ class IdempotencyKey(NamedTuple):
     fingerprint: str
 
 
-class Pace(NamedTuple):
+class Timing(NamedTuple):
     """What the page needs to tell times: Redis's clock beside ours, and the usual duration."""
 
     ahead: timedelta = timedelta(0)
@@ -76,7 +77,7 @@ class Submissions:
         *,
         request_id: str,
         owner_token: str | None = None,
-        made_by: str | None = None,
+        created_by: str | None = None,
         visitor: str | None = None,
         key: IdempotencyKey | None = None,
     ) -> AnalysisRecord:
@@ -85,7 +86,7 @@ class Submissions:
         Safe to call again with the same arguments: one id makes one analysis, and so does one
         `key`, as long as the record of the first id that came with it is there. When QStash
         refuses the message, the record returned is failed (`not_queued`), and a further call
-        publishes again. `made_by` names the API key, `visitor` a visitor of the page.
+        publishes again. `created_by` names the API key, `visitor` a visitor of the page.
         Raises: LimitReached, OtherInput, StoreUnavailable.
         """
         now = self._store.now()
@@ -93,7 +94,7 @@ class Submissions:
             request_id,
             input,
             owner_hash=_hash(owner_token),
-            made_by=made_by,
+            created_by=created_by,
             idempotency_key=key.name if key else None,
             now=now,
             delay=self._settings.qstash_delay,
@@ -115,7 +116,7 @@ class Submissions:
         if stored.failure is Failure.NOT_QUEUED:
             try:
                 return self._reopen(request_id)
-            except Refused:  # another call of the same submission was quicker
+            except TransitionError:  # another call of the same submission was quicker
                 return self._store.read(request_id)
         if not stored.status.is_terminal and stored.message_id is None:
             return self._publish(stored, now, is_first=False)
@@ -131,17 +132,17 @@ class Submissions:
             return record
         try:
             record = self._store.update(request_id, lambda r, now: r.try_publish(now=now))
-        except Refused:
+        except TransitionError:
             return record
         log.warning("publishing again", request_id=request_id, round=record.round)
         return self._publish(record, record.published_at, is_first=False)
 
-    def pace(self) -> Pace:
+    def timing(self) -> Timing:
         """How far Redis's clock is ahead of ours, and how long an attempt usually takes.
 
         Two Redis commands: not for every poll. Raises: StoreUnavailable.
         """
-        return Pace(self._store.now() - self._clock(), self._store.usual_duration())
+        return Timing(self._store.now() - self._clock(), self._store.usual_duration())
 
     def input_of(self, request_id: str, owner_token: str) -> AnalysisInput | None:
         """Give back what was written, while it is kept. Raises: NotFound, NotOwner."""
@@ -150,7 +151,7 @@ class Submissions:
         return record.input
 
     def cancel(self, request_id: str, owner_token: str) -> AnalysisRecord:
-        """Cancel before or during the attempt. Raises: NotFound, NotOwner, Refused."""
+        """Cancel before or during the attempt. Raises: NotFound, NotOwner, TransitionError."""
 
         def cancel(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
             self._check_owner(record, owner_token)
@@ -168,7 +169,7 @@ class Submissions:
     ) -> AnalysisRecord:
         """Run a failed analysis again, as a new round, which counts like a new analysis.
 
-        Raises: LimitReached, NotFound, NotOwner, Refused.
+        Raises: LimitReached, NotFound, NotOwner, TransitionError.
         """
         record, now = self._store.read(request_id), self._store.now()
         self._check_owner(record, owner_token)
@@ -256,7 +257,7 @@ class Submissions:
     ) -> AnalysisRecord:
         try:
             return self._store.update(record.request_id, transition, known=(record, now))
-        except Refused:  # somebody went on with it meanwhile
+        except TransitionError:  # somebody went on with it meanwhile
             return self._store.read(record.request_id)
 
 

@@ -14,7 +14,7 @@ from common.settings import Settings
 
 
 class Tracing(Protocol):
-    """What `common/otlp.py` brings, where it is switched on."""
+    """What `operations/tracing.py` brings, where it is switched on."""
 
     def span(self, name: str, traceparent: str | None) -> Iterator[None]:
         """Begin a span, and end it."""
@@ -30,7 +30,7 @@ def start_tracing(settings: Settings, service: str) -> None:
     """Trace from now on, if that is switched on. Call once per process, after any fork."""
     global _tracing
     if settings.otel_exporter_otlp_endpoint and _tracing is None:
-        from common import otlp  # its libraries are an operator's choice
+        from operations import tracing as otlp
 
         _tracing = otlp.Otlp(settings.otel_exporter_otlp_endpoint, service)
 

@@ -29,7 +29,7 @@ COMMON_WORDS = frozenset(
     since some still such than that their them then there these they thing things this those through
     under very want well were what when where which while will with would your""".split()  # noqa: SIM905 (a list of words reads better so)
 )
-MOST_THEMES = 4
+MAX_THEMES = 4
 
 
 def analyse(input: dict[str, object], schema: dict[str, Any]) -> dict[str, object]:
@@ -48,7 +48,7 @@ def count(name: str, text: str) -> dict[str, Any]:
     sentences = [part for part in re.split(r"[.!?…]+", text) if part.strip()]
     notable = [word.lower() for word in words if len(word) > 3]
     counts = Counter(word for word in notable if word not in COMMON_WORDS)
-    themes = [word for word, _ in counts.most_common(MOST_THEMES)] or ["a short text"]
+    themes = [word for word, _ in counts.most_common(MAX_THEMES)] or ["a short text"]
     per_sentence = len(words) / max(1, len(sentences))
     longest = max(words, key=len, default="…")
     return {

@@ -20,7 +20,7 @@ import jwt
 from common.settings import DEVELOPMENT_SIGNING_KEYS
 from local_stack.qstash_message import (
     CALLER_IP,
-    LONGEST_BACKOFF_SECONDS,
+    MAX_BACKOFF_SECONDS,
     Message,
     text_or_base64,
 )
@@ -259,7 +259,7 @@ def seconds_until_retry(message: Message, headers: Mapping[str, str], now: datet
     """
     wishes = (_wish(headers[name], now) for name in RETRY_AFTER if name in headers)
     wish = next((wish for wish in wishes if wish is not None), math.inf)
-    return wish if wish <= LONGEST_BACKOFF_SECONDS else message.backoff()
+    return wish if wish <= MAX_BACKOFF_SECONDS else message.backoff()
 
 
 def _wish(text: str, now: datetime) -> float | None:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from simpleeval import SimpleEval
 
-LONGEST_BACKOFF_SECONDS = 86_400.0
+MAX_BACKOFF_SECONDS = 86_400.0
 CALLER_IP = "127.0.0.1"  # the stand-in answers to nobody else
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 FUNCTIONS = {
@@ -84,7 +84,7 @@ class Message:
         """Seconds until the next try: the publisher's wish, or the documented default."""
         if self.retry_delay is not None:
             return _evaluate(self.retry_delay, retried=self.retried) / 1000
-        return min(LONGEST_BACKOFF_SECONDS, math.exp(2.5 * (self.retried + 1)))
+        return min(MAX_BACKOFF_SECONDS, math.exp(2.5 * (self.retried + 1)))
 
 
 def text_or_base64(name: str, content: bytes) -> dict[str, str]:

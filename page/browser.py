@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import streamlit as st
 from pydantic import Field, ValidationError
 
-from common.models import Model, RequestId
+from common.fields import Model, RequestId
 from page.words import Entry, Progress
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _requests = _component(REQUESTS)
 _copy = _component("copy")
 
 
-class Told(Model):
+class StorageReply(Model):
     """What the browser tells from its storage, and nobody has to believe.
 
     requests.js compares what it is sent back as text: there, the fields have the same order.
@@ -47,17 +47,17 @@ class Told(Model):
 
 def is_listed(request_id: str) -> bool | None:
     """Whether this one is in the browser's list; None until it has told about this very one."""
-    heard = told()
+    heard = storage_reply()
     return heard.request_id == request_id if heard.wanted == request_id else None
 
 
-def told() -> Told:
+def storage_reply() -> StorageReply:
     """What the browser has told by now; nothing if any of it is not as it should be."""
     state = st.session_state.get(REQUESTS)
     try:
-        return Told.model_validate(state.get("told") if isinstance(state, Mapping) else {})
+        return StorageReply.model_validate(state.get("told") if isinstance(state, Mapping) else {})
     except ValidationError:
-        return Told()
+        return StorageReply()
 
 
 def draw_progress(progress: Progress) -> None:
@@ -85,7 +85,7 @@ def draw_requests(
     wrong. `forget` is the id of one that was deleted,
     `wanted` of the one whose owner token is needed. The announcement is read aloud.
     """
-    heard = told()
+    heard = storage_reply()
     data = {
         "now": now.isoformat(),
         "entries": [entry.model_dump(mode="json", by_alias=True) for entry in entries],
@@ -99,13 +99,13 @@ def draw_requests(
 
 
 @st.fragment
-def _draw_requests(data: Mapping[str, object], drawn_for: Told) -> None:
+def _draw_requests(data: Mapping[str, object], drawn_for: StorageReply) -> None:
     """Draw the list, and the whole page anew once the browser has told something new.
 
     In a fragment, as what the browser tells would cut the run of a click off, and undo the click,
     if it asked for a run of the whole page. Only what is validated is compared: anything else may
     differ from itself (NaN does), and the page would run for ever.
     """
-    if told() != drawn_for:
+    if storage_reply() != drawn_for:
         st.rerun()
     _requests(key=REQUESTS, data=data, on_told_change=lambda: None)

@@ -13,12 +13,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AwareDatetime
 
 from common.failures import Failure, Kind
-from common.limits import LimitReached
-from common.models import MAX_ATTEMPTS, Analysis, AnalysisRecord, Model, Status
+from common.fields import Model
+from common.record import MAX_ATTEMPTS, AnalysisRecord, Status
 from common.settings import Settings
+from common.task import Analysis
+from operations.limits import LimitReached
 
 STAND_IN_MODEL = "local-stand-in"
-NEAR_SECONDS, FAR_SECONDS, LONGEST_PAUSE_SECONDS = 2, 5, 30
+NEAR_SECONDS, FAR_SECONDS, MAX_PAUSE_SECONDS = 2, 5, 30
 SECOND = timedelta(seconds=1)
 FAR = timedelta(seconds=10)  # from here on the due time counts as near
 LONG_WITHOUT_USUAL = timedelta(seconds=20)
@@ -54,19 +56,19 @@ AWAY = "We can't reach our store just now, and keep trying. There is nothing for
 
 
 @dataclass(frozen=True)
-class Sight:
+class Snapshot:
     """What is known of an analysis after looking: its last record, or that there is none."""
 
     request_id: str
     record: AnalysisRecord | None = None
     is_gone: bool = False
     is_unreadable: bool = False
-    misses: int = 0  # how often in a row the store was away
+    failures: int = 0  # how often in a row the store was away
 
     @property
-    def is_away(self) -> bool:
+    def is_unavailable(self) -> bool:
         """Whether the store is. One miss is none: drawing anew for it makes a busy page busier."""
-        return self.misses > 1
+        return self.failures > 1
 
     @property
     def is_over(self) -> bool:
@@ -77,33 +79,33 @@ class Sight:
         )
 
     @property
-    def says_away(self) -> bool:
+    def says_unavailable(self) -> bool:
         """Whether to say that the store is away: not to who has all there is, or soon has."""
-        return not self.is_over and (self.is_away or self.record is None)
+        return not self.is_over and (self.is_unavailable or self.record is None)
 
 
-def poll_seconds(sight: Sight, now: datetime) -> int | None:
+def poll_seconds(snapshot: Snapshot, now: datetime) -> int | None:
     """When to look again: never once it is over, and more and more rarely while Redis is away."""
-    if sight.is_over:
+    if snapshot.is_over:
         return None
-    if sight.is_away:
-        return min(NEAR_SECONDS << min(sight.misses - 1, 8), LONGEST_PAUSE_SECONDS)
-    record = sight.record
+    if snapshot.is_unavailable:
+        return min(NEAR_SECONDS << min(snapshot.failures - 1, 8), MAX_PAUSE_SECONDS)
+    record = snapshot.record
     is_far = record and record.status is Status.PENDING and record.next_attempt_at - now > FAR
     return FAR_SECONDS if is_far else NEAR_SECONDS
 
 
-def has_changed(before: Sight, after: Sight) -> bool:
+def has_changed(before: Snapshot, after: Snapshot) -> bool:
     """Whether there is something new to draw."""
-    return (before.record, before.is_gone, before.is_unreadable, before.is_away) != (
+    return (before.record, before.is_gone, before.is_unreadable, before.is_unavailable) != (
         after.record,
         after.is_gone,
         after.is_unreadable,
-        after.is_away,
+        after.is_unavailable,
     )
 
 
-def has_become_ready(before: Sight, after: Sight) -> bool:
+def has_become_ready(before: Snapshot, after: Snapshot) -> bool:
     """Whether the analysis was completed before the person's eyes."""
     return (
         before.record is not None
@@ -113,12 +115,12 @@ def has_become_ready(before: Sight, after: Sight) -> bool:
     )
 
 
-def title(sight: Sight, was_here: bool | None = None) -> str:
+def title(snapshot: Snapshot, was_here: bool | None = None) -> str:
     """The headline of the page. The browser tells a little later whether a dead link `was_here`."""
-    record = sight.record
-    if sight.is_gone and was_here is not None:
+    record = snapshot.record
+    if snapshot.is_gone and was_here is not None:
         return GONE if was_here else "Nothing here"
-    if sight.is_unreadable:
+    if snapshot.is_unreadable:
         return UNREADABLE
     if record is None:
         return "One moment"
@@ -126,21 +128,21 @@ def title(sight: Sight, was_here: bool | None = None) -> str:
     return "Trying again soon" if is_retry else TITLES[record.status]
 
 
-def announcement(sight: Sight, was_here: bool | None = None) -> str:
+def announcement(snapshot: Snapshot, was_here: bool | None = None) -> str:
     """What is read aloud, once each time that it changes: the state, and no time that ticks."""
-    said = f"{title(sight, was_here)}."
-    if sight.record and sight.record.status is Status.PROCESSING:
-        said += f" {_attempt(sight.record.attempt)}."
-    return f"{said} {AWAY}" if sight.says_away else said
+    said = f"{title(snapshot, was_here)}."
+    if snapshot.record and snapshot.record.status is Status.PROCESSING:
+        said += f" {_attempt(snapshot.record.attempt)}."
+    return f"{said} {AWAY}" if snapshot.says_unavailable else said
 
 
-def tab_title(sight: Sight) -> str:
+def tab_title(snapshot: Snapshot) -> str:
     """The title of the browser's tab, its state first."""
-    if sight.is_gone:
+    if snapshot.is_gone:
         return "Not found · Ask later"
-    if sight.record is None:
+    if snapshot.record is None:
         return "Ask later"
-    return f"{MARKS[sight.record.status]} {STATES[sight.record.status]} · Ask later"
+    return f"{MARKS[snapshot.record.status]} {STATES[snapshot.record.status]} · Ask later"
 
 
 # ── The form ────────────────────────────────────────────────────────────────────────────────
@@ -402,17 +404,17 @@ class Entry(Model):
     owner_token: str | None = None
 
 
-def entry(sight: Sight, kept: timedelta, owner_token: str | None = None) -> Entry | None:
+def entry(snapshot: Snapshot, kept: timedelta, owner_token: str | None = None) -> Entry | None:
     """What the browser should remember; None when nothing is known."""
-    record = sight.record
-    if sight.is_gone:
-        return Entry(request_id=sight.request_id, state=GONE, is_over=True)
+    record = snapshot.record
+    if snapshot.is_gone:
+        return Entry(request_id=snapshot.request_id, state=GONE, is_over=True)
     if record is None:
         return None
     return Entry(
         request_id=record.request_id,
         state=STATES[record.status],
-        is_over=sight.is_over,
+        is_over=snapshot.is_over,
         created_at=record.created_at,
         kept_until=(record.finished_at or record.deadline_at) + kept,
         owner_token=owner_token,

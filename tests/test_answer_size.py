@@ -7,13 +7,13 @@ import pytest
 
 from common.answer_size import MAX_ANSWER_BYTES
 from common.failures import Failure
-from common.queue import QStashUnclear, Queue
+from common.qstash import QStashUnclear, Queue
+from operations.doctor import Fault, examine, make_clients, service_answers
 from tests.conftest import make_settings
 from tests.fakes import ADA
 from tests.http_server import Behaviour, answer, serve
 from webhook_service.analyst import Analyst
 from webhook_service.answer import AnalysisFailed
-from webhook_service.doctor import Fault, examine, meet, service_answers
 
 BOMB = gzip.compress(b" " * 50_000_000)
 
@@ -61,7 +61,7 @@ def test_the_doctor_reads_little_of_what_stands_at_the_webhooks_address() -> Non
 
     with serve(endless) as server:
         settings = make_settings(qstash_webhook_url=f"{server.url}/webhook")
-        (found,) = examine(meet(settings), [service_answers])
+        (found,) = examine(make_clients(settings), [service_answers])
 
     assert isinstance(found, Fault)
     assert endless.taken < 4 * MAX_ANSWER_BYTES

@@ -9,8 +9,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from common.failures import Failure
-from common.models import Status
-from common.queue import QStashRefused
+from common.qstash import QStashRefused
+from common.record import Status
 from common.settings import ServiceSettings
 from common.store import Store
 from tests.conftest import make_settings

@@ -10,14 +10,14 @@ import pytest
 
 from tests.processes import ROOT
 
-PRODUCT = ["common", "page", "webhook_service", "local_stack"]
+PRODUCT = ["common", "operations", "page", "webhook_service", "local_stack"]
 FILES = [ROOT / "streamlit_app.py"] + [
     path for folder in PRODUCT for path in sorted((ROOT / folder).glob("*.py"))
 ]
 ONLY_IMPORTERS = {
     "redis": {"common/store.py"},
-    "qstash": {"common/queue.py"},
-    "httpx": {"common/queue.py", "local_stack/qstash_courier.py"},
+    "qstash": {"common/qstash.py"},
+    "httpx": {"common/qstash.py", "local_stack/qstash_courier.py"},
     "openai": {"webhook_service/analyst.py"},
     "aiohttp": {"webhook_service/analyst.py"},
     "httpx2": {"webhook_service/analyst.py"},
@@ -27,9 +27,9 @@ ONLY_IMPORTERS = {
     "dotenv": {"common/settings.py"},
     "pydantic_settings": {"common/settings.py"},
     "structlog": {"common/logs.py"},
-    "prometheus_client": {"common/metrics.py"},
-    "opentelemetry": {"common/otlp.py"},
-    "sqlalchemy": {"common/archive.py"},
+    "prometheus_client": {"operations/metrics.py"},
+    "opentelemetry": {"operations/tracing.py"},
+    "sqlalchemy": {"operations/history/database.py"},
     "streamlit": {"streamlit_app.py", "page/browser.py", "page/errors.py", "page/server.py"},
     "starlette": {
         "page/server.py",
@@ -41,7 +41,11 @@ ONLY_IMPORTERS = {
     "honcho": {"local_stack/__main__.py"},
 }
 # Imported where a setting asks for it:
-ONLY_WHERE_SET = {"common/archive.py", "common/metrics.py", "common/otlp.py"}
+ONLY_WHERE_SET = {
+    "operations/history/database.py",
+    "operations/metrics.py",
+    "operations/tracing.py",
+}
 
 
 def name_of(path: Path) -> str:
@@ -75,10 +79,11 @@ def test_each_vendor_has_one_importer(path: Path) -> None:
 def test_the_parts_know_only_what_they_may(path: Path) -> None:
     part = name_of(path).partition("/")[0]
     may_know = {
-        "streamlit_app.py": {"common", "page"},
-        "page": {"common", "page"},
-        "common": {"common"},
-        "webhook_service": {"common", "webhook_service"},
+        "streamlit_app.py": {"common", "operations", "page"},
+        "page": {"common", "operations", "page"},
+        "common": {"common", "operations"},
+        "operations": {"common", "operations", "webhook_service"},
+        "webhook_service": {"common", "operations", "webhook_service"},
         "local_stack": {"common", "local_stack"},
     }[part]
     assert roots(path) & {*PRODUCT, "streamlit_app", "tests"} <= may_know

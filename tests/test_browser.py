@@ -21,7 +21,7 @@ from playwright.sync_api import (
 )
 from streamlit.proto.BackMsg_pb2 import BackMsg
 
-from common.models import Analysis
+from common.task import Analysis
 from tests.browser import (
     DESKTOP,
     PATIENCE,

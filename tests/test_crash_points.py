@@ -14,11 +14,12 @@ import pytest
 import redis
 
 from common.failures import Failure
-from common.models import AnalysisInput, AnalysisRecord, Refused, Status
-from common.queue import QStashUnclear
+from common.qstash import QStashUnclear
+from common.record import AnalysisRecord, Status, TransitionError
 from common.settings import ServiceSettings
 from common.store import NotFound, Store
 from common.submission import Submissions
+from common.task import AnalysisInput
 from tests.fakes import ADA, ANALYSIS, DEADLINE, DELAY, ID, FakeAnalyst, FakeQueue
 from webhook_service.answer import AnalysisFailed, Answer
 from webhook_service.worker import Delivery, OutcomeKind, Worker
@@ -213,7 +214,7 @@ ACTS = {
 
 def do_again(world: World, act: Callable[[World], object]) -> None:
     """The person, or QStash, does it once more; that it is done already is no surprise."""
-    with suppress(Refused, NotFound):
+    with suppress(TransitionError, NotFound):
         act(world)
 
 

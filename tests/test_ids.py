@@ -11,7 +11,7 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
-from common.models import AnalysisRecord
+from common.record import AnalysisRecord
 from common.store import NotFound, Store
 from common.submission import NotOwner, Submissions
 from tests.chaos.target import Untouched

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from common.models import AnalysisInput
+from common.task import AnalysisInput
 from tests.chaos import kills
 from tests.chaos.evidence import Evidence
 from tests.chaos.history import Raw

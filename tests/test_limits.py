@@ -7,12 +7,20 @@ import pytest
 import redis
 
 from common.failures import Limit
-from common.limits import PAUSE, UNLIMITED, LimitReached, admission, network, turns, visitor_of
-from common.models import AnalysisRecord, Refused, Status
-from common.queue import QStashRefused
+from common.qstash import QStashRefused
+from common.record import AnalysisRecord, Status, TransitionError
 from common.settings import ServiceSettings, TimeLadder
 from common.store import Store
 from common.submission import NotOwner, Submissions
+from operations.limits import (
+    PAUSE,
+    UNLIMITED,
+    LimitReached,
+    admission,
+    capacity,
+    network,
+    visitor_of,
+)
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, LEASE, TOKENS, FakeQueue, pending
 
@@ -147,7 +155,7 @@ def test_a_second_try_that_is_not_possible_counts_nothing(store: Store) -> None:
 
     with pytest.raises(NotOwner):
         submissions.retry(f"{0:032x}", "somebody else")
-    with pytest.raises(Refused):
+    with pytest.raises(TransitionError):
         submissions.retry(f"{0:032x}", OWNER)
 
     assert store.spent(f"{store.now():%Y-%m-%d}").analyses == 1
@@ -305,7 +313,7 @@ def test_whoever_is_let_in_begins_in_time_and_the_next_would_not(
         """All due at once, each holding its place as long as a delivery may."""
         return ahead // parallelism * times.delivery_timeout
 
-    most = turns(parallelism, times)
+    most = capacity(parallelism, times)
 
     assert start_behind(most - 1) <= last_start < start_behind(most)
 

@@ -214,7 +214,8 @@ def test_what_is_off_is_not_imported(tmp_path: Path) -> None:
         "OPENAI_API_KEY": "key",
     }
     # redis itself looks for OpenTelemetry's metrics, and imports them if they are installed.
-    off = ("prometheus_client", "common.otlp", "common.metrics", "opentelemetry.sdk.trace",
+    off = ("prometheus_client", "operations.tracing", "operations.metrics",
+           "opentelemetry.sdk.trace",
            "opentelemetry.exporter", "opentelemetry.instrumentation")  # fmt: skip
 
     imported = log(tmp_path, WIRE_ALL, **settings)[-1].split()

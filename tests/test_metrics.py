@@ -24,14 +24,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from pydantic import SecretStr
 
-from common import metrics
-from common.archive import Archive
 from common.failures import Failure, Kind
 from common.logs import get_logger
-from common.models import Tokens
+from common.record import Tokens
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.store import Store
 from common.submission import Submissions
+from operations import metrics
+from operations.history.database import Archive
 from tests.conftest import WEBHOOK_URL, leave_out, make_settings, make_store
 from tests.fakes import (
     ADA,
@@ -194,7 +194,7 @@ def test_tokens_and_times_of_calls_are_counted_and_what_limits_keep_out(
 
     counted = scrape()
     assert refused.status_code == 503
-    assert counted["analysis_not_let_in_total{limit=waiting}"] == 1
+    assert counted["analysis_rejected_total{limit=waiting}"] == 1
     assert counted["analysis_tokens_total{direction=in}"] == 307
     assert counted["analysis_tokens_total{direction=out}"] == 200
     assert counted["analysis_model_seconds_count{outcome=rate_limited}"] == 1
@@ -433,7 +433,7 @@ def test_gunicorns_own_lines_are_written_as_ours_are(start_service: Callable[...
 
 PAGE = """
 import sys
-from common import metrics
+from operations import metrics
 from common.logs import get_logger, start_logging
 start_logging()
 metrics.serve(int(sys.argv[1]))

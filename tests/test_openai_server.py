@@ -7,8 +7,8 @@ import pytest
 from openai.types import Model
 from openai.types.responses import Response
 
-from common.models import Analysis
 from common.settings import DEVELOPMENT_TOKEN
+from common.task import Analysis
 from local_stack import openai_server
 from tests.conftest import make_settings
 from tests.fakes import ADA, BOB

@@ -13,19 +13,19 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from common.archive import Archive
-from common.models import AnalysisRecord, Status
-from common.queue import Queue
+from common.qstash import Queue
+from common.record import AnalysisRecord, Status
 from common.settings import ServiceSettings
 from common.store import NotFound, Store, Unreadable
 from common.submission import new_request_id
+from operations.cli import commands
+from operations.history.database import Archive
 from tests.conftest import broken, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID, TOKENS
 from tests.http_server import answer, serve
 from tests.postgres import Postgres
 from tests.processes import ROOT, bare_environment, start_stand_in, wait_for
 from tests.product import in_state
-from webhook_service.operator import commands
 
 
 @pytest.fixture(scope="module")
@@ -438,7 +438,7 @@ def test_the_command_logs_what_it_does(put: Put, settings: ServiceSettings, tmp_
     environment = bare_environment(tmp_path, **{name: os.environ[name] for name in names})
 
     ended = subprocess.run(
-        [sys.executable, "-m", "webhook_service", "redrive", ID],
+        [sys.executable, "-m", "operations", "redrive", ID],
         cwd=ROOT,
         env=environment,
         capture_output=True,

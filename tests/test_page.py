@@ -16,10 +16,10 @@ from streamlit.runtime.caching import cache_utils
 from streamlit.testing.v1 import AppTest
 
 from common.failures import Failure
-from common.limits import admission
-from common.models import AnalysisRecord, Status
+from common.record import AnalysisRecord, Status
 from common.settings import DEVELOPMENT_TOKEN, SPEND_LIMITS
 from common.store import Store, StoreUnavailable, utc_now
+from operations.limits import admission
 from page.errors import SORRY
 from page.words import poll_seconds
 from tests.conftest import BROKEN, WEBHOOK_URL, broken, make_settings, make_store
@@ -743,7 +743,7 @@ def test_an_analysis_that_cannot_be_read_is_said_once(
     assert page.title[0].value == "This analysis can't be read"
     assert "Trying again will not help" in text(page)
     assert labels(page) == ["New request"]
-    assert poll_seconds(page.session_state["sight"], utc_now()) is None
+    assert poll_seconds(page.session_state["snapshot"], utc_now()) is None
     assert "Traceback" not in caplog.text
 
 

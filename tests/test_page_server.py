@@ -16,9 +16,9 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState, WidgetStates
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from common.deadline import run_within
 from common.open_files import OPEN_FILES_NEEDED
 from common.security_headers import SECURITY_HEADERS
-from common.time_limit import run_within
 from page.server import DESCRIPTION, TITLE, GuardedSockets
 from tests.fakes import OTHER_ID
 from tests.processes import ROOT, Stack, bare_environment, wait_for

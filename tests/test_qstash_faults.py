@@ -15,8 +15,8 @@ import redis
 from werkzeug.serving import make_server
 
 from common.failures import Failure
-from common.models import AnalysisRecord, Status
-from common.queue import Queue
+from common.qstash import Queue
+from common.record import AnalysisRecord, Status
 from common.settings import ServiceSettings
 from common.store import Store
 from common.submission import Submissions, new_request_id
@@ -27,7 +27,7 @@ from tests.processes import start_stand_in, wait_for
 from tests.test_queue import ACCEPTED
 from webhook_service import create_app
 
-MOST_SECONDS = 10  # a person is waiting
+MAX_SECONDS = 10  # a person is waiting
 
 
 class Then(NamedTuple):
@@ -93,7 +93,7 @@ def test_every_fault_leaves_a_record_that_says_so_or_waits(settings: ServiceSett
         assert returned == stored, name
         assert (stored.status, stored.failure, stored.message_id) == (*then[:2], None), name
         assert (stored.failure.sentence if stored.failure else "") == then.sentence, name
-        assert seconds < MOST_SECONDS, name
+        assert seconds < MAX_SECONDS, name
         assert requests == (behaviour is not None), name
 
 

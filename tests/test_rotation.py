@@ -5,9 +5,9 @@ from pathlib import Path
 
 import httpx
 
-from common.models import AnalysisInput
 from common.settings import DEVELOPMENT_TOKEN
 from common.submission import new_request_id
+from common.task import AnalysisInput
 from tests.chaos.site import Site, open_site
 from tests.processes import wait_for
 

@@ -9,13 +9,13 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from common.failures import Failure
-from common.models import AnalysisRecord, Status
+from common.record import AnalysisRecord, Status
 from common.settings import ServiceSettings
 from common.store import Store, connect
 from local_stack import qstash_courier
 from tests.conftest import WEBHOOK_URL, make_settings
 from tests.fakes import CALL, DELAY, ID, LEASE, FakeAnalyst, FakeQueue, pending
-from webhook_service import MOST_BODY_BYTES, create_app
+from webhook_service import MAX_BODY_BYTES, create_app
 from webhook_service.answer import AnalysisFailed
 
 FAILURE_URL = f"{WEBHOOK_URL}/failure"
@@ -138,7 +138,7 @@ def test_a_body_over_the_limit_is_413(
     app = create_app(settings, store=store, queue=queue, analyst=FakeAnalyst(), open_api=True)
 
     response = app.test_client().post(
-        path, data=b"x" * (MOST_BODY_BYTES + 1), content_type="application/json"
+        path, data=b"x" * (MAX_BODY_BYTES + 1), content_type="application/json"
     )
 
     assert response.status_code == 413

@@ -17,7 +17,6 @@ from hypothesis import given, strategies
 from psycopg.conninfo import make_conninfo
 
 from common import addresses
-from common.archive import Archive
 from common.settings import (
     DEVELOPMENT_SIGNING_KEYS,
     DEVELOPMENT_TOKEN,
@@ -32,6 +31,7 @@ from common.settings import (
     load,
 )
 from common.store import SOCKET_TIMEOUT_SECONDS, connect
+from operations.history.database import Archive
 from tests.conftest import make_settings
 
 ROOT = Path(__file__).parent.parent
@@ -814,8 +814,8 @@ GUNICORN += ["webhook_service:create_app()"]
     [
         pytest.param(["-m", "common.settings", "page"], id="page"),
         pytest.param(GUNICORN, id="service"),
-        pytest.param(["-m", "webhook_service", "doctor"], id="operator"),
-        pytest.param(["-m", "webhook_service.smoke"], id="smoke"),
+        pytest.param(["-m", "operations", "doctor"], id="operator"),
+        pytest.param(["-m", "operations.smoke"], id="smoke"),
         pytest.param(["-m", "local_stack"], id="local stack"),
     ],
 )

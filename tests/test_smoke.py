@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from common.settings import SettingsError
+from operations.doctor import Fault
+from operations.smoke import run
 from tests.processes import ROOT, Stack, bare_environment
-from webhook_service.doctor import Fault
-from webhook_service.smoke import run
 
 
 def settings_of(stack: Stack) -> dict[str, str]:
@@ -22,7 +22,7 @@ def settings_of(stack: Stack) -> dict[str, str]:
 def smoke(stack: Stack, directory: Path, **changes: str) -> subprocess.CompletedProcess[str]:
     """Run it with the settings of a running stack, some of them changed."""
     return subprocess.run(
-        [sys.executable, "-m", "webhook_service.smoke"],
+        [sys.executable, "-m", "operations.smoke"],
         cwd=ROOT,
         env=bare_environment(directory, **settings_of(stack) | changes),
         capture_output=True,
@@ -48,7 +48,7 @@ def test_make_smoke_finds_the_running_stack(stack: Stack, tmp_path: Path) -> Non
     settings_path = stack.output_path.parent / "data" / "settings.env"
 
     ended = subprocess.run(
-        ["sh", "-c", f"set -a; . {settings_path}; exec {sys.executable} -m webhook_service.smoke"],
+        ["sh", "-c", f"set -a; . {settings_path}; exec {sys.executable} -m operations.smoke"],
         cwd=ROOT,
         env=bare_environment(tmp_path, QSTASH_DELAY="1s"),
         timeout=60,

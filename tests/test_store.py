@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 import redis
 
-from common.limits import admission
-from common.models import AnalysisRecord, Refusal, Refused, Status
+from common.record import AnalysisRecord, Reason, Status, TransitionError
 from common.store import (
     SCRIPTS,
     AlreadyBound,
@@ -17,6 +16,7 @@ from common.store import (
     StoreUnavailable,
     connect,
 )
+from operations.limits import admission
 from tests.conftest import make_settings, make_store
 from tests.fakes import (
     ANALYSIS,
@@ -96,10 +96,10 @@ def test_an_unknown_record_is_not_found_and_not_made(store: Store, client: redis
 def test_a_claim_under_a_live_lease_is_told_how_long(store: Store, record: AnalysisRecord) -> None:
     claim(store, "a")
 
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(TransitionError) as caught:
         claim(store, "b")
 
-    assert caught.value.reason is Refusal.CLAIMED
+    assert caught.value.reason is Reason.CLAIMED
     assert caught.value.retry_after
     assert LEASE - timedelta(seconds=20) < caught.value.retry_after <= LEASE
     assert store.read(ID).claim_token == "a"
@@ -112,7 +112,7 @@ def test_a_claim_whose_lease_has_ended_is_taken_over(
     end_lease(client)
 
     assert claim(store, "b").attempt == 2
-    with pytest.raises(Refused):
+    with pytest.raises(TransitionError):
         complete(store, "a")
     assert complete(store, "b").status is Status.COMPLETED
 
@@ -133,7 +133,7 @@ def test_who_settles_anothers_record_waits_until_its_lease_has_ended(
         return record.give_up(round=1, now=now, lease=LEASE)
 
     claim(store, "a")
-    with pytest.raises(Refused):
+    with pytest.raises(TransitionError):
         store.update(ID, give_up)
     end_lease(client)
 
@@ -145,7 +145,7 @@ def test_a_cancellation_overrides_a_running_attempt(store: Store, record: Analys
 
     store.update(ID, lambda r, now: r.cancel(now=now))
 
-    with pytest.raises(Refused):
+    with pytest.raises(TransitionError):
         complete(store, "a")
     assert store.read(ID).status is Status.CANCELLED
 
@@ -235,7 +235,7 @@ def test_a_reader_whose_clock_is_ahead_times_nothing_out(client: redis.Redis) ->
 def test_a_claim_past_the_deadline_is_refused(store: Store) -> None:
     store.create(pending(store.now() - DEADLINE, NO_DELAY))
 
-    with pytest.raises(Refused):
+    with pytest.raises(TransitionError):
         claim(store, "a")
 
 

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from common.failures import Failure
-from common.models import MAX_ROUNDS, AnalysisRecord, Refused, Status
-from common.queue import QStashRefused, QStashUnclear
+from common.qstash import QStashRefused, QStashUnclear
+from common.record import MAX_ROUNDS, AnalysisRecord, Status, TransitionError
 from common.settings import ServiceSettings
 from common.store import NotFound, Store, StoreUnavailable, connect
 from common.submission import (
@@ -214,7 +214,7 @@ def test_a_terminal_analysis_is_not_cancelled(submissions: Submissions) -> None:
     submit(submissions)
     submissions.cancel(ID, OWNER)
 
-    with pytest.raises(Refused):
+    with pytest.raises(TransitionError):
         submissions.cancel(ID, OWNER)
 
 
@@ -227,7 +227,7 @@ def test_a_failed_analysis_is_retried_in_a_new_round(
     record = submissions.retry(ID, OWNER)
 
     assert (record.status, record.round, record.message_id) == (Status.PENDING, 2, f"msg-{ID}-2")
-    with pytest.raises(Refused):
+    with pytest.raises(TransitionError):
         submissions.retry(ID, OWNER)
 
 
@@ -292,7 +292,7 @@ def test_what_was_written_is_given_back_to_its_owner_alone(submissions: Submissi
 def test_the_pace_tells_rediss_clock_and_the_usual_duration(store: Store, queue: FakeQueue) -> None:
     store.note_attempt(store.now(), took=timedelta(seconds=8))
 
-    ahead, usual = later(store, queue, seconds=-100).pace()
+    ahead, usual = later(store, queue, seconds=-100).timing()
 
     assert abs(ahead - timedelta(seconds=100)) < timedelta(seconds=1)
     assert usual == timedelta(seconds=8)

@@ -17,9 +17,9 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from common.otlp import EXPORT_SECONDS
 from common.settings import DEVELOPMENT_TOKEN
 from local_stack import qstash_courier
+from operations.tracing import EXPORT_SECONDS
 from tests.conftest import WEBHOOK_URL
 from tests.fakes import ID
 from tests.http_server import Behaviour, HttpServer, answer, hang, serve
@@ -29,8 +29,8 @@ from tests.test_analyst import error
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}  # milliseconds until spans are sent; usually 5 s
 AS_THE_PAGE = """
 from common.logs import start_logging
-from common.models import AnalysisInput
-from common.queue import Queue
+from common.task import AnalysisInput
+from common.qstash import Queue
 from common.settings import Settings, load
 from common.store import open_store
 from common.submission import Submissions, new_request_id

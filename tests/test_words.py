@@ -11,9 +11,9 @@ from markdown_it import MarkdownIt
 from mdit_py_plugins.gfm import gfm_plugin
 
 from common.failures import Failure
-from common.models import AnalysisRecord, Status
+from common.record import AnalysisRecord, Status
 from page import words
-from page.words import Shape, Sight
+from page.words import Shape, Snapshot
 from tests.conftest import make_settings
 from tests.fakes import ANALYSIS, CALL, ID, LEASE, NOW, pending
 
@@ -49,68 +49,70 @@ def steps(record: AnalysisRecord) -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("sight", "pause"),
+    ("snapshot", "pause"),
     [
-        (Sight(ID, WAITING), 5),
-        (Sight(ID, WAITING._evolve(next_attempt_at=NOW + seconds(9))), 2),
-        (Sight(ID, WRITING), 2),
-        (Sight(ID, READY), None),
-        (Sight(ID, FAILED), None),
-        (Sight(ID, CANCELLED), None),
-        (Sight(ID, is_gone=True), None),
-        (Sight(ID, WRITING, misses=1), 2),
-        (Sight(ID, WAITING, misses=2), 4),
-        (Sight(ID, misses=3), 8),
-        (Sight(ID, misses=1000), 30),
-        (Sight(ID, READY, misses=1), None),
+        (Snapshot(ID, WAITING), 5),
+        (Snapshot(ID, WAITING._evolve(next_attempt_at=NOW + seconds(9))), 2),
+        (Snapshot(ID, WRITING), 2),
+        (Snapshot(ID, READY), None),
+        (Snapshot(ID, FAILED), None),
+        (Snapshot(ID, CANCELLED), None),
+        (Snapshot(ID, is_gone=True), None),
+        (Snapshot(ID, WRITING, failures=1), 2),
+        (Snapshot(ID, WAITING, failures=2), 4),
+        (Snapshot(ID, failures=3), 8),
+        (Snapshot(ID, failures=1000), 30),
+        (Snapshot(ID, READY, failures=1), None),
     ],
 )
 def test_looks_often_when_near_rarely_when_away_and_never_when_over(
-    sight: Sight, pause: int | None
+    snapshot: Snapshot, pause: int | None
 ) -> None:
-    assert words.poll_seconds(sight, NOW) == pause
+    assert words.poll_seconds(snapshot, NOW) == pause
 
 
 def test_one_miss_is_nothing_new_and_two_are() -> None:
-    assert not words.has_changed(Sight(ID, WRITING), Sight(ID, WRITING, misses=1))
-    assert words.has_changed(Sight(ID, WRITING, misses=1), Sight(ID, WRITING, misses=2))
-    assert not words.has_changed(Sight(ID, WRITING, misses=2), Sight(ID, WRITING, misses=3))
-    assert words.has_changed(Sight(ID, WRITING, misses=2), Sight(ID, WRITING))
-    assert words.has_changed(Sight(ID, WRITING), Sight(ID, READY))
-    assert words.has_changed(Sight(ID, WRITING), Sight(ID, is_gone=True))
+    assert not words.has_changed(Snapshot(ID, WRITING), Snapshot(ID, WRITING, failures=1))
+    assert words.has_changed(Snapshot(ID, WRITING, failures=1), Snapshot(ID, WRITING, failures=2))
+    assert not words.has_changed(
+        Snapshot(ID, WRITING, failures=2), Snapshot(ID, WRITING, failures=3)
+    )
+    assert words.has_changed(Snapshot(ID, WRITING, failures=2), Snapshot(ID, WRITING))
+    assert words.has_changed(Snapshot(ID, WRITING), Snapshot(ID, READY))
+    assert words.has_changed(Snapshot(ID, WRITING), Snapshot(ID, is_gone=True))
 
 
 @pytest.mark.parametrize(
-    ("sight", "says_away"),
+    ("snapshot", "says_unavailable"),
     [
-        (Sight(ID, misses=1), True),  # there is nothing else to show
-        (Sight(ID, WRITING, misses=1), False),  # nothing would take it away again
-        (Sight(ID, WRITING, misses=2), True),
-        (Sight(ID, READY, misses=1), False),
-        (Sight(ID, READY, misses=2), False),
-        (Sight(ID, WRITING), False),
+        (Snapshot(ID, failures=1), True),  # there is nothing else to show
+        (Snapshot(ID, WRITING, failures=1), False),  # nothing would take it away again
+        (Snapshot(ID, WRITING, failures=2), True),
+        (Snapshot(ID, READY, failures=1), False),
+        (Snapshot(ID, READY, failures=2), False),
+        (Snapshot(ID, WRITING), False),
     ],
 )
 def test_says_that_the_store_is_away_only_while_something_is_still_to_come(
-    sight: Sight, says_away: bool
+    snapshot: Snapshot, says_unavailable: bool
 ) -> None:
-    assert sight.says_away is says_away
-    assert (words.AWAY in words.announcement(sight)) is says_away
+    assert snapshot.says_unavailable is says_unavailable
+    assert (words.AWAY in words.announcement(snapshot)) is says_unavailable
 
 
 def test_only_what_was_seen_unfinished_becomes_ready() -> None:
-    assert words.has_become_ready(Sight(ID, WRITING), Sight(ID, READY))
-    assert words.has_become_ready(Sight(ID, WAITING, misses=2), Sight(ID, READY))
-    assert not words.has_become_ready(Sight(ID), Sight(ID, READY))
-    assert not words.has_become_ready(Sight(ID, READY), Sight(ID, READY))
-    assert not words.has_become_ready(Sight(ID, WRITING), Sight(ID, FAILED))
+    assert words.has_become_ready(Snapshot(ID, WRITING), Snapshot(ID, READY))
+    assert words.has_become_ready(Snapshot(ID, WAITING, failures=2), Snapshot(ID, READY))
+    assert not words.has_become_ready(Snapshot(ID), Snapshot(ID, READY))
+    assert not words.has_become_ready(Snapshot(ID, READY), Snapshot(ID, READY))
+    assert not words.has_become_ready(Snapshot(ID, WRITING), Snapshot(ID, FAILED))
 
 
 def test_the_tab_tells_the_state() -> None:
-    assert words.tab_title(Sight(ID, READY)) == "✓ Ready · Ask later"
-    assert words.tab_title(Sight(ID, WAITING)) == "⏳ Waiting · Ask later"
-    assert words.tab_title(Sight(ID)) == "Ask later"
-    assert words.tab_title(Sight(ID, is_gone=True)) == "Not found · Ask later"
+    assert words.tab_title(Snapshot(ID, READY)) == "✓ Ready · Ask later"
+    assert words.tab_title(Snapshot(ID, WAITING)) == "⏳ Waiting · Ask later"
+    assert words.tab_title(Snapshot(ID)) == "Ask later"
+    assert words.tab_title(Snapshot(ID, is_gone=True)) == "Not found · Ask later"
 
 
 # ── The promise ─────────────────────────────────────────────────────────────────────────────
@@ -211,23 +213,23 @@ def test_what_is_over_has_no_clock() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sight", "was_here", "title", "announcement"),
+    ("snapshot", "was_here", "title", "announcement"),
     [
-        (Sight(ID, WAITING), None, "Your request is in the queue", ""),
-        (Sight(ID, WRITING), None, "Writing your analysis", " Attempt 1 of 3."),
-        (Sight(ID, RETRYING), None, "Trying again soon", ""),
-        (Sight(ID, READY), None, "Your analysis", ""),
-        (Sight(ID, misses=1), None, "One moment", f" {words.AWAY}"),
-        (Sight(ID, is_gone=True), None, "One moment", ""),
-        (Sight(ID, is_gone=True), True, "No longer kept", ""),
-        (Sight(ID, is_gone=True), False, "Nothing here", ""),
+        (Snapshot(ID, WAITING), None, "Your request is in the queue", ""),
+        (Snapshot(ID, WRITING), None, "Writing your analysis", " Attempt 1 of 3."),
+        (Snapshot(ID, RETRYING), None, "Trying again soon", ""),
+        (Snapshot(ID, READY), None, "Your analysis", ""),
+        (Snapshot(ID, failures=1), None, "One moment", f" {words.AWAY}"),
+        (Snapshot(ID, is_gone=True), None, "One moment", ""),
+        (Snapshot(ID, is_gone=True), True, "No longer kept", ""),
+        (Snapshot(ID, is_gone=True), False, "Nothing here", ""),
     ],
 )
 def test_each_state_has_a_headline_which_is_read_aloud(
-    sight: Sight, was_here: bool | None, title: str, announcement: str
+    snapshot: Snapshot, was_here: bool | None, title: str, announcement: str
 ) -> None:
-    assert words.title(sight, was_here) == title
-    assert words.announcement(sight, was_here) == f"{title}.{announcement}"
+    assert words.title(snapshot, was_here) == title
+    assert words.announcement(snapshot, was_here) == f"{title}.{announcement}"
 
 
 # ── The timeline ────────────────────────────────────────────────────────────────────────────
@@ -358,7 +360,7 @@ def test_only_the_browser_that_sent_it_learns_that_a_request_existed() -> None:
 
 
 def test_the_browser_remembers_time_state_and_token_and_no_text() -> None:
-    entry = words.entry(Sight(ID, WAITING), TTL, "token")
+    entry = words.entry(Snapshot(ID, WAITING), TTL, "token")
 
     assert entry
     assert entry.model_dump() == {
@@ -369,8 +371,8 @@ def test_the_browser_remembers_time_state_and_token_and_no_text() -> None:
         "kept_until": WAITING.deadline_at + TTL,
         "owner_token": "token",
     }
-    assert words.entry(Sight(ID, misses=1), TTL) is None
-    gone = words.entry(Sight(ID, is_gone=True), TTL)
+    assert words.entry(Snapshot(ID, failures=1), TTL) is None
+    gone = words.entry(Snapshot(ID, is_gone=True), TTL)
     assert gone
     assert (gone.state, gone.is_over) == ("No longer kept", True)
 

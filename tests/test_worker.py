@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from common.failures import Failure, Kind
-from common.models import AnalysisRecord, Status
+from common.record import AnalysisRecord, Status
 from common.store import Store, StoreUnavailable, Transition, connect
 from tests.conftest import make_settings, make_store
 from tests.fakes import (

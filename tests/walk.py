@@ -84,7 +84,7 @@ def _write(tab: Visit, product: Product) -> Iterator[str]:
     product.store.note_attempt(product.store.now(), pause=timedelta(minutes=5))
     tab.button("Send request").click()
     tab.expect_text("so we take no new requests")
-    yield "not let in"
+    yield "rejected"
     product.client.delete("paused")
 
 

@@ -7,20 +7,20 @@ from flask import Flask
 
 from common.history import make_submissions, open_archive
 from common.logs import start_logging
-from common.queue import Queue
+from common.qstash import Queue
 from common.settings import ServiceSettings
 from common.store import Store, open_store
 from webhook_service.access import limit_rate, trust_proxies
 from webhook_service.analyst import Analyst
 from webhook_service.api import make_api
 from webhook_service.archiving import ArchivingWorker
-from webhook_service.http import add_security_headers, handle_errors
 from webhook_service.metrics import make_metrics
 from webhook_service.reloading import current_settings
 from webhook_service.routes import make_routes
-from webhook_service.worker import Asks, Worker
+from webhook_service.web import add_security_headers, handle_errors
+from webhook_service.worker import AnalystProtocol, Worker
 
-MOST_BODY_BYTES = 65_536
+MAX_BODY_BYTES = 65_536
 
 
 def create_app(
@@ -28,7 +28,7 @@ def create_app(
     *,
     store: Store | None = None,
     queue: Queue | None = None,
-    analyst: Asks | None = None,
+    analyst: AnalystProtocol | None = None,
     open_api: bool = False,
 ) -> Flask:
     """Wire the service together; whatever is not given is made from the settings.
@@ -44,7 +44,7 @@ def create_app(
     analyst = analyst or Analyst(settings)
 
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's default provider
     worker = Worker(store, analyst, settings.times)
     if archive := open_archive(settings):

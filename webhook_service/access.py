@@ -15,12 +15,12 @@ from flask_limiter import Limiter, RequestLimit
 from limits.errors import StorageError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from common.limits import network
 from common.logs import get_logger
-from common.models import AnalysisRecord
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings, is_loopback
 from common.store import Store, unavailable
-from webhook_service.http import Problem, bearer_token, store_problem, whole_seconds
+from operations.limits import network
+from webhook_service.web import Problem, bearer_token, store_problem, whole_seconds
 
 OPEN = "open"  # the caller's name where no key is asked for
 
@@ -52,9 +52,9 @@ def _refuse_other_sites() -> None:
 
 def may_read(name: str, record: AnalysisRecord) -> bool:
     """Whether a caller made this analysis; one of an older version doesn't say who did."""
-    if record.made_by is None:
+    if record.created_by is None:
         return record.owner_hash is None
-    return record.made_by == name
+    return record.created_by == name
 
 
 def trust_proxies(app: Flask, hops: int) -> None:

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from common.failures import Failure
-from common.models import Analysis, Tokens
+from common.record import Tokens
+from common.task import Analysis
 
 FAILURE_BY_STATUS = {
     401: Failure.KEY_REFUSED,

@@ -12,14 +12,15 @@ from flask import Blueprint, Response, request, url_for
 from pydantic import ValidationError
 
 from common.failures import Failure
-from common.models import AnalysisInput, AnalysisRecord, Status, input_problems
+from common.record import AnalysisRecord, Status
 from common.settings import ServiceSettings
 from common.store import NotFound, idempotency_key
 from common.submission import IdempotencyKey, Submissions, new_request_id
+from common.task import AnalysisInput, input_problems
 from webhook_service.access import caller, may_read
-from webhook_service.http import RETRY_SECONDS, Problem, json_answer, read_body, whole_seconds
+from webhook_service.web import RETRY_SECONDS, Problem, json_answer, read_body, whole_seconds
 
-LONGEST_IDEMPOTENCY_KEY = 255
+MAX_IDEMPOTENCY_KEY = 255
 
 
 def make_api(settings: ServiceSettings, submissions: Submissions, *, is_open: bool) -> Blueprint:
@@ -31,7 +32,7 @@ def make_api(settings: ServiceSettings, submissions: Submissions, *, is_open: bo
         name = caller(settings.api_keys, is_open=is_open)
         input = _read_input()
         record = submissions.submit(
-            input, request_id=new_request_id(), made_by=name, key=_idempotency_key(name, input)
+            input, request_id=new_request_id(), created_by=name, key=_idempotency_key(name, input)
         )
         return _accepted(record)
 
@@ -51,7 +52,7 @@ def _idempotency_key(scope: str, input: AnalysisInput) -> IdempotencyKey | None:
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
-    if not 1 <= len(key) <= LONGEST_IDEMPOTENCY_KEY:
+    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY:
         raise Problem(400, "Idempotency-Key must have 1 to 255 characters.")
     return IdempotencyKey(
         name=idempotency_key(scope, sha256(key.encode()).hexdigest()),

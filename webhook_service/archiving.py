@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING
 from common.history import write_down
 from common.logs import get_logger
 from common.settings import QSTASH_DELIVERIES, Settings
-from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable
-from webhook_service.worker import STORE_RETRY, Asks, Delivery, Outcome, OutcomeKind, Worker
+from common.store import HistoryUnavailable, NotFound, Store, StoreUnavailable
+from webhook_service.worker import (
+    STORE_RETRY,
+    AnalystProtocol,
+    Delivery,
+    Outcome,
+    OutcomeKind,
+    Worker,
+)
 
 if TYPE_CHECKING:
-    from common.archive import Archive
+    from operations.history.database import Archive
 
-LONGEST_ARCHIVE_RETRY = timedelta(hours=1)
+MAX_ARCHIVE_RETRY = timedelta(hours=1)
 
 log = get_logger(__name__)
 
@@ -26,12 +33,14 @@ log = get_logger(__name__)
 class ArchivingWorker(Worker):
     """A worker whose outcome counts once the archive has it, too."""
 
-    def __init__(self, store: Store, analyst: Asks, settings: Settings, archive: Archive) -> None:
+    def __init__(
+        self, store: Store, analyst: AnalystProtocol, settings: Settings, archive: Archive
+    ) -> None:
         super().__init__(store, analyst, settings.times)
         self._archive = archive
         # Redis has the analysis meanwhile: a message's deliveries, and those of the report that it
         # was given up, are spread over the time that it keeps it.
-        self._retry = min(settings.ttl / (2 * QSTASH_DELIVERIES), LONGEST_ARCHIVE_RETRY)
+        self._retry = min(settings.ttl / (2 * QSTASH_DELIVERIES), MAX_ARCHIVE_RETRY)
 
     def process(self, delivery: Delivery) -> Outcome:
         return self._archived(delivery, super().process(delivery))
@@ -48,6 +57,6 @@ class ArchivingWorker(Worker):
             return outcome
         except StoreUnavailable as error:
             log.error("not archived", **delivery.model_dump(), cause=str(error))
-            is_archive = isinstance(error, ArchiveUnavailable)
+            is_archive = isinstance(error, HistoryUnavailable)
             return Outcome(OutcomeKind.RETRY, self._retry if is_archive else STORE_RETRY)
         return outcome

@@ -36,7 +36,7 @@ class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # carries no type
         take_over("gunicorn.error")
 
 
-MOST_NEW_OBJECTS = 5_000  # before garbage is looked for: 700, the default, cost a tenth of the CPU
+MAX_NEW_OBJECTS = 5_000  # before garbage is looked for: 700, the default, cost a tenth of the CPU
 
 start_logging(_settings)
 raise_open_files()
@@ -68,7 +68,7 @@ def pre_fork(server: Arbiter, worker: Worker) -> None:
 
 def post_fork(server: Arbiter, worker: Worker) -> None:
     """Here, as threads do not outlive a fork."""
-    gc.set_threshold(MOST_NEW_OBJECTS)
+    gc.set_threshold(MAX_NEW_OBJECTS)
     start_tracing(_settings, "ask-later-service")
 
 

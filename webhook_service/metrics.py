@@ -15,9 +15,9 @@ from flask import Blueprint, Response
 
 from common.logs import get_logger
 from common.settings import ServiceSettings
-from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable, Unreadable
+from common.store import HistoryUnavailable, NotFound, Store, StoreUnavailable, Unreadable
 from common.submission import Submissions
-from webhook_service.http import Problem, bearer_token
+from webhook_service.web import Problem, bearer_token
 
 log = get_logger(__name__)
 
@@ -59,7 +59,7 @@ def _write(store: Store, submissions: Submissions) -> bytes:
     try:
         now = store.now()
         for request_id in store.overdue(now):
-            with suppress(NotFound, ArchiveUnavailable, Unreadable):
+            with suppress(NotFound, HistoryUnavailable, Unreadable):
                 submissions.look_up(request_id)
         number, oldest = store.unfinished(now)
     except StoreUnavailable as error:  # counted, so that the alert needs no traffic
@@ -75,7 +75,7 @@ def _start(settings: ServiceSettings) -> None:
     if not _directory:  # a reload goes on counting where it was
         _directory = tempfile.mkdtemp(prefix="ask-later-metrics-", dir=settings.metrics_dir)
     os.environ.update(PROMETHEUS_MULTIPROC_DIR=_directory)  # before prometheus_client is imported
-    from common import metrics
+    from operations import metrics
 
     metrics.start()
     _metrics = metrics

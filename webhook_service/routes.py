@@ -20,19 +20,19 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import Base64Bytes
 from werkzeug.exceptions import HTTPException
 
+from common.fields import Model
 from common.logs import bound, get_logger
-from common.models import Model
 from common.settings import ServiceSettings
 from common.store import Store
 from common.tracing import span
-from webhook_service.http import read_body, whole_seconds
 from webhook_service.signature import SignatureRefused, verify
+from webhook_service.web import read_body, whole_seconds
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
 
 # 489 is QStash's own, and what it is asked to wait counts up to a day:
 # https://upstash.com/docs/qstash/features/retry
 NON_RETRYABLE = 489
-LONGEST_WAIT = timedelta(days=1)
+MAX_WAIT = timedelta(days=1)
 STATUS_CODES = {
     OutcomeKind.SETTLED: 200,
     OutcomeKind.IGNORED: 200,
@@ -122,7 +122,7 @@ def _read_failure_callback(body: bytes) -> Delivery:
 def _tell_qstash(outcome: Outcome, text: str) -> Response:
     response = Response(text, status=STATUS_CODES[outcome.kind], mimetype="text/plain")
     if outcome.kind is OutcomeKind.RETRY:
-        response.headers["Retry-After"] = whole_seconds(min(outcome.retry_after, LONGEST_WAIT))
+        response.headers["Retry-After"] = whole_seconds(min(outcome.retry_after, MAX_WAIT))
     if outcome.kind is OutcomeKind.OPERATOR_MUST_ACT:
         response.headers["Upstash-NonRetryable-Error"] = "true"
     return response

@@ -11,11 +11,13 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field
 
 from common.failures import Failure, Kind
-from common.limits import PAUSE, PAUSING
+from common.fields import Model, RequestId
 from common.logs import get_logger
-from common.models import AnalysisInput, AnalysisRecord, Model, Refused, RequestId, Status, Tokens
+from common.record import AnalysisRecord, Status, Tokens, TransitionError
 from common.settings import TimeLadder
 from common.store import NotFound, Store, StoreUnavailable, Unreadable
+from common.task import AnalysisInput
+from operations.limits import PAUSE, PAUSING
 from webhook_service.answer import AnalysisFailed, Answer
 
 STORE_RETRY = timedelta(seconds=10)
@@ -48,7 +50,7 @@ class Outcome:
     retry_after: timedelta = timedelta(0)
 
 
-class Asks(Protocol):
+class AnalystProtocol(Protocol):
     """What the worker needs of an analyst."""
 
     def analyse(self, input: AnalysisInput, call_id: str) -> Answer:
@@ -61,7 +63,7 @@ class Worker:
     def __init__(
         self,
         store: Store,
-        analyst: Asks,
+        analyst: AnalystProtocol,
         times: TimeLadder,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -74,19 +76,19 @@ class Worker:
 
     def process(self, delivery: Delivery) -> Outcome:
         """Run at most one attempt of an analysis. Never raises for what a neighbour does."""
-        return self._act(self._attempt, delivery)
+        return self._run_action(self._attempt, delivery)
 
     def give_up(self, delivery: Delivery) -> Outcome:
         """Fail an analysis whose message QStash has given up; a running attempt is left alone."""
-        return self._act(self._give_up, delivery)
+        return self._run_action(self._give_up, delivery)
 
-    def _act(self, act: Callable[[Delivery], Outcome], delivery: Delivery) -> Outcome:
+    def _run_action(self, act: Callable[[Delivery], Outcome], delivery: Delivery) -> Outcome:
         where = delivery.model_dump()
         try:
             return act(delivery)
         except NotFound:
             log.info("delivery ignored", **where, cause="no such record")
-        except Refused as refusal:
+        except TransitionError as refusal:
             log.info("delivery ignored", **where, cause=str(refusal))
             if refusal.retry_after is not None:
                 return Outcome(OutcomeKind.RETRY, refusal.retry_after)
@@ -180,7 +182,7 @@ class Worker:
                 if self._monotonic() + SETTLE_PAUSE_SECONDS >= lease_ends:
                     raise
                 self._sleep(SETTLE_PAUSE_SECONDS)
-            except (Refused, NotFound):  # cancelled or deleted meanwhile, and paid all the same
+            except (TransitionError, NotFound):  # cancelled or deleted meanwhile, and paid for
                 self._note(now, tokens=answer.tokens)
                 raise
         log.info("settled", **_where(settled), **_end(settled), seconds=round(seconds, 3))

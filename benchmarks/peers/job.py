@@ -23,7 +23,7 @@ MODEL = "benchmark"
 TTL_MS = 3_600_000
 CLIENT_OPTIONS: dict[str, Any] = {"max_retries": 0, "timeout": 60}
 
-# ── Copied from common/models.py and webhook_service/analyst.py, so that a call costs the same ──
+# ── Copied from common/record.py and webhook_service/analyst.py, so that a call costs the same ──
 
 
 def _readable(text: str) -> str:

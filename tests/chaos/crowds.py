@@ -12,7 +12,8 @@ from threading import Barrier
 
 import httpx
 
-from common.models import AnalysisInput, AnalysisRecord
+from common.record import AnalysisRecord
+from common.task import AnalysisInput
 from tests.chaos.history import read_history
 from tests.chaos.report import Row, beyond_bearable
 from tests.chaos.site import Site, open_site

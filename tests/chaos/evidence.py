@@ -16,8 +16,8 @@ from tests.chaos.history import Raw
 DELIVERED = re.compile(r"^(\S+) (msg_\w+) delivered to \S+/webhook: (.+)$", re.MULTILINE)
 GIVEN_UP = re.compile(r"^\S+ (msg_\w+) given up", re.MULTILINE)
 # The design's own numbers, not the product's: it may have them wrong.
-MOST_ATTEMPTS = 3
-MOST_DELIVERIES = 4
+MAX_ATTEMPTS = 3
+MAX_DELIVERIES = 4
 SOON = 5.0  # seconds until a busy machine has written down what a kill led to
 STORE_SECONDS = 15.0  # how long after a kill of Redis a delivery may be told that it is away
 
@@ -44,7 +44,7 @@ class Evidence:
         return (
             record is not None
             and record["failure"] == "attempts_exhausted"
-            and record["attempt"] == len(tokens) == MOST_ATTEMPTS
+            and record["attempt"] == len(tokens) == MAX_ATTEMPTS
             and tokens <= self.failed_calls | self.cut_off[id]
         )
 
@@ -57,7 +57,7 @@ class Evidence:
         answers = self.answers[message_id]
         return (
             message_id in GIVEN_UP.findall(self.qstash_log)
-            and len(answers) >= MOST_DELIVERIES
+            and len(answers) >= MAX_DELIVERIES
             and all(self._is_explained(id, message_id, *answer) for answer in answers)
         )
 

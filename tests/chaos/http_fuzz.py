@@ -14,20 +14,20 @@ import fakeredis
 from flask import Flask
 
 from common.failures import Failure
-from common.queue import QStashRefused, QStashUnclear
+from common.qstash import QStashRefused, QStashUnclear
 from common.store import Store, connect
 from tests.chaos.report import Row
 from tests.chaos.target import Answer, Request, recorded_log, send
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID, FakeAnalyst, FakeQueue
 from tests.tokens import FAILURE_URL, token
-from webhook_service import MOST_BODY_BYTES, create_app
+from webhook_service import MAX_BODY_BYTES, create_app
 from webhook_service.answer import AnalysisFailed
 from webhook_service.answer import Answer as ModelsAnswer
 
 API_KEY = "a-key-of-the-api"
 RECORDS_AT_ONCE = 500
-LONGEST_PAUSE = 20  # requests: refused access to the model must not close the API for the rest
+MAX_PAUSE = 20  # requests: refused access to the model must not close the API for the rest
 LEAST = {"202": 0.01, "422": 0.02, "calls of the model": 0.005}  # or it was all turned away outside
 # An error's class, a place in the code, a traceback: nobody outside needs to know.
 INSIDE = re.compile(
@@ -222,8 +222,8 @@ BODIES = [
     b'{"requestId": "' + b"f" * 32 + b'", "round": 1' + b"0" * 5000 + b"}",
     b'{"sourceBody": "!!!!"}',
     b'{"sourceBody": "' + b"W1tb" * 10_000 + b'"}',
-    b"x" * MOST_BODY_BYTES,
-    b"x" * (MOST_BODY_BYTES + 1),
+    b"x" * MAX_BODY_BYTES,
+    b"x" * (MAX_BODY_BYTES + 1),
 ]
 
 
@@ -255,7 +255,7 @@ def http_fuzz(tries: int, seed: int) -> Row:
                 wrong += 1
                 first = first or f"no. {number}: {fault} for {str(request)[:1000]}, log: {log}"
             log.clear()
-            if number % LONGEST_PAUSE == 0:
+            if number % MAX_PAUSE == 0:
                 memory.delete("paused")
             if len(fuzzer.ids) > RECORDS_AT_ONCE:
                 memory.flushall()

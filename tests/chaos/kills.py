@@ -11,8 +11,8 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from common.models import AnalysisInput
 from common.store import StoreUnavailable
+from common.task import AnalysisInput
 from tests.chaos.evidence import Evidence
 from tests.chaos.history import Raw, read_history
 from tests.chaos.model_server import ERRORS

@@ -23,8 +23,8 @@ from tests.chaos.report import Row
 from tests.processes import free_port
 
 ROOT = Path(__file__).parent.parent.parent
-PARTS = ("common", "webhook_service", "local_stack", "tests")
-MOST_EXAMPLES = 400
+PARTS = ("common", "operations", "webhook_service", "local_stack", "tests")
+MAX_EXAMPLES = 400
 SIDE_BY_SIDE = 2
 
 
@@ -37,7 +37,7 @@ class Mutant(NamedTuple):
     seed: int = 1  # another, where that finds the fault in a tenth of the time
 
 
-STORE, MODELS, WORKER = "common/store.py", "common/models.py", "webhook_service/worker.py"
+STORE, MODELS, WORKER = "common/store.py", "common/record.py", "webhook_service/worker.py"
 SUBMISSION = "common/submission.py"
 MUTANTS = [
     Mutant(
@@ -50,7 +50,7 @@ MUTANTS = [
         MODELS,
         {
             "self.claim_token == token:\n            return self": (
-                "self.claim_token == token:\n            raise Refused(Refusal.NOT_DUE)"
+                "self.claim_token == token:\n            raise TransitionError(Reason.NOT_DUE)"
             )
         },
     ),
@@ -192,7 +192,7 @@ def is_caught(mutant: Mutant, redis_url: str) -> bool:
         state_machine = importlib.import_module("tests.chaos.state_machine")
         promises = importlib.import_module("tests.chaos.promises")
         try:
-            state_machine.search(MOST_EXAMPLES, mutant.seed, url=redis_url, is_shortened=False)
+            state_machine.search(MAX_EXAMPLES, mutant.seed, url=redis_url, is_shortened=False)
         except promises.Broken:
             return True
         return False

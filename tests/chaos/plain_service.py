@@ -10,8 +10,8 @@ import redis
 from flask import Flask, Response, request
 
 from common.settings import ServiceSettings, load
+from common.task import INSTRUCTIONS
 from tests.fakes import ANALYSIS
-from webhook_service.analyst import INSTRUCTIONS
 
 
 def create_app() -> Flask:

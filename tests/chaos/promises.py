@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.chaos.steps import Step
 
-MOST_ATTEMPTS, MOST_ROUNDS = 2, 2  # fewer than in production, so that a search gets further
+MAX_ATTEMPTS, MAX_ROUNDS = 2, 2  # fewer than in production, so that a search gets further
 TTL = timedelta(hours=1)
 LEASE = timedelta(seconds=40)
 TOLERANCE = timedelta(seconds=2)
@@ -46,7 +46,7 @@ class Seen:
     """One moment of one analysis in Redis."""
 
     record: Raw | None
-    lives_ms: int
+    ttl_ms: int
     now: datetime
 
     @property
@@ -89,7 +89,7 @@ class Seen:
             and self.status in UNFINISHED
             and not self.is_held
             and self.record["round"] == round
-            and self.record["attempt"] < MOST_ATTEMPTS
+            and self.record["attempt"] < MAX_ATTEMPTS
             and (self.status == "processing" or self.now >= self.time("nextAttemptAt") - TOLERANCE)
             and self.now + call <= self.time("deadlineAt")
         )
@@ -124,7 +124,7 @@ def check_write(actor: Actor, before: Seen, after: Seen, ledger: Ledger, call: t
         return
     check_stored(after)
     if after.status in TERMINAL and before.status not in TERMINAL:
-        kept = timedelta(milliseconds=after.lives_ms)
+        kept = timedelta(milliseconds=after.ttl_ms)
         must(abs(kept - TTL) < timedelta(seconds=10), "6: from its end it is kept as long as said")
     if old is None:
         must(actor.kind == "submit" and after.status == "pending", "only a submission makes one")
@@ -159,7 +159,7 @@ def check_claim(actor: Actor, before: Seen, after: Seen, ledger: Ledger, call: t
     must(before.record["round"] == actor.round, "3: the round is the message's")
     must(not before.is_held, "3: nobody else's lease lives")
     must(after.record["attempt"] == before.record["attempt"] + 1, "2: each claim is counted")
-    must(after.record["attempt"] <= MOST_ATTEMPTS, "2: attempts are limited")
+    must(after.record["attempt"] <= MAX_ATTEMPTS, "2: attempts are limited")
     must(actor.token is None, "2: one delivery claims once")
     life = ledger.life(after.record["requestId"])
     must((life, token) not in ledger.tokens, "2: no two claims have the same token")
@@ -216,7 +216,7 @@ def check_reopening(actor: Actor, before: Seen, after: Seen) -> None:
     must(actor.kind == "retry" or not_queued, "a submission reopens only what was never queued")
     must(after.status == "pending", "reopened is pending")
     must(after.record["round"] == before.record["round"] + 1, "each reopening is a round")
-    must(not_queued or after.record["round"] <= MOST_ROUNDS, "rounds are limited")
+    must(not_queued or after.record["round"] <= MAX_ROUNDS, "rounds are limited")
     must(after.record["attempt"] == 0, "2: attempts count per round")
     must(after.record["messageId"] is None, "a round has a message of its own")
     must(after.record["createdAt"] == before.record["createdAt"], "it was made when it was made")
@@ -227,15 +227,15 @@ def check_stored(seen: Seen) -> None:
     record = seen.record
     assert record
     must(seen.status in (*TERMINAL, *UNFINISHED), "the status is one of five")
-    must(seen.lives_ms > 0, "6: every key has a time to live")
-    lives_until = seen.now + timedelta(milliseconds=seen.lives_ms)
+    must(seen.ttl_ms > 0, "6: every key has a time to live")
+    lives_until = seen.now + timedelta(milliseconds=seen.ttl_ms)
     if seen.status in UNFINISHED:
         must(lives_until >= seen.time("deadlineAt"), "6: it outlives the deadline")
     has_input = record["input"] is not None
     must(has_input == (seen.status not in ("completed", "cancelled")), "8: input while needed")
     must((seen.status == "completed") == (record["result"] is not None), "1: a result when done")
     must((seen.status == "processing") <= (record["claimToken"] is not None), "claims have tokens")
-    must(0 <= record["attempt"] <= MOST_ATTEMPTS, "2: attempts are limited")
+    must(0 <= record["attempt"] <= MAX_ATTEMPTS, "2: attempts are limited")
 
 
 def parse(raw: str | None) -> Raw | None:

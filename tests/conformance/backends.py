@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import uuid4
 
-from common.models import Tokens
+from common.record import Tokens
 from local_stack.openai_server import analyse
 
 MODEL = "some-model"

@@ -10,7 +10,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from starlette.routing import Route
 
-from common.queue import Queue
+from common.qstash import Queue
 from common.settings import DEVELOPMENT_TOKEN
 from local_stack.qstash_message import FORWARDING, HEADERS
 from local_stack.qstash_server import TO_LIST, TO_PUBLISH, QStashServer

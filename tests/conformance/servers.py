@@ -20,7 +20,7 @@ from typing import NamedTuple
 import httpx
 
 from common.failures import Failure
-from common.models import Analysis
+from common.task import Analysis
 from local_stack.openai_server import analyse
 from tests.conformance.backends import MODEL, TOKENS, serve_backends
 from tests.conformance.table import Row

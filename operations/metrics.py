@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 
 from common.failures import Failure
 from common.logs import Event, get_logger, observe
-from common.models import Status
+from common.record import Status
 
 SUBMITTED = Counter("analysis_submitted", "Analyses accepted")
 REOPENED = Counter("analysis_reopened", "Failed analyses that were begun again")
@@ -31,8 +31,8 @@ SETTLED = Counter("analysis_settled", "Analyses that came to an end", ["status",
 ATTEMPTS = Counter("analysis_attempts", "Attempts begun, each at most one paid call")
 FAILED_ATTEMPTS = Counter("analysis_failed_attempts", "Attempts that failed", ["code"])
 DUPLICATES = Counter("analysis_duplicates", "Submissions and deliveries with no effect", ["reason"])
-REFUSED = Counter("analysis_refused_deliveries", "Deliveries not let in", ["reason"])
-NOT_LET_IN = Counter("analysis_not_let_in", "Submissions over a limit", ["limit"])
+REFUSED = Counter("analysis_refused_deliveries", "Deliveries rejected", ["reason"])
+REJECTED = Counter("analysis_rejected", "Submissions over a limit", ["limit"])
 STORE_ERRORS = Counter("analysis_store_errors", "Times that one was away when needed", ["store"])
 TOKENS = Counter("analysis_tokens", "Tokens paid for", ["direction"])
 IN_FLIGHT = Gauge("analysis_calls_in_flight", "Model calls now", multiprocess_mode="livesum")
@@ -92,8 +92,8 @@ def count(event: Event) -> None:
         REFUSED.labels(cause.partition(":")[0].partition(" (")[0]).inc()
     elif name in ("store unavailable", "not archived"):
         STORE_ERRORS.labels("database" if cause.startswith("database: ") else "redis").inc()
-    elif name == "not let in":
-        NOT_LET_IN.labels(event["code"]).inc()
+    elif name == "rejected":
+        REJECTED.labels(event["code"]).inc()
     if name == "attempt failed":
         FAILED_ATTEMPTS.labels(event["code"]).inc()
 

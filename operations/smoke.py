@@ -13,13 +13,14 @@ from contextlib import closing
 
 from common.failures import Failure
 from common.history import make_submissions, open_archive
-from common.limits import LimitReached
 from common.logs import start_logging
-from common.models import AnalysisInput, AnalysisRecord, Status
+from common.record import AnalysisRecord, Status
 from common.settings import ServiceSettings, SettingsError, load
 from common.store import StoreUnavailable
 from common.submission import Submissions, new_owner_token, new_request_id
-from webhook_service.doctor import FREE_CHECKS, WHAT_TO_DO, Fault, examine, meet
+from common.task import AnalysisInput
+from operations.doctor import FREE_CHECKS, WHAT_TO_DO, Fault, examine, make_clients
+from operations.limits import LimitReached
 
 POLL_SECONDS = 0.5
 INPUT = AnalysisInput(
@@ -44,7 +45,7 @@ def run(say: Callable[[str], None]) -> None:
     """Do it all. Raises: Fault, LimitReached, SettingsError, StoreUnavailable."""
     settings = load(ServiceSettings)
     start_logging(settings)
-    at = meet(settings)
+    at = make_clients(settings)
     with closing(at.analyst):
         for found in examine(at, FREE_CHECKS):
             if isinstance(found, Fault):

@@ -1,6 +1,6 @@
 """Check each neighbour that is configured, and say in a sentence what is wrong and how to mend it.
 
-`python -m webhook_service doctor` runs all checks; `make smoke` stops at the first that is not
+`python -m operations doctor` runs all checks; `make smoke` stops at the first that is not
 right, before anything is paid. Wrong and missing settings are named by `common/settings.py`.
 """
 
@@ -14,10 +14,10 @@ from urllib.request import urlopen
 
 from common.failures import Failure
 from common.history import open_archive
-from common.queue import QStashRefused, QStashUnclear, Queue
+from common.qstash import QStashRefused, QStashUnclear, Queue
 from common.settings import ServiceSettings, is_loopback
 from common.store import (
-    ArchiveUnavailable,
+    HistoryUnavailable,
     PasswordRefused,
     Store,
     StoreUnavailable,
@@ -46,7 +46,7 @@ class Fault(Exception):
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Clients:
     """Whom the service needs."""
 
     settings: ServiceSettings
@@ -56,15 +56,15 @@ class Neighbours:
     clock: Callable[[], datetime] = utc_now
 
 
-def meet(settings: ServiceSettings) -> Neighbours:
+def make_clients(settings: ServiceSettings) -> Clients:
     """Make a client for each; none connects before its first check."""
-    return Neighbours(settings, open_store(settings), Queue(settings), Analyst(settings))
+    return Clients(settings, open_store(settings), Queue(settings), Analyst(settings))
 
 
-Check = Callable[[Neighbours], str]
+Check = Callable[[Clients], str]
 
 
-def redis_answers(at: Neighbours) -> str:
+def redis_answers(at: Clients) -> str:
     try:
         at.store.now()
     except PasswordRefused:
@@ -78,7 +78,7 @@ def redis_answers(at: Neighbours) -> str:
     return "Redis answers."
 
 
-def redis_does_all(at: Neighbours) -> str:
+def redis_does_all(at: Clients) -> str:
     try:
         at.store.check_all()
     except StoreUnavailable as error:
@@ -86,7 +86,7 @@ def redis_does_all(at: Neighbours) -> str:
     return "Redis does all that is needed."
 
 
-def redis_evicts_nothing(at: Neighbours) -> str:
+def redis_evicts_nothing(at: Clients) -> str:
     evicts = at.store.condition().evicts
     if evicts:
         raise Fault(
@@ -96,14 +96,14 @@ def redis_evicts_nothing(at: Neighbours) -> str:
     return "Redis evicts nothing." if evicts is False else "Redis does not tell if it evicts."
 
 
-def redis_persists(at: Neighbours) -> str:
+def redis_persists(at: Clients) -> str:
     persists = at.store.condition().persists
     if persists is False:
         raise Fault("Redis keeps nothing over a restart. Switch persistence on (appendonly yes).")
     return "Redis persists." if persists else "Redis does not tell if it persists."
 
 
-def clocks_agree(at: Neighbours) -> str:
+def clocks_agree(at: Clients) -> str:
     ahead = at.clock() - at.store.now()
     if abs(ahead) > CLOCKS_MAY_DIFFER:
         seconds = round(ahead.total_seconds())
@@ -114,7 +114,7 @@ def clocks_agree(at: Neighbours) -> str:
     return "This machine's clock agrees with Redis's."
 
 
-def qstash_knows_us(at: Neighbours) -> str:
+def qstash_knows_us(at: Clients) -> str:
     theirs, ours = at.queue.signing_keys(), at.settings.signing_keys
     if ours == theirs[::-1]:
         raise Fault("The two signing keys are swapped. Exchange them.")
@@ -128,7 +128,7 @@ def qstash_knows_us(at: Neighbours) -> str:
     return "QStash takes the token, and signs with a key we know."
 
 
-def service_answers(at: Neighbours) -> str:
+def service_answers(at: Clients) -> str:
     webhook_url = at.settings.qstash_webhook_url
     if not is_loopback(at.settings.qstash_url):
         if is_loopback(webhook_url):
@@ -151,26 +151,26 @@ def service_answers(at: Neighbours) -> str:
     return "The service answers at its public address."
 
 
-def model_is_known(at: Neighbours) -> str:
+def model_is_known(at: Clients) -> str:
     server, model = at.settings.openai_host, at.settings.openai_model
     if at.analyst.knows_model():
         return f"{server} knows the model {model}."
     return f"{server} does not tell whether it has the model {model}: an analysis will show it."
 
 
-def model_answers(at: Neighbours) -> str:
+def model_answers(at: Clients) -> str:
     at.analyst.check_answer()
     return "The model answers."
 
 
-def history_answers(at: Neighbours) -> str:
+def history_answers(at: Clients) -> str:
     if archive := open_archive(at.settings):
         archive.ping()
         return "The history's database answers."
     return "There is no history (DATABASE_URL)."
 
 
-def spend_is_limited(at: Neighbours) -> str:
+def spend_is_limited(at: Clients) -> str:
     """Name what is unlimited; that is no fault, as only an explicit 0 makes it so."""
     if unlimited := at.settings.unlimited:
         return f"Nothing limits (set to 0): {', '.join(unlimited)}."
@@ -192,7 +192,7 @@ FREE_CHECKS: list[Check] = [
 ALL_CHECKS = [*FREE_CHECKS, model_answers]
 
 
-def examine(at: Neighbours, checks: list[Check]) -> Iterator[str | Fault]:
+def examine(at: Clients, checks: list[Check]) -> Iterator[str | Fault]:
     """Run the checks in turn; each gives a sentence, or a Fault with its mend."""
     redis_answered = True
     for check in checks:
@@ -203,7 +203,7 @@ def examine(at: Neighbours, checks: list[Check]) -> Iterator[str | Fault]:
         except Fault as fault:
             redis_answered &= check is not redis_answers
             yield fault
-        except ArchiveUnavailable as error:
+        except HistoryUnavailable as error:
             yield Fault(f"The history can't be written ({error}). Check DATABASE_URL.")
         except StoreUnavailable as error:
             if redis_answered:  # else the first check has told

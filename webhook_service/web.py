@@ -7,11 +7,11 @@ from datetime import timedelta
 from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
-from common.limits import LimitReached
 from common.logs import get_logger
 from common.security_headers import NO_INDEX, SECURITY_HEADERS
 from common.store import NotFound, StoreUnavailable, Unreadable
 from common.submission import OtherInput
+from operations.limits import LimitReached
 
 RETRY_SECONDS = 10  # while Redis or QStash is away
 
@@ -103,7 +103,7 @@ def _unexpected_problem(error: Exception) -> Response:
 
 def _limit_problem(error: LimitReached) -> Response:
     """503 and not 429: what is used up is everybody's, or nobody's fault."""
-    log.warning("not let in", code=error.limit)
+    log.warning("rejected", code=error.limit)
     headers = {"Retry-After": whole_seconds(error.retry_after)}
     return Problem(503, error.limit.sentence, headers, limit=error.limit).response()
 

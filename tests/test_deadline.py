@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from common.queue import Queue
-from common.time_limit import run_within
+from common.deadline import run_within
+from common.qstash import Queue
 from tests.conftest import make_settings
 from tests.http_server import answer, serve
 from tests.processes import ROOT, wait_for
@@ -18,7 +18,7 @@ from webhook_service.analyst import Analyst
 
 MANY_AT_ONCE = """
 import asyncio, sys, threading
-from common.time_limit import run_within
+from common.deadline import run_within
 
 sys.setswitchinterval(1e-6)
 loops = set()

@@ -28,18 +28,19 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common import addresses
 from common.failures import Failure
+from common.fields import REQUEST_ID_PATTERN
 from common.logs import get_logger
-from common.models import REQUEST_ID_PATTERN, AnalysisRecord, Status
+from common.record import AnalysisRecord, Status
 from common.settings import Settings
-from common.store import ArchiveUnavailable, NotFound, parse_record, utc_now
+from common.store import HistoryUnavailable, NotFound, parse_record, utc_now
 
 SCHEMA_VERSION = 1
 CONNECT_SECONDS = 2  # the least that libpq takes
 STATEMENT_SECONDS = 2.0
 PREPARE_SECONDS = 8.0  # instead, until the tables are known to be there: ten commands more
-MOST_CONNECTIONS = 4  # of one process; who waits for one longer than a second is told "away"
+MAX_CONNECTIONS = 4  # of one process; who waits for one longer than a second is told "away"
 PURGE_EVERY_SECONDS = 600.0
-MOST_PURGED = 1000  # at a time, so that no write waits for long
+MAX_PURGED = 1000  # at a time, so that no write waits for long
 PAGE = 5000  # rows that are read at a time, within the time that a statement has
 DELETED = "deleted"
 # The first of several processes makes the tables; the others wait for it.
@@ -91,7 +92,7 @@ class FailedRow(NamedTuple):
 
 
 class Archive:
-    """The history. Every method raises ArchiveUnavailable when it is away: within about 5 s, or 12
+    """The history. Every method raises HistoryUnavailable when it is away: within about 5 s, or 12
     s until it has been used once.
     """
 
@@ -117,7 +118,7 @@ class Archive:
             sql.event.listen(self._engine, "close", _disarm)
         self._keeps_input = settings.keep_input
         self._days = timedelta(days=settings.history_days)
-        self._connections = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._is_prepared = False
         self._purged_at: float | None = None
 
@@ -242,14 +243,14 @@ class Archive:
             sql.select(row.request_id)
             .where(sql.not_(self._is_young()))
             .order_by(row.finished_at)
-            .limit(MOST_PURGED)
+            .limit(MAX_PURGED)
         )
         with self._begin() as connection:
             delete = _analyses.delete().where(row.request_id.in_(too_old))
             return connection.execute(delete).rowcount
 
     def ping(self) -> None:
-        """Raise ArchiveUnavailable unless the database takes a row, with a schema that fits.
+        """Raise HistoryUnavailable unless the database takes a row, with a schema that fits.
 
         The row is rolled back: nobody sees it.
         """
@@ -275,14 +276,14 @@ class Archive:
         self._purged_at = now
         try:
             self.purge()
-        except ArchiveUnavailable as error:  # the analysis is written, and this can wait
+        except HistoryUnavailable as error:  # the analysis is written, and this can wait
             log.warning("history not purged", cause=str(error))
 
     @contextmanager
     def _begin(self) -> Iterator[sql.Connection]:
         """Open a connection for one transaction of bounded time."""
         if not self._connections.acquire(timeout=1):
-            raise ArchiveUnavailable("database: all connections are busy")
+            raise HistoryUnavailable("database: all connections are busy")
         try:
             with self._engine.connect() as connection, connection.begin():
                 if self._is_prepared:
@@ -297,7 +298,7 @@ class Archive:
             # Only the kind is told: the text may hold the address, or what was to be written.
             cause = getattr(error, "orig", None) or error
             name = type(cause).__name__
-            raise ArchiveUnavailable(f"database: {REMEDIES.get(name, name)}") from error
+            raise HistoryUnavailable(f"database: {REMEDIES.get(name, name)}") from error
         finally:
             self._connections.release()
 
@@ -353,7 +354,7 @@ def _limit_server(connection: sql.Connection, seconds: float) -> None:
 
 
 def _prepare(connection: sql.Connection) -> None:
-    """Make the tables in an empty database. Raises: ArchiveUnavailable if others are there."""
+    """Make the tables in an empty database. Raises: HistoryUnavailable if others are there."""
     if not sql.inspect(connection).has_table(_version.name):
         connection.exec_driver_sql(ALONE[connection.dialect.name])
         _metadata.create_all(connection)
@@ -361,7 +362,7 @@ def _prepare(connection: sql.Connection) -> None:
             connection.execute(sql.insert(_version).values(version=SCHEMA_VERSION))
     version = connection.scalar(sql.select(sql.func.max(_version.c.version)))
     if version != SCHEMA_VERSION:
-        raise ArchiveUnavailable(
+        raise HistoryUnavailable(
             f"database: has version {version} of the schema, and this program needs "
             f"{SCHEMA_VERSION}: run the program that fits it, or point DATABASE_URL elsewhere"
         )

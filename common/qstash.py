@@ -15,10 +15,10 @@ from qstash.errors import QStashError
 from qstash.message import FlowControl, PublishResponse
 
 from common.answer_size import UNCOMPRESSED, AnswerTooLarge, read_limited
+from common.deadline import PerLoop, run_within
 from common.logs import get_logger
-from common.models import AnalysisRecord
+from common.record import AnalysisRecord
 from common.settings import QSTASH_DELIVERIES, Settings
-from common.time_limit import PerLoop, run_within
 from common.tracing import headers, span
 
 ANSWER_SECONDS = 4.0  # a person is waiting

@@ -18,21 +18,21 @@ import click
 
 from common.failures import Failure
 from common.history import make_submissions, open_archive
-from common.limits import LimitReached, day_of
 from common.logs import start_logging
-from common.models import AnalysisRecord, Refusal, Refused, Status
-from common.queue import DeadLetter, QStashRefused, QStashUnclear, Queue
+from common.qstash import DeadLetter, QStashRefused, QStashUnclear, Queue
+from common.record import AnalysisRecord, Reason, Status, TransitionError
 from common.settings import ServiceSettings, SettingsError, duration, load
-from common.store import ArchiveUnavailable, NotFound, StoreUnavailable, Unreadable, open_store
-from webhook_service.doctor import ALL_CHECKS, Fault, examine, meet
+from common.store import HistoryUnavailable, NotFound, StoreUnavailable, Unreadable, open_store
+from operations.doctor import ALL_CHECKS, Fault, examine, make_clients
+from operations.limits import LimitReached, day_of
 
 if TYPE_CHECKING:
-    from common.archive import Archive
+    from operations.history.database import Archive
 
 EVER = timedelta(days=36_500)
 SAVED_AT_ONCE = 500
 SECONDS_BETWEEN_REDRIVES = 0.2  # what failed together must not come back together
-Told = TypeVar("Told")
+StorageReply = TypeVar("StorageReply")
 HIDDEN = {"input", "result", "owner_hash", "claim_token"}
 
 
@@ -53,7 +53,7 @@ class Failed(NamedTuple):
     where: str
 
 
-class Desk:
+class CliContext:
     """All that the commands work with."""
 
     def __init__(self) -> None:
@@ -103,11 +103,11 @@ class Desk:
             self.is_complete = False
             click.echo(f"{len(unreadable)} in Redis can't be read: see the log.", err=True)
 
-    def ask_archive(self, ask: Callable[[Archive], Iterable[Told]]) -> list[Told]:
+    def ask_archive(self, ask: Callable[[Archive], Iterable[StorageReply]]) -> list[StorageReply]:
         """Ask the history, if there is one; a warning if it is away, as Redis knows the rest."""
         try:
             return list(ask(self.archive)) if self.archive else []
-        except ArchiveUnavailable as error:
+        except HistoryUnavailable as error:
             self.is_complete = False
             click.echo(f"The history does not answer: {error}", err=True)
             return []
@@ -155,7 +155,7 @@ with_ids = click.argument("request_ids", metavar="ID…", nargs=-1, required=Tru
 @click.option("--newer-than", type=age, default=EVER, help="2h, 3d, …")
 def failed(code: str | None, older_than: timedelta, newer_than: timedelta) -> None:
     """List the failed analyses: when, which, why, where they are kept."""
-    desk = Desk()
+    desk = CliContext()
     letters, now = desk.dead_letters() or {}, desk.store.now()
     is_all = code is None and not older_than and newer_than == EVER
     for each in desk.failed(code, now - newer_than, now - older_than):
@@ -173,7 +173,7 @@ def failed(code: str | None, older_than: timedelta, newer_than: timedelta) -> No
 @click.argument("request_id", metavar="ID")
 def show(request_id: str) -> None:
     """Show a record without its texts, where it is kept, and its message in the DLQ."""
-    desk = Desk()
+    desk = CliContext()
     lines: list[str] = []
     try:
         record, where = desk.find(request_id)
@@ -211,7 +211,7 @@ def redrive(request_ids: tuple[str, ...], code: str | None, dry_run: bool) -> No
     """Run failed analyses again, at most 5 a second: these, or all that failed with a code."""
     if bool(request_ids) == bool(code):
         raise click.UsageError("Name ids, or a --code.")
-    desk = Desk()
+    desk = CliContext()
     ids: Iterable[str] = request_ids
     if code:
         now = desk.store.now()
@@ -238,11 +238,11 @@ def redrive(request_ids: tuple[str, ...], code: str | None, dry_run: bool) -> No
 @with_ids
 def cancel(request_ids: tuple[str, ...]) -> None:
     """Stop analyses that have not ended."""
-    desk = Desk()
+    desk = CliContext()
 
     def stop(request_id: str) -> Status:
         if desk.find(request_id).where == "history":
-            raise Refused(Refusal.TERMINAL)
+            raise TransitionError(Reason.TERMINAL)
         return desk.submissions.cancel(request_id, "").status
 
     _each(request_ids, stop)
@@ -252,7 +252,7 @@ def cancel(request_ids: tuple[str, ...]) -> None:
 @with_ids
 def delete(request_ids: tuple[str, ...]) -> None:
     """Remove analyses for good, and what waits at QStash; a dead letter holds the id alone."""
-    submissions = Desk().submissions
+    submissions = CliContext().submissions
 
     def remove(request_id: str) -> str:
         submissions.delete(request_id, "")
@@ -264,7 +264,7 @@ def delete(request_ids: tuple[str, ...]) -> None:
 @commands.command()
 def stats() -> None:
     """Count the analyses in Redis and in the history, QStash's dead letters, and today's spend."""
-    desk = Desk()
+    desk = CliContext()
     redis = Counter((each.status, each.failure) for each in desk.every_record())
     for (status, failure), number in sorted(redis.items(), key=str):
         click.echo(f"Redis        {number:7} {status} {failure or ''}".rstrip())
@@ -282,7 +282,7 @@ def stats() -> None:
 @commands.command()
 def save() -> None:
     """Write what has ended and Redis still has into the history: after it was away, say."""
-    desk = Desk()
+    desk = CliContext()
     if desk.archive is None:
         raise click.ClickException("There is no history: DATABASE_URL is not set.")
     ended = (record for record in desk.every_record() if record.status.is_terminal)
@@ -310,7 +310,7 @@ def purge() -> None:
 def doctor() -> None:
     """Check all that is configured, with one smallest call of the model."""
     wrong = 0
-    at = meet(_settings())
+    at = make_clients(_settings())
     with closing(at.analyst):
         for found in examine(at, ALL_CHECKS):
             is_wrong = isinstance(found, Fault)
@@ -335,7 +335,7 @@ def _each(request_ids: Iterable[str], act: Callable[[str], object]) -> None:
         except NotFound:
             is_done = False
             click.echo(f"{request_id}: there is no such analysis.", err=True)
-        except (Refused, LimitReached, Unreadable, click.ClickException) as refusal:
+        except (TransitionError, LimitReached, Unreadable, click.ClickException) as refusal:
             is_done = False
             click.echo(f"{request_id}: not done: {str(refusal).removesuffix('.')}.", err=True)
     if not is_done:

@@ -29,7 +29,7 @@ DAYS_KEPT = timedelta(days=35)  # for the operator to see what a month came to
 
 
 class LimitReached(Exception):
-    """A new analysis is not let in just now; `retry_after` says when it may be."""
+    """A new analysis is rejected just now; `retry_after` says when it may be."""
 
     def __init__(self, limit: Limit, retry_after: timedelta) -> None:
         super().__init__(limit.sentence)
@@ -55,10 +55,10 @@ class Admission(NamedTuple):
     most_waiting: int = 0
     most_ahead: int = 0  # of those that are not over yet when the new one is due
     slot: timedelta = timedelta(0)
-    even_paused: bool = False
+    ignore_pause: bool = False
 
 
-UNLIMITED = Admission(even_paused=True)  # for the operator, who has just mended what was wrong
+UNLIMITED = Admission(ignore_pause=True)  # for the operator, who has just mended what was wrong
 
 
 def admission(settings: Settings, now: datetime, visitor: str | None = None) -> Admission:
@@ -67,7 +67,7 @@ def admission(settings: Settings, now: datetime, visitor: str | None = None) -> 
     return Admission(
         list(_quotas(settings, now, visitor)),
         settings.most_waiting,
-        turns(parallelism, times) if parallelism else 0,
+        capacity(parallelism, times) if parallelism else 0,
         times.delivery_timeout,
     )
 
@@ -95,7 +95,7 @@ def day_of(now: datetime) -> str:
     return f"{now:%Y-%m-%d}"
 
 
-def turns(parallelism: int, times: TimeLadder) -> int:
+def capacity(parallelism: int, times: TimeLadder) -> int:
     """How many analyses that are due at once all get their turn before the last moment for it.
 
     Each is taken to hold its place for as long as a delivery can last at all. What has its

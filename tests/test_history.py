@@ -16,14 +16,14 @@ import pytest
 import redis
 from sqlalchemy import event
 
-from common.archive import Archive
 from common.failures import Failure
 from common.history import SubmissionsWithHistory, make_submissions, open_archive
-from common.models import AnalysisRecord, Status
-from common.queue import QStashRefused, Queue
+from common.qstash import QStashRefused, Queue
+from common.record import AnalysisRecord, Status
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
-from common.store import ArchiveUnavailable, NotFound, Store, StoreUnavailable
+from common.store import HistoryUnavailable, NotFound, Store, StoreUnavailable
 from common.submission import NotOwner, Submissions, new_request_id
+from operations.history.database import Archive
 from tests.conftest import make_settings, make_store
 from tests.fakes import (
     ADA,
@@ -251,7 +251,7 @@ def test_a_row_that_cannot_be_read_is_listed_all_the_same(
 def test_the_failed_come_page_by_page_none_twice_and_none_left_out(
     any_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("common.archive.PAGE", 3)
+    monkeypatch.setattr("operations.history.database.PAGE", 3)
     archive = Archive(settings_for(any_url))
     ids = [f"{number:032x}" for number in range(10)]
     # Several end at the same instant, across the end of a page.
@@ -284,7 +284,7 @@ def test_many_are_written_as_each_alone_would_be(any_url: str) -> None:
 def test_the_oldest_are_purged_first(
     with_history: ServiceSettings, rows: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("common.archive.MOST_PURGED", 2)
+    monkeypatch.setattr("operations.history.database.MAX_PURGED", 2)
     archive = Archive(with_history)
     archive.ping()
     ids = [f"{number:032x}" for number in range(4)]
@@ -452,7 +452,7 @@ def test_a_database_that_falls_silent_in_mid_statement_is_cut_off(postgres: Post
 
         event.listen(archive._engine, "begin", fall_silent)
         began = time.monotonic()
-        with pytest.raises(ArchiveUnavailable):
+        with pytest.raises(HistoryUnavailable):
             archive.write(completed(2))
 
     assert time.monotonic() - began < 10
@@ -468,7 +468,7 @@ def test_a_database_that_falls_silent_before_the_first_statement_is_cut_off(
         began = time.monotonic()
 
         def write(_: int) -> bool:
-            with pytest.raises(ArchiveUnavailable):
+            with pytest.raises(HistoryUnavailable):
                 archive.write(completed())
             return True
 
@@ -490,7 +490,7 @@ def test_after_a_first_write_that_failed_the_tables_are_made_by_the_second(any_u
     def fail(_: object) -> None:
         raise OSError("as planned")
 
-    with pytest.raises(ArchiveUnavailable):
+    with pytest.raises(HistoryUnavailable):
         archive.write(completed())
     archive.write(completed())
 
@@ -506,7 +506,7 @@ def test_a_locked_table_is_not_waited_for(
 
     with rows.transaction():
         rows.execute("LOCK TABLE analyses")
-        with pytest.raises(ArchiveUnavailable, match=r"QueryCanceled|OperationalError"):
+        with pytest.raises(HistoryUnavailable, match=r"QueryCanceled|OperationalError"):
             archive.write(completed())
 
     assert time.monotonic() - began < 10
@@ -522,7 +522,7 @@ def test_many_at_once_while_the_database_is_slow_are_all_answered_in_time(
         began = time.monotonic()
 
         def write(_: int) -> bool:
-            with pytest.raises(ArchiveUnavailable):
+            with pytest.raises(HistoryUnavailable):
                 archive.write(completed())
             return True
 
@@ -551,7 +551,7 @@ def test_a_schema_of_another_version_is_told_and_left_alone(
     Archive(with_history).write(completed())
     rows.execute("UPDATE schema_version SET version = %s", [version])
 
-    with pytest.raises(ArchiveUnavailable, match=f"has version {version} of the schema"):
+    with pytest.raises(HistoryUnavailable, match=f"has version {version} of the schema"):
         Archive(with_history).write(completed(2))
 
     assert rows.execute("SELECT round FROM analyses").fetchall() == [(1,)]
@@ -765,7 +765,7 @@ def test_a_database_that_was_away_is_not_tried_again_by_each_who_reads(
 
     def fail(record: AnalysisRecord) -> None:
         tries.append(record)
-        raise ArchiveUnavailable("as planned")
+        raise HistoryUnavailable("as planned")
 
     monkeypatch.setattr(people._archive, "write", fail)
     people.cancel(ID, OWNER)

@@ -1,4 +1,4 @@
-"""The form, the answer, and the record of one analysis with its transitions.
+"""The record of one analysis, and its transitions.
 
               claim                     complete
    pending ───────────► processing ─────────────► completed
@@ -9,191 +9,26 @@
       │            time_out, give_up ───────────────┘      │
       └────────────────────────────────────────────────────┘
 
-Transitions are pure: they return a new record or raise `Refused`. `common.store` applies them
-atomically. Every time in a record is an aware UTC datetime read from Redis's clock.
+Transitions are pure: they return a new record or raise `TransitionError`. `common.store` applies
+them atomically. Every time in a record is an aware UTC datetime read from Redis's clock.
 """
 
-import re
 import secrets
-import unicodedata
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-)
-from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
 from common.failures import Failure, Kind
+from common.fields import Model, RequestId, UtcDatetime
+from common.task import Analysis, AnalysisInput
 
 MAX_ATTEMPTS = 3  # per round; each is at most one paid call
 MAX_ROUNDS = 5
 DUE_TOLERANCE = timedelta(seconds=2)
 FIRST_RETRY = timedelta(seconds=10)  # doubled with each attempt
 REPUBLISH_AFTER = timedelta(seconds=15)
-
-REQUEST_ID_PATTERN = r"^[0-9a-f]{32}$"
-RequestId = Annotated[str, StringConstraints(pattern=REQUEST_ID_PATTERN)]
-
-
-def _in_utc(time: datetime) -> datetime:
-    """Replace pydantic's own time zone: one that is left at the interpreter's end crashes it.
-
-    Source: https://github.com/pydantic/pydantic/issues/12867
-    """
-    try:
-        return time.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("too early or too late") from None
-
-
-UtcDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
-
-
-class Model(BaseModel):
-    """Frozen, camelCase in JSON, and no validation error repeats what was written."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        alias_generator=to_camel,
-        populate_by_name=True,
-        hide_input_in_errors=True,
-        # A docstring is for who reads the code; a schema goes to the model.
-        json_schema_extra=lambda schema: schema.pop("description", None),
-    )
-
-
-# ── The form and the answer: what you change to make this yours ─────────────────────────────
-
-
-def _displayable(text: str) -> str:
-    """Refuse what no form sends: lone surrogates, control characters but line breaks and tabs."""
-    if any(unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\r\t" for char in text):
-        raise PydanticCustomError("not_displayable", "control character or surrogate")
-    return text
-
-
-_INVISIBLE = re.compile(
-    # Default_Ignorable_Code_Point, where the category doesn't tell
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2065\u3164\ufe00-\ufe0f\uffa0"
-    "\ufff0-\ufff8\U000e0000-\U000e0fff"
-    # blank symbols (Braille, music, hieroglyphs) and the placeholder for an object
-    "\u2800\U0001d159\U00013441\U00013442\ufffc"
-    # noncharacters
-    "\ufdd0-\ufdef"
-    + "".join(chr(plane << 16 | 0xFFFE) + chr(plane << 16 | 0xFFFF) for plane in range(17))
-    + "]"
-)
-
-
-def _visible(text: str) -> str:
-    """Leave out the characters that draw nothing, but keep white space.
-
-    A combining mark draws only on a base character. An unassigned character counts as visible: it
-    may be an emoji that is newer than Python's Unicode tables.
-    Source: https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point
-    """
-    visible, has_base = [], False
-    for char in text:
-        category = unicodedata.category(char)
-        if _INVISIBLE.match(char) or (category in ("Cc", "Cf") and not char.isspace()):
-            continue
-        if category in ("Mn", "Me") and not has_base:
-            continue
-        has_base = not char.isspace()
-        visible.append(char)
-    return "".join(visible)
-
-
-def _number(value: object) -> object:
-    """Refuse what pydantic would turn into a number: true, "36"."""
-    if isinstance(value, bool | str):
-        raise ValueError("not a number")
-    return value
-
-
-def _written(shortest: int, longest: int) -> AfterValidator:
-    """Trim a text; `shortest` counts visible characters, and one space between words."""
-
-    def check(text: str) -> str:
-        text = _displayable(text).strip()
-        if len(text) > longest or len(" ".join(_visible(text).split())) < shortest:
-            raise ValueError("too short or too long")
-        return text
-
-    return AfterValidator(check)
-
-
-class AnalysisInput(Model):
-    """What a person writes into the form. Personal: never logged, never put into a message."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: Annotated[str, _written(1, 80)]
-    age: Annotated[int, BeforeValidator(_number), Field(ge=1, le=120)]
-    description: Annotated[str, _written(10, 2000)]
-
-
-INPUT_PROBLEMS = {
-    "name": "Enter your name, with at most 80 characters.",
-    "age": "Enter your age as a whole number from 1 to 120.",
-    "description": "Write 10 to 2,000 characters, so that there is something to work with.",
-}
-
-
-def input_problems(error: ValidationError) -> dict[str, str]:
-    """Say in a sentence what is wrong with each field: `{"age": "Enter your age …"}`."""
-    problems = {}
-    for detail in error.errors(include_input=False, include_url=False, include_context=False):
-        field = str(detail["loc"][0]) if detail["loc"] else "input"
-        if detail["type"] == "not_displayable":
-            problems[field] = "Remove the characters that can't be displayed."
-        elif detail["type"] == "extra_forbidden":
-            problems[field] = "There is no such field."
-        else:
-            problems[field] = INPUT_PROBLEMS.get(field, "Send an object with the fields' values.")
-    return problems
-
-
-def _readable(text: str) -> str:
-    if len(text) > 4000 or not _visible(text).strip():
-        raise ValueError("empty or too long")
-    return text.strip()
-
-
-def _a_few(lines: list[str]) -> list[str]:
-    if len(lines) > 10:
-        raise ValueError("too many")
-    return lines
-
-
-# Limits are validators and not constraints: they stay out of the JSON schema sent to OpenAI,
-# whose strict mode refuses some (https://platform.openai.com/docs/guides/structured-outputs).
-Line = Annotated[str, AfterValidator(_readable)]
-Lines = Annotated[list[Line], AfterValidator(_a_few)]
-
-
-class Analysis(Model):
-    """What the model answers. Untrusted text: escape it wherever it is drawn."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    summary: Annotated[Line, Field(description="Two to four sentences, addressed to the person.")]
-    tone: Annotated[Line, Field(description="The tone of the text, in one to four words.")]
-    themes: Annotated[Lines, Field(description="Two to five themes, one to four words each.")]
-    suggestions: Annotated[Lines, Field(description="Two to four concrete next steps.")]
-
-
-# ── The record ──────────────────────────────────────────────────────────────────────────────
 
 
 class Tokens(Model):
@@ -217,7 +52,7 @@ class Status(StrEnum):
         return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 
 
-class Refusal(StrEnum):
+class Reason(StrEnum):
     """Why a transition is not possible."""
 
     TERMINAL = "already terminal"
@@ -231,10 +66,10 @@ class Refusal(StrEnum):
     ROUNDS_USED_UP = "no more rounds"
 
 
-class Refused(Exception):
+class TransitionError(Exception):
     """A transition is not possible; `retry_after` says when it may be, if ever."""
 
-    def __init__(self, reason: Refusal, retry_after: timedelta | None = None) -> None:
+    def __init__(self, reason: Reason, retry_after: timedelta | None = None) -> None:
         super().__init__(reason.value)
         self.reason = reason
         self.retry_after = retry_after
@@ -250,7 +85,7 @@ class AnalysisRecord(Model):
     status: Status = Status.PENDING
     input: AnalysisInput | None  # None once completed or cancelled
     owner_hash: str | None = None  # SHA-256 of the owner token; None when made by the API
-    made_by: str | None = None  # the name of the API key; None when made on the page
+    created_by: str | None = None  # the name of the API key; None when made on the page
     created_at: UtcDatetime
     due_at: UtcDatetime
     deadline_at: UtcDatetime
@@ -276,7 +111,7 @@ class AnalysisRecord(Model):
         input: AnalysisInput,
         *,
         owner_hash: str | None,
-        made_by: str | None = None,
+        created_by: str | None = None,
         idempotency_key: str | None = None,
         now: datetime,
         delay: timedelta,
@@ -289,7 +124,7 @@ class AnalysisRecord(Model):
             idempotency_key=idempotency_key,
             input=input,
             owner_hash=owner_hash,
-            made_by=made_by,
+            created_by=created_by,
             created_at=now,
             due_at=now + delay,
             deadline_at=now + delay + deadline,
@@ -312,11 +147,11 @@ class AnalysisRecord(Model):
             return self
         self._check_unclaimed(now, lease)
         if self.status is Status.PENDING and now < self.next_attempt_at - DUE_TOLERANCE:
-            raise Refused(Refusal.NOT_DUE, self.next_attempt_at - now)
+            raise TransitionError(Reason.NOT_DUE, self.next_attempt_at - now)
         if self.attempt >= MAX_ATTEMPTS:
             return self._fail(Failure.ATTEMPTS_EXHAUSTED, now)
         if now + call > self.deadline_at:
-            raise Refused(Refusal.TOO_LATE)
+            raise TransitionError(Reason.TOO_LATE)
         return self._evolve(
             status=Status.PROCESSING,
             attempt=self.attempt + 1,
@@ -405,7 +240,7 @@ class AnalysisRecord(Model):
     def try_publish(self, *, now: datetime) -> Self:
         """Note that publishing is being tried, so that others leave it alone for a while."""
         if not self.is_unpublished(now):
-            raise Refused(Refusal.NOT_DUE)
+            raise TransitionError(Reason.NOT_DUE)
         return self._evolve(published_at=now)
 
     def published(self, message_id: str, *, round: int) -> Self:
@@ -439,16 +274,16 @@ class AnalysisRecord(Model):
     def reopen(self, *, now: datetime, delay: timedelta, deadline: timedelta) -> Self:
         """Start a new round of a failed analysis, with all its attempts."""
         if self.status is not Status.FAILED:
-            raise Refused(Refusal.NOT_FAILED)
+            raise TransitionError(Reason.NOT_FAILED)
         if self.input is None:
-            raise Refused(Refusal.INPUT_GONE)
+            raise TransitionError(Reason.INPUT_GONE)
         if not self.has_rounds_left:
-            raise Refused(Refusal.ROUNDS_USED_UP)
+            raise TransitionError(Reason.ROUNDS_USED_UP)
         fresh = self.new(
             self.request_id,
             self.input,
             owner_hash=self.owner_hash,
-            made_by=self.made_by,
+            created_by=self.created_by,
             idempotency_key=self.idempotency_key,
             now=now,
             delay=delay,
@@ -489,21 +324,21 @@ class AnalysisRecord(Model):
 
     def _check_open(self, round: int) -> None:
         if self.status.is_terminal:
-            raise Refused(Refusal.TERMINAL)
+            raise TransitionError(Reason.TERMINAL)
         if round != self.round:
-            raise Refused(Refusal.OTHER_ROUND)
+            raise TransitionError(Reason.OTHER_ROUND)
 
     def _check_unclaimed(self, now: datetime, lease: timedelta) -> None:
-        """Leave an attempt alone until its lease has ended. Raises: Refused."""
+        """Leave an attempt alone until its lease has ended. Raises: TransitionError."""
         if self.status is Status.PROCESSING:
             assert self.claimed_at is not None, "a claimed record says when"
             if now < self.claimed_at + lease:
-                raise Refused(Refusal.CLAIMED, self.claimed_at + lease - now)
+                raise TransitionError(Reason.CLAIMED, self.claimed_at + lease - now)
 
     def _is_settled_by(self, token: str) -> bool:
-        """Whether this attempt has settled already (a replay). Raises: Refused."""
+        """Whether this attempt has settled already (a replay). Raises: TransitionError."""
         if self.claim_token != token:
-            raise Refused(Refusal.NOT_THE_CLAIM)
+            raise TransitionError(Reason.NOT_THE_CLAIM)
         return self.status is not Status.PROCESSING
 
     def _fail(self, failure: Failure, now: datetime, **changes: object) -> Self:

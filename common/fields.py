@@ -1,0 +1,126 @@
+"""What models are made of: their base class, and types of fields that check what comes in."""
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    StringConstraints,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+REQUEST_ID_PATTERN = r"^[0-9a-f]{32}$"
+RequestId = Annotated[str, StringConstraints(pattern=REQUEST_ID_PATTERN)]
+
+
+def _in_utc(time: datetime) -> datetime:
+    """Replace pydantic's own time zone: one that is left at the interpreter's end crashes it.
+
+    Source: https://github.com/pydantic/pydantic/issues/12867
+    """
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("too early or too late") from None
+
+
+UtcDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
+class Model(BaseModel):
+    """Frozen, camelCase in JSON, and no validation error repeats what was written."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        # A docstring is for who reads the code; a schema goes to the model.
+        json_schema_extra=lambda schema: schema.pop("description", None),
+    )
+
+
+def _displayable(text: str) -> str:
+    """Refuse what no form sends: lone surrogates, control characters but line breaks and tabs."""
+    if any(unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\r\t" for char in text):
+        raise PydanticCustomError("not_displayable", "control character or surrogate")
+    return text
+
+
+_INVISIBLE = re.compile(
+    # Default_Ignorable_Code_Point, where the category doesn't tell
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2065\u3164\ufe00-\ufe0f\uffa0"
+    "\ufff0-\ufff8\U000e0000-\U000e0fff"
+    # blank symbols (Braille, music, hieroglyphs) and the placeholder for an object
+    "\u2800\U0001d159\U00013441\U00013442\ufffc"
+    # noncharacters
+    "\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | 0xFFFE) + chr(plane << 16 | 0xFFFF) for plane in range(17))
+    + "]"
+)
+
+
+def _visible(text: str) -> str:
+    """Leave out the characters that draw nothing, but keep white space.
+
+    A combining mark draws only on a base character. An unassigned character counts as visible: it
+    may be an emoji that is newer than Python's Unicode tables.
+    Source: https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point
+    """
+    visible, has_base = [], False
+    for char in text:
+        category = unicodedata.category(char)
+        if _INVISIBLE.match(char) or (category in ("Cc", "Cf") and not char.isspace()):
+            continue
+        if category in ("Mn", "Me") and not has_base:
+            continue
+        has_base = not char.isspace()
+        visible.append(char)
+    return "".join(visible)
+
+
+def _number(value: object) -> object:
+    """Refuse what pydantic would turn into a number: true, "36"."""
+    if isinstance(value, bool | str):
+        raise ValueError("not a number")
+    return value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_number)]
+
+
+def written(shortest: int, longest: int) -> AfterValidator:
+    """Trim a text; `shortest` counts visible characters, and one space between words."""
+
+    def check(text: str) -> str:
+        text = _displayable(text).strip()
+        if len(text) > longest or len(" ".join(_visible(text).split())) < shortest:
+            raise ValueError("too short or too long")
+        return text
+
+    return AfterValidator(check)
+
+
+def _readable(text: str) -> str:
+    if len(text) > 4000 or not _visible(text).strip():
+        raise ValueError("empty or too long")
+    return text.strip()
+
+
+def _a_few(lines: list[str]) -> list[str]:
+    if len(lines) > 10:
+        raise ValueError("too many")
+    return lines
+
+
+# Limits are validators and not constraints: they stay out of the JSON schema sent to OpenAI,
+# whose strict mode refuses some (https://platform.openai.com/docs/guides/structured-outputs).
+Line = Annotated[str, AfterValidator(_readable)]
+Lines = Annotated[list[Line], AfterValidator(_a_few)]

@@ -1,0 +1,1 @@
+"""What operators may add to the core, which never imports it."""
