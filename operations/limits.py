@@ -16,7 +16,6 @@ beginning of the next. What was let in once is never counted again, and always r
 import hmac
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 from common.failures import Failure, Limit
@@ -26,15 +25,6 @@ PAUSE = timedelta(minutes=5)
 PAUSING = (Failure.KEY_REFUSED, Failure.QUOTA_EXCEEDED)
 HOUR = timedelta(hours=1)
 DAYS_KEPT = timedelta(days=35)  # for the operator to see what a month came to
-
-
-class LimitReached(Exception):
-    """A new analysis is rejected just now; `retry_after` says when it may be."""
-
-    def __init__(self, limit: Limit, retry_after: timedelta) -> None:
-        super().__init__(limit.sentence)
-        self.limit = limit
-        self.retry_after = max(retry_after, timedelta(seconds=1))
 
 
 class Quota(NamedTuple):
@@ -103,32 +93,3 @@ def capacity(parallelism: int, times: TimeLadder) -> int:
     """
     last_start = times.deadline - times.call
     return parallelism * (1 + last_start // times.delivery_timeout)
-
-
-def visitor_of(address: str | None, session: str) -> str:
-    """Tell visitors of the page apart: by a public address, else by the session.
-
-    An address that is none (loopback, a proxy's own) would make all visitors one.
-    """
-    parsed = _parse(address)
-    return network(address) if address and parsed and parsed.is_global else session
-
-
-def network(address: str) -> str:
-    """The address of a caller; of an IPv6 one the /64, as all of it is usually one household's."""
-    parsed = _parse(address)
-    if isinstance(parsed, IPv6Address):
-        return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
-    return str(parsed or address[:64])
-
-
-def _parse(address: str | None) -> IPv4Address | IPv6Address | None:
-    """Read an address, also one with its port, as some proxies write it."""
-    text = (address or "").strip()
-    for candidate in (text, text.rpartition(":")[0].strip("[]")):
-        try:
-            parsed = ip_address(candidate)
-        except ValueError:
-            continue
-        return getattr(parsed, "ipv4_mapped", None) or parsed
-    return None
