@@ -49,7 +49,7 @@ class History(Protocol):
     def ended(self, request_id: str) -> None:
         """Keep what Redis says of an analysis, if it is terminal. Safe to repeat.
 
-        Raises: StoreUnavailable, or its HistoryUnavailable: QStash must not hear 200 yet.
+        Raises: NotFound; StoreUnavailable, or its HistoryUnavailable: QStash must not hear 200 yet.
         """
 
     def noticed(self, record: AnalysisRecord) -> None:

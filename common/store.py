@@ -63,7 +63,7 @@ class Store:
         self._client = client
         self._errors = self.connection.errors
         self._swap_script = self.connection.script(SWAP)
-        self._ttl = ttl
+        self.ttl = ttl
         self._clock = clock
         self.events = events or Events()
 
@@ -174,7 +174,7 @@ class Store:
 
     def _ttl_ms(self, record: AnalysisRecord, now: datetime) -> int:
         unfinished = timedelta(0) if record.status.is_terminal else record.deadline_at - now
-        return milliseconds(max(unfinished, timedelta(0)) + self._ttl)
+        return milliseconds(max(unfinished, timedelta(0)) + self.ttl)
 
 
 def open_store(settings: Settings, events: Events | None = None) -> Store:
