@@ -66,7 +66,7 @@ def _made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The developer's own environment and .env play no part."""
-    classes = [Part, *_subclasses(Part)]
+    classes: list[type[Part]] = [Part, *_subclasses(Part)]
     for kind in classes:
         monkeypatch.setitem(kind.model_config, "env_file", str(tmp_path / ".env"))
         for name in kind.model_fields:
