@@ -19,9 +19,10 @@ from pydantic import ValidationError
 from common.failures import Failure
 from common.history import make_submissions, open_archive
 from common.logs import get_logger, start_logging
+from common.options import option_settings
 from common.qstash import Queue
 from common.record import AnalysisRecord, Reason, Status, TransitionError
-from common.settings import Settings, SettingsError, load
+from common.settings import Settings, SettingsError, load_all
 from common.store import NotFound, StoreUnavailable, Unreadable, open_store
 from common.submission import (
     NotOwner,
@@ -43,15 +44,16 @@ log = get_logger("page")
 @st.cache_resource
 def _connect() -> tuple[Settings, Submissions]:
     """Connect once per process."""
-    settings = load(Settings)
+    settings, found = load_all(Settings, *option_settings())
+    options = found[0] if found else None
     start_logging(settings)
-    start_tracing(settings, "ask-later-page")
-    if settings.metrics_port:
+    start_tracing(options, "ask-later-page")
+    if options and options.metrics_port:
         from operations import metrics
 
-        metrics.serve(settings.metrics_port)
-    store, archive = open_store(settings), open_archive(settings)
-    return settings, make_submissions(store, Queue(settings), settings, archive)
+        metrics.serve(options.metrics_port)
+    store, archive = open_store(settings), open_archive(options)
+    return settings, make_submissions(store, Queue(settings), settings, archive, limits=options)
 
 
 @st.cache_resource

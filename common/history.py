@@ -22,6 +22,8 @@ from common.submission import Submissions
 
 if TYPE_CHECKING:
     from operations.history.database import Archive
+    from operations.history.settings import HistorySettings
+    from operations.limit_settings import LimitSettings
 
 MAX_REMEMBERED = 1000
 PAUSE_SECONDS = 30.0  # after the database was away: people wait for what is only a precaution
@@ -30,12 +32,12 @@ ENDED_WITHOUT_DELIVERY = (Failure.TIMED_OUT, Failure.NOT_QUEUED)
 log = get_logger(__name__)
 
 
-def open_archive(settings: Settings) -> Archive | None:
+def open_archive(settings: HistorySettings | None) -> Archive | None:
     """Make the archive, if there is to be one; once per process, as it limits its connections.
 
     Connects at first use.
     """
-    if settings.database_url is None:
+    if settings is None or settings.database_url is None:
         return None
     from operations.history.database import Archive
 
@@ -48,12 +50,15 @@ def make_submissions(
     settings: Settings,
     archive: Archive | None,
     *,
+    limits: LimitSettings | None = None,
     is_operator: bool = False,
 ) -> Submissions:
     """Make what a person can do, with the history if there is one."""
     if archive:
-        return SubmissionsWithHistory(store, queue, settings, archive, is_operator=is_operator)
-    return Submissions(store, queue, settings, is_operator=is_operator)
+        return SubmissionsWithHistory(
+            store, queue, settings, archive, limits=limits, is_operator=is_operator
+        )
+    return Submissions(store, queue, settings, limits=limits, is_operator=is_operator)
 
 
 def write_down(store: Store, archive: Archive, request_id: str) -> None:

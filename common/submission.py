@@ -15,7 +15,8 @@ from common.settings import Settings
 from common.store import AlreadyBound, Store, StoreUnavailable, Unreadable, utc_now
 from common.task import AnalysisInput
 from common.tracing import span
-from operations.limits import UNLIMITED, admission
+from operations.limit_settings import NO_LIMITS, LimitSettings
+from operations.limits import UNLIMITED, Admission, admission
 
 log = get_logger(__name__)
 
@@ -62,11 +63,13 @@ class Submissions:
         settings: Settings,
         clock: Callable[[], datetime] = utc_now,
         *,
+        limits: LimitSettings | None = None,
         is_operator: bool = False,  # who may do all that the owner may
     ) -> None:
         self._store = store
         self._queue = queue
         self._settings = settings
+        self._limits = limits or NO_LIMITS
         self._clock = clock
         self._is_operator = is_operator
 
@@ -100,7 +103,7 @@ class Submissions:
             delay=self._settings.qstash_delay,
             deadline=self._settings.times.deadline,
         )
-        limits, fingerprint = admission(self._settings, now, visitor), key and key.fingerprint
+        limits, fingerprint = self._admission(now, visitor), key and key.fingerprint
         try:
             if self._store.create(record, limits, fingerprint):
                 log.info("submitted", request_id=request_id)
@@ -173,7 +176,7 @@ class Submissions:
         """
         record, now = self._store.read(request_id), self._store.now()
         self._check_owner(record, owner_token)
-        limits = UNLIMITED if self._is_operator else admission(self._settings, now, visitor)
+        limits = UNLIMITED if self._is_operator else self._admission(now, visitor)
         self._store.admit(self._reopened(record, now), now, limits)
         return self._reopen(request_id)
 
@@ -192,6 +195,9 @@ class Submissions:
         log.info("deleted", request_id=request_id, was=record.status)
         if record.message_id and not record.status.is_terminal:
             self._queue.cancel(record.message_id)
+
+    def _admission(self, now: datetime, visitor: str | None) -> Admission:
+        return admission(self._settings, self._limits, now, visitor)
 
     def _reopened(self, record: AnalysisRecord, now: datetime) -> AnalysisRecord:
         times = self._settings.times

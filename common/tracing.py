@@ -6,11 +6,14 @@ A span carries the events that are logged within it, with their fields, and the 
 carry its trace id. `OTEL_EXPORTER_OTLP_ENDPOINT` switches it on.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from common.settings import Settings
+if TYPE_CHECKING:
+    from operations.tracing_settings import TracingSettings
 
 
 class Tracing(Protocol):
@@ -26,10 +29,10 @@ class Tracing(Protocol):
 _tracing: Tracing | None = None
 
 
-def start_tracing(settings: Settings, service: str) -> None:
+def start_tracing(settings: TracingSettings | None, service: str) -> None:
     """Trace from now on, if that is switched on. Call once per process, after any fork."""
     global _tracing
-    if settings.otel_exporter_otlp_endpoint and _tracing is None:
+    if settings and settings.otel_exporter_otlp_endpoint and _tracing is None:
         from operations import tracing as otlp
 
         _tracing = otlp.Otlp(settings.otel_exporter_otlp_endpoint, service)

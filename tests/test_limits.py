@@ -9,9 +9,9 @@ import redis
 from common.failures import Limit
 from common.qstash import QStashRefused
 from common.record import AnalysisRecord, Status, TransitionError
-from common.settings import ServiceSettings, TimeLadder
 from common.store import Store
 from common.submission import NotOwner, Submissions
+from common.times import TimeLadder
 from operations.limits import (
     PAUSE,
     UNLIMITED,
@@ -21,7 +21,7 @@ from operations.limits import (
     network,
     visitor_of,
 )
-from tests.conftest import make_settings, make_store
+from tests.conftest import AllSettings, make_options, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, LEASE, TOKENS, FakeQueue, pending
 
 OWNER = "owner-token"
@@ -49,7 +49,8 @@ def store(client: redis.Redis) -> Store:
 
 
 def submissions_with(store: Store, **limits: int) -> Submissions:
-    return Submissions(store, FakeQueue(), make_settings(**limits))
+    settings = make_settings(**limits)
+    return Submissions(store, FakeQueue(), settings, limits=settings)
 
 
 def submit(submissions: Submissions, number: int, visitor: str | None = None) -> AnalysisRecord:
@@ -127,7 +128,7 @@ def test_a_submission_that_was_not_queued_is_published_again_without_counting(
     store: Store,
 ) -> None:
     queue = FakeQueue()
-    submissions = Submissions(store, queue, make_settings(daily_analyses=1))
+    submissions = Submissions(store, queue, make_settings(), limits=make_options(daily_analyses=1))
     queue.trouble = QStashRefused("429")
     submit(submissions, 0)
     queue.trouble = None
@@ -210,7 +211,7 @@ def test_no_address_of_a_visitor_is_stored(store: Store, client: redis.Redis) ->
 def test_hours_and_days_end_where_the_clocks_do() -> None:
     settings = make_settings(submissions_per_hour=1, daily_analyses=1)
 
-    quotas = admission(settings, LATE).quotas
+    quotas = admission(settings, settings, LATE).quotas
 
     assert [(quota.limit, quota.period, quota.ends_in) for quota in quotas] == [
         (Limit.DAILY_ANALYSES, "2026-11-23", timedelta(minutes=10)),
@@ -222,15 +223,15 @@ def test_a_new_period_begins_at_nothing(store: Store) -> None:
     settings = make_settings(submissions_per_hour=1, daily_analyses=1)
     after = LATE + timedelta(minutes=10)
 
-    store.admit(pending(LATE), LATE, admission(settings, LATE))
-    store.admit(pending(after), after, admission(settings, after))
+    store.admit(pending(LATE), LATE, admission(settings, settings, LATE))
+    store.admit(pending(after), after, admission(settings, settings, after))
 
     with pytest.raises(LimitReached):
-        store.admit(pending(after), after, admission(settings, after))
+        store.admit(pending(after), after, admission(settings, settings, after))
 
 
-def test_without_limits_nothing_is_counted(settings: ServiceSettings) -> None:
-    wanted = admission(settings, LATE, "visitor")
+def test_without_limits_nothing_is_counted(settings: AllSettings) -> None:
+    wanted = admission(settings, settings, LATE, "visitor")
 
     assert (wanted.quotas, wanted.most_waiting, wanted.most_ahead) == ([], 0, 0)
 
@@ -281,8 +282,8 @@ def test_what_is_past_its_deadline_waits_no_more(store: Store) -> None:
     over = now + DELAY + DEADLINE
 
     with pytest.raises(LimitReached):
-        store.admit(pending(now), now, admission(settings, now))
-    store.admit(pending(over), over, admission(settings, over))
+        store.admit(pending(now), now, admission(settings, settings, now))
+    store.admit(pending(over), over, admission(settings, settings, over))
 
     assert store.unfinished(over)[0] == 0
     assert store.overdue(over) == [ID]
@@ -295,7 +296,7 @@ def test_what_is_past_its_deadline_is_told_until_redis_forgets_it(store: Store) 
 
     assert store.overdue(now) == []
     assert store.overdue(over) == [ID]
-    store.admit(pending(over), over, admission(make_settings(most_waiting=1), over))
+    store.admit(pending(over), over, admission(make_settings(), make_options(most_waiting=1), over))
     assert store.overdue(over) == [ID]
     store.admit(pending(over), forgotten, UNLIMITED)
     assert store.overdue(over) == []
@@ -335,8 +336,8 @@ def test_those_that_are_over_when_the_new_one_is_due_take_no_turn_from_it(store:
     before, after = now + DEADLINE - timedelta(seconds=1), now + DEADLINE
 
     with pytest.raises(LimitReached):
-        store.admit(pending(before, hour), before, admission(settings, before))
-    store.admit(pending(after, hour), after, admission(settings, after))
+        store.admit(pending(before, hour), before, admission(settings, settings, before))
+    store.admit(pending(after, hour), after, admission(settings, settings, after))
 
 
 # ── Spend and the pause ──

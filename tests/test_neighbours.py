@@ -26,13 +26,12 @@ from common.failures import Failure
 from common.history import SubmissionsWithHistory
 from common.qstash import Queue
 from common.record import Status
-from common.settings import ServiceSettings
 from common.store import HistoryUnavailable, Store, StoreUnavailable, Unreadable, connect, utc_now
 from common.submission import Submissions
 from local_stack.redis_server import PERSISTENCE
 from operations.doctor import Fault, examine, history_answers, make_clients, qstash_knows_us
 from operations.history.database import Archive
-from tests.conftest import make_settings, make_store
+from tests.conftest import AllSettings, make_settings, make_store
 from tests.fakes import ADA, ID, OTHER_ID, FakeAnalyst, FakeQueue, pending
 from tests.http_server import answer, serve
 from tests.postgres import Postgres, slow_way
@@ -62,8 +61,8 @@ def deliver(worker: Worker, request_id: str = ID) -> Outcome:
     return worker.process(Delivery(request_id=request_id, round=1))
 
 
-def told(check: Callable[..., str], settings: ServiceSettings) -> str:
-    (found,) = examine(make_clients(settings), [check])
+def told(check: Callable[..., str], settings: AllSettings) -> str:
+    (found,) = examine(make_clients(settings, settings), [check])
     assert isinstance(found, Fault)
     return str(found)
 
@@ -254,7 +253,7 @@ def database(postgres: Postgres) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def with_history(url: str) -> ServiceSettings:
+def with_history(url: str) -> AllSettings:
     return make_settings(database_url=url, qstash_delay="0s")
 
 

@@ -15,12 +15,11 @@ from click.testing import CliRunner, Result
 
 from common.qstash import Queue
 from common.record import AnalysisRecord, Status
-from common.settings import ServiceSettings
 from common.store import NotFound, Store, Unreadable
 from common.submission import new_request_id
 from operations.cli import commands
 from operations.history.database import Archive
-from tests.conftest import broken, make_settings, make_store
+from tests.conftest import AllSettings, broken, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID, TOKENS
 from tests.http_server import answer, serve
 from tests.postgres import Postgres
@@ -46,7 +45,7 @@ def settings(
     qstash: str,
     postgres: Postgres,
     store: Store,
-) -> ServiceSettings:
+) -> AllSettings:
     """The commands find these in the environment."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE")
@@ -71,12 +70,12 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(settings: ServiceSettings) -> Run:
+def run(settings: AllSettings) -> Run:
     return lambda *arguments: CliRunner().invoke(commands, arguments)
 
 
 @pytest.fixture
-def put(store: Store, settings: ServiceSettings) -> Callable[..., AnalysisRecord]:
+def put(store: Store, settings: AllSettings) -> Callable[..., AnalysisRecord]:
     """Put an analysis in some state into Redis, or into the history."""
 
     def put(state: str, request_id: str = ID, *, archived: bool = False) -> AnalysisRecord:
@@ -145,7 +144,7 @@ def test_the_failed_are_found_by_code_and_age(run: Run, put: Put) -> None:
 
 
 def test_what_rests_at_qstash_is_marked(
-    run: Run, put: Put, settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+    run: Run, put: Put, settings: AllSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serve(answer(489, {}, Upstash_NonRetryable_Error="true")) as service:
         url = f"{service.url}/webhook"
@@ -263,7 +262,7 @@ def test_what_redis_has_forgotten_is_redriven_from_the_history(
 
 
 def test_without_its_text_an_archived_one_can_not_be_redriven(
-    run: Run, put: Put, settings: ServiceSettings
+    run: Run, put: Put, settings: AllSettings
 ) -> None:
     record = put("failed for us to mend", OTHER_ID)
     textless = record.model_copy(update={"request_id": ID, "input": None})
@@ -284,9 +283,7 @@ def test_one_that_is_refused_does_not_stop_the_others(run: Run, put: Put, store:
     assert store.read(ID).round == 2
 
 
-def test_cancelling_and_deleting_need_no_owner(
-    run: Run, put: Put, settings: ServiceSettings
-) -> None:
+def test_cancelling_and_deleting_need_no_owner(run: Run, put: Put, settings: AllSettings) -> None:
     put("waiting")
 
     assert run("cancel", ID).stdout == f"{ID} cancelled\n"
@@ -327,7 +324,7 @@ def test_everything_is_counted(run: Run, put: Put) -> None:
     assert "dead letters" in counted
 
 
-def test_what_redis_still_has_is_saved(run: Run, put: Put, settings: ServiceSettings) -> None:
+def test_what_redis_still_has_is_saved(run: Run, put: Put, settings: AllSettings) -> None:
     done = put("done", ID)
     put("waiting", OTHER_ID)
 
@@ -336,7 +333,7 @@ def test_what_redis_still_has_is_saved(run: Run, put: Put, settings: ServiceSett
 
 
 def test_a_record_that_can_not_be_read_keeps_no_other_from_being_told_and_saved(
-    run: Run, put: Put, real_redis: redis.Redis, settings: ServiceSettings
+    run: Run, put: Put, real_redis: redis.Redis, settings: AllSettings
 ) -> None:
     failed = put("failed for us to mend", ID)
     newer = failed.model_dump_json(by_alias=True).replace('"quota_exceeded"', '"of_next_year"')
@@ -432,7 +429,7 @@ def test_without_the_database_what_redis_has_is_told_all_the_same(
         assert "refused_by_model" in ended.stdout or arguments[0] == "redrive"
 
 
-def test_the_command_logs_what_it_does(put: Put, settings: ServiceSettings, tmp_path: Path) -> None:
+def test_the_command_logs_what_it_does(put: Put, settings: AllSettings, tmp_path: Path) -> None:
     put("failed for us to mend")
     names = [name.upper() for name in settings.model_fields_set]
     environment = bare_environment(tmp_path, **{name: os.environ[name] for name in names})

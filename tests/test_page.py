@@ -17,12 +17,13 @@ from streamlit.testing.v1 import AppTest
 
 from common.failures import Failure
 from common.record import AnalysisRecord, Status
-from common.settings import DEVELOPMENT_TOKEN, SPEND_LIMITS
+from common.settings import DEVELOPMENT_TOKEN
 from common.store import Store, StoreUnavailable, utc_now
+from operations.limit_settings import SPEND_LIMITS
 from operations.limits import admission
 from page.errors import SORRY
 from page.words import poll_seconds
-from tests.conftest import BROKEN, WEBHOOK_URL, broken, make_settings, make_store
+from tests.conftest import BROKEN, WEBHOOK_URL, broken, make_options, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, LEASE, OTHER_ID, pending
 from tests.http_server import HttpServer, answer, serve
 from tests.processes import ROOT
@@ -246,7 +247,10 @@ def test_a_second_try_that_is_not_let_in_says_why(
 ) -> None:
     monkeypatch.setenv("DAILY_ANALYSES", "1")
     now = store.now()
-    store.create(pending(now, request_id=OTHER_ID), admission(make_settings(daily_analyses=1), now))
+    store.create(
+        pending(now, request_id=OTHER_ID),
+        admission(make_settings(), make_options(daily_analyses=1), now),
+    )
     page = show_owner(store, pending(now).give_up(round=1, now=now, lease=LEASE))
 
     button(page, "Try again").click().run()

@@ -15,7 +15,7 @@ from common.store import Store, StoreUnavailable, connect
 from local_stack.redis_server import PERSISTENCE
 from operations.doctor import Fault, examine, make_clients, redis_does_all
 from operations.limits import admission, day_of
-from tests.conftest import make_settings
+from tests.conftest import make_options, make_settings
 from tests.fakes import ADA, ID, TOKENS, FakeAnalyst, FakeQueue, pending
 from tests.processes import free_port, wait_for
 from tests.redis_proxy import redis_proxy
@@ -207,7 +207,9 @@ def test_a_redis_that_answers_and_cannot_do_all_is_named_with_what_to_do(
     with broken(servers[0], break_it), store_at(servers[0].port, "clerk:any@") as store:
         status = ready(store)
         url = f"redis://clerk:any@127.0.0.1:{servers[0].port}/0"
-        (found,) = examine(make_clients(make_settings(redis_url=url)), [redis_does_all])
+        (found,) = examine(
+            make_clients(make_settings(redis_url=url), make_options()), [redis_does_all]
+        )
 
     assert isinstance(found, Fault)
     assert told in str(found)
@@ -262,7 +264,7 @@ def test_being_ready_leaves_nothing_and_counts_nothing(real_redis: redis.Redis) 
     port = real_redis.connection_pool.connection_kwargs["port"]
     with store_at(port) as store:
         now = store.now()
-        store.create(pending(now), admission(make_settings(daily_analyses=9), now))
+        store.create(pending(now), admission(make_settings(), make_options(daily_analyses=9), now))
         store.note_attempt(now, took=timedelta(seconds=8), tokens=TOKENS)
 
         def counted() -> object:

@@ -19,7 +19,6 @@ from werkzeug.test import TestResponse
 
 from common.failures import Failure
 from common.record import REPUBLISH_AFTER, AnalysisRecord, Status, TransitionError
-from common.settings import ServiceSettings
 from common.store import (
     SCRIPTS,
     NotFound,
@@ -30,7 +29,7 @@ from common.store import (
 from common.submission import Submissions, new_request_id
 from local_stack import qstash_courier
 from operations.limits import admission
-from tests.conftest import WEBHOOK_URL, make_settings, make_store
+from tests.conftest import WEBHOOK_URL, AllSettings, make_options, make_settings, make_store
 from tests.fakes import (
     ADA,
     ANALYSIS,
@@ -142,7 +141,7 @@ State = tuple[Status, int, str | None] | None  # status, attempt, who has claime
 class Server(NamedTuple):
     """The real server, reached without a proxy."""
 
-    settings: ServiceSettings
+    settings: AllSettings
     client: redis.Redis
     store: Store
 
@@ -151,7 +150,7 @@ class Server(NamedTuple):
 def server(real_redis: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")  # and so it is put back
     monkeypatch.setattr("webhook_service.metrics._directory", "")
-    settings = make_settings(metrics_token=METRICS_TOKEN, metrics_dir=tmp_path)
+    settings = make_settings(metrics_token=METRICS_TOKEN, prometheus_multiproc_dir=tmp_path)
     return Server(settings, real_redis, make_store(real_redis))
 
 
@@ -178,6 +177,7 @@ class World:
         """The service, on this store."""
         return create_app(
             self.server.settings,
+            options=self.server.settings,
             store=self.store,
             queue=self.queue,
             analyst=self.analyst,
@@ -270,7 +270,7 @@ def note_attempt(world: World) -> None:
 
 def admit(world: World) -> None:
     now = world.record.created_at
-    world.store.admit(world.record, now, admission(make_settings(), now))
+    world.store.admit(world.record, now, admission(make_settings(), make_options(), now))
 
 
 def give_up(world: World) -> None:

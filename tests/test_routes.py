@@ -10,10 +10,9 @@ from werkzeug.test import TestResponse
 
 from common.failures import Failure
 from common.record import AnalysisRecord, Status
-from common.settings import ServiceSettings
 from common.store import Store, connect
 from local_stack import qstash_courier
-from tests.conftest import WEBHOOK_URL, make_settings
+from tests.conftest import WEBHOOK_URL, AllSettings, make_settings
 from tests.fakes import CALL, DELAY, ID, LEASE, FakeAnalyst, FakeQueue, pending
 from webhook_service import MAX_BODY_BYTES, create_app
 from webhook_service.answer import AnalysisFailed
@@ -41,7 +40,7 @@ def analyst() -> FakeAnalyst:
 
 @pytest.fixture
 def client(
-    settings: ServiceSettings, store: Store, queue: FakeQueue, analyst: FakeAnalyst
+    settings: AllSettings, store: Store, queue: FakeQueue, analyst: FakeAnalyst
 ) -> FlaskClient:
     return create_app(settings, store=store, queue=queue, analyst=analyst).test_client()
 
@@ -133,7 +132,7 @@ def test_of_an_unsigned_message_id_only_what_looks_like_one_is_logged(
 
 @pytest.mark.parametrize("path", ["/webhook", "/webhook/failure", "/analyze"])
 def test_a_body_over_the_limit_is_413(
-    settings: ServiceSettings, store: Store, queue: FakeQueue, path: str
+    settings: AllSettings, store: Store, queue: FakeQueue, path: str
 ) -> None:
     app = create_app(settings, store=store, queue=queue, analyst=FakeAnalyst(), open_api=True)
 
@@ -170,7 +169,7 @@ def test_a_failure_callback_that_is_not_about_ours_is_489(
 
 
 @pytest.fixture
-def client_without_redis(settings: ServiceSettings, queue: FakeQueue) -> FlaskClient:
+def client_without_redis(settings: AllSettings, queue: FakeQueue) -> FlaskClient:
     return create_app(settings, queue=queue, analyst=FakeAnalyst()).test_client()
 
 
@@ -195,7 +194,7 @@ def test_unknown_routes_and_methods_are_problems(client: FlaskClient) -> None:
 
 
 def test_a_fault_of_ours_is_500_and_shows_nothing(
-    settings: ServiceSettings, queue: FakeQueue, caplog: pytest.LogCaptureFixture
+    settings: AllSettings, queue: FakeQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
     class BrokenStore(Store):
         def check(self) -> None:
@@ -214,6 +213,6 @@ def test_a_fault_of_ours_is_500_and_shows_nothing(
 
 
 def test_an_app_needs_nothing_but_settings_and_connects_to_nothing(
-    settings: ServiceSettings,
+    settings: AllSettings,
 ) -> None:
     assert create_app(settings).test_client().get("/health").status_code == 200

@@ -3,6 +3,10 @@
 gunicorn -c webhook_service/gunicorn.conf.py 'webhook_service:create_app()'
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from flask import Flask
 
 from common.history import make_submissions, open_archive
@@ -20,12 +24,16 @@ from webhook_service.routes import make_routes
 from webhook_service.web import add_security_headers, handle_errors
 from webhook_service.worker import AnalystProtocol, Worker
 
+if TYPE_CHECKING:
+    from operations.settings import OperationsSettings
+
 MAX_BODY_BYTES = 65_536
 
 
 def create_app(
     settings: ServiceSettings | None = None,
     *,
+    options: OperationsSettings | None = None,
     store: Store | None = None,
     queue: Queue | None = None,
     analyst: AnalystProtocol | None = None,
@@ -37,7 +45,8 @@ def create_app(
     loopback address alone.
     Raises: SettingsError.
     """
-    settings = settings or current_settings()
+    if settings is None:
+        settings, options = current_settings()
     start_logging(settings)
     store = store or open_store(settings)
     queue = queue or Queue(settings)
@@ -47,15 +56,15 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's default provider
     worker = Worker(store, analyst, settings.times)
-    if archive := open_archive(settings):
+    if archive := open_archive(options):
         worker = ArchivingWorker(store, analyst, settings, archive)
-    submissions = make_submissions(store, queue, settings, archive)
+    submissions = make_submissions(store, queue, settings, archive, limits=options)
     api = make_api(settings, submissions, is_open=open_api)
     limit_rate(app, api, settings, store)
     trust_proxies(app, settings.trusted_proxies)
     app.register_blueprint(make_routes(settings, store, worker))
     app.register_blueprint(api)
-    app.register_blueprint(make_metrics(settings, store, submissions))
+    app.register_blueprint(make_metrics(options, store, submissions))
     handle_errors(app)
     add_security_headers(app)
     return app

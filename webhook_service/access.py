@@ -15,9 +15,10 @@ from flask_limiter import Limiter, RequestLimit
 from limits.errors import StorageError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from common.addresses import is_loopback
 from common.logs import get_logger
 from common.record import AnalysisRecord
-from common.settings import ServiceSettings, is_loopback
+from common.settings import ServiceSettings
 from common.store import Store, unavailable
 from operations.limits import network
 from webhook_service.web import Problem, bearer_token, store_problem, whole_seconds

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from common.history import write_down
 from common.logs import get_logger
-from common.settings import QSTASH_DELIVERIES, Settings
+from common.settings import Settings
 from common.store import HistoryUnavailable, NotFound, Store, StoreUnavailable
+from common.times import QSTASH_DELIVERIES
 from webhook_service.worker import (
     STORE_RETRY,
     AnalystProtocol,

@@ -22,7 +22,7 @@ from common.tracing import start_tracing
 from webhook_service import metrics, reloading  # "reload" would be a setting
 
 try:
-    _settings = reloading.read_settings()
+    _settings, _options = reloading.read_settings()
 except SettingsError as error:
     # Here, before any worker: a worker that ends so would be started again for ever.
     sys.exit(str(error))
@@ -69,7 +69,7 @@ def pre_fork(server: Arbiter, worker: Worker) -> None:
 def post_fork(server: Arbiter, worker: Worker) -> None:
     """Here, as threads do not outlive a fork."""
     gc.set_threshold(MAX_NEW_OBJECTS)
-    start_tracing(_settings, "ask-later-service")
+    start_tracing(_options, "ask-later-service")
 
 
 def child_exit(server: Arbiter, worker: Worker) -> None:

@@ -3,40 +3,48 @@
 gunicorn's processes share their counts by files in a directory that lives as long as the master.
 """
 
+from __future__ import annotations
+
 import hmac
 import os
-import shutil
 import tempfile
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response
 
 from common.logs import get_logger
-from common.settings import ServiceSettings
 from common.store import HistoryUnavailable, NotFound, Store, StoreUnavailable, Unreadable
 from common.submission import Submissions
 from webhook_service.web import Problem, bearer_token
 
+if TYPE_CHECKING:
+    from operations.metrics_settings import MetricsSettings
+
 log = get_logger(__name__)
+PREFIX = "ask-later-metrics-"  # of a directory that is made here
 
 _metrics: ModuleType | None = None
 _directory = ""
 
 
-def make_metrics(settings: ServiceSettings, store: Store, submissions: Submissions) -> Blueprint:
+def make_metrics(
+    settings: MetricsSettings | None, store: Store, submissions: Submissions
+) -> Blueprint:
     """Begin to count, before gunicorn forks, and make the route; neither if it is switched off.
 
     A directory that can't be written costs the metrics and nothing else.
     """
     routes = Blueprint("metrics", __name__)
-    if settings.metrics_token is None:
+    if settings is None or settings.metrics_token is None:
         return routes
     try:
         _start(settings)
     except OSError as error:
-        log.error("no metrics: METRICS_DIR can't be written", cause=str(error))
+        log.error("no metrics: PROMETHEUS_MULTIPROC_DIR can't be written", cause=str(error))
         return routes
     token = settings.metrics_token.get_secret_value().encode()
 
@@ -69,16 +77,33 @@ def _write(store: Store, submissions: Submissions) -> bytes:
     return bytes(_metrics.exposition(_metrics.Unfinished(number, late)))
 
 
-def _start(settings: ServiceSettings) -> None:
+def _start(settings: MetricsSettings) -> None:
     """Begin once: a reload goes on counting in the same directory. Raises: OSError."""
     global _metrics, _directory
     if not _directory:  # a reload goes on counting where it was
-        _directory = tempfile.mkdtemp(prefix="ask-later-metrics-", dir=settings.metrics_dir)
+        _directory = _prepare(settings.prometheus_multiproc_dir)
     os.environ.update(PROMETHEUS_MULTIPROC_DIR=_directory)  # before prometheus_client is imported
     from operations import metrics
 
     metrics.start()
     _metrics = metrics
+
+
+def _prepare(directory: Path | None) -> str:
+    """Wipe the operator's directory, or make one. Raises: OSError.
+
+    Source: https://prometheus.github.io/client_python/multiprocess/
+    """
+    if directory is None:
+        return tempfile.mkdtemp(prefix=PREFIX)
+    with tempfile.TemporaryFile(dir=directory):
+        _wipe(directory)
+    return str(directory)
+
+
+def _wipe(directory: Path) -> None:
+    for path in directory.glob("*.db"):
+        path.unlink(missing_ok=True)
 
 
 def forget(pid: int) -> None:
@@ -90,4 +115,6 @@ def forget(pid: int) -> None:
 def clean_up() -> None:
     """The service ends. For gunicorn's master."""
     if _metrics:
-        shutil.rmtree(_directory, ignore_errors=True)
+        _wipe(Path(_directory))
+        if Path(_directory).name.startswith(PREFIX):
+            Path(_directory).rmdir()

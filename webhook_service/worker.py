@@ -14,9 +14,9 @@ from common.failures import Failure, Kind
 from common.fields import Model, RequestId
 from common.logs import get_logger
 from common.record import AnalysisRecord, Status, Tokens, TransitionError
-from common.settings import TimeLadder
 from common.store import NotFound, Store, StoreUnavailable, Unreadable
 from common.task import AnalysisInput
+from common.times import TimeLadder
 from operations.limits import PAUSE, PAUSING
 from webhook_service.answer import AnalysisFailed, Answer
 

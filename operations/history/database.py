@@ -26,13 +26,13 @@ import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from common import addresses
 from common.failures import Failure
 from common.fields import REQUEST_ID_PATTERN
 from common.logs import get_logger
 from common.record import AnalysisRecord, Status
-from common.settings import Settings
 from common.store import HistoryUnavailable, NotFound, parse_record, utc_now
+from operations.history.address import database
+from operations.history.settings import HistorySettings
 
 SCHEMA_VERSION = 1
 CONNECT_SECONDS = 2  # the least that libpq takes
@@ -96,9 +96,9 @@ class Archive:
     s until it has been used once.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: HistorySettings) -> None:
         assert settings.database_url, "without one there is no archive"
-        address, dropped = addresses.database(settings.database_url.get_secret_value())
+        address, dropped = database(settings.database_url.get_secret_value())
         if dropped:
             log.warning("parameters left out", cause=f"DATABASE_URL: {', '.join(dropped)}")
         url = sql.make_url(address)

