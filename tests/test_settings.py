@@ -858,17 +858,32 @@ def test_env_example_explains_every_variable_and_its_values_are_the_defaults() -
             assert not value or value == str(defaults[name]).removesuffix(".0")
 
 
-def test_env_example_and_the_guides_tell_the_default_of_each_limit() -> None:
+def test_env_example_and_the_guide_tell_the_default_of_each_limit() -> None:
     example = (ROOT / ".env.example").read_text()
-    guide, readme = (ROOT / "docs" / "operating.md").read_text(), (ROOT / "README.md").read_text()
+    guide = (ROOT / "docs" / "operating.md").read_text()
 
     for name in SPEND_LIMITS:
         default = AllSettings.model_fields[name].default
         assert default > 0
         assert re.search(rf"(?m): {default}\n{name.upper()}=$", example), name
         assert f"| `{name.upper()}` ({default:,}) |" in guide
-        (row,) = [line for line in readme.splitlines() if f"`{name.upper()}`" in line]
-        assert f"{default:,}" in row
+
+
+def test_the_page_of_settings_is_what_is_made_of_the_classes() -> None:
+    made = run(["-m", "docs.settings_table"], ROOT)
+
+    assert made.stdout == (ROOT / "docs" / "settings.md").read_text(), "run: make settings"
+
+
+def test_each_setting_has_a_description_and_a_row_of_its_own() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+
+    for kind in (AllSettings, PageSettings):
+        for name, field in kind.model_fields.items():
+            assert field.description, name
+            assert f"| `{name.upper()}` | " in page
+            assert page.count(f"| `{name.upper()}` | ") == (2 if name == "port" else 1)
+            assert field.description in page
 
 
 def test_an_explicit_zero_switches_a_limit_off_and_an_empty_value_does_not(
