@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE  # else each process of the tests compiles all of them anew
 
-.PHONY: run help test tests unit chaos conformance pictures bench load smoke check audit lock clean
+.PHONY: run help test tests unit chaos conformance pictures settings bench load smoke check audit lock clean
 
 run: .venv/installed  ## Run the whole product on this machine, without any account
 	@$(BIN)/python -m local_stack
@@ -28,6 +28,10 @@ conformance: .venv/installed  ## All of this against what OpenAI and Upstash pub
 
 pictures: .venv/installed  ## The README's pictures; with OUT=DIR, one of every state of the page
 	$(BIN)/python -m tests.screenshots $(OUT)
+
+settings: .venv/installed  ## docs/settings.md, from the classes of the settings
+	$(BIN)/python -m docs.settings_table > docs/settings.md.new
+	mv docs/settings.md.new docs/settings.md
 
 smoke: .venv/installed  ## One analysis through whatever is configured, or through `make run`
 	@set -a; [ ! -f .local/settings.env ] || . ./.local/settings.env; exec $(BIN)/python -m operations.smoke

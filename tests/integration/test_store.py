@@ -365,7 +365,7 @@ def test_one_analysis_costs_eight_commands_and_a_poll_one(
     with real_redis.monitor() as monitor:  # type: ignore[no-untyped-call]
         sent_commands(real_redis, monitor)  # leaves out those of a new connection
         record = pending(store.now(), NO_DELAY)
-        store.create(record, admission(every_limit, record.created_at, "visitor"))
+        store.create(record, admission(every_limit, every_limit, record.created_at, "visitor"))
         store.update(ID, lambda r, _: r.published("m", round=1), known=(record, record.created_at))
         claimed = claim(store, "a")
         store.update(
