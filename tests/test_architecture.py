@@ -30,7 +30,11 @@ ONLY_IMPORTERS = {
     "prometheus_client": {"operations/metrics.py"},
     "opentelemetry": {"operations/tracing.py"},
     "sqlalchemy": {"operations/history/database.py"},
-    "streamlit": {"streamlit_app.py", "page/browser.py", "page/errors.py", "page/server.py"},
+    "streamlit": {
+        "streamlit_app.py",
+        *(f"page/{name}.py" for name in ("actions", "analysis", "browser", "connection", "errors")),
+        *(f"page/{name}.py" for name in ("form", "server", "state")),
+    },
     "starlette": {
         "page/server.py",
         "local_stack/loopback.py",

@@ -12,8 +12,10 @@ from mdit_py_plugins.gfm import gfm_plugin
 
 from common.failures import Failure
 from common.record import AnalysisRecord, Status
-from page import words
-from page.words import Shape, Snapshot
+from page import export, texts
+from page.browser import entry
+from page.progress import Shape, progress
+from page.snapshot import Snapshot, has_become_ready, has_changed, poll_seconds
 from tests.conftest import make_settings
 from tests.fakes import ANALYSIS, CALL, ID, LEASE, NOW, pending
 
@@ -41,7 +43,7 @@ def seconds(number: float) -> timedelta:
 
 
 def steps(record: AnalysisRecord) -> list[tuple[str, str, str]]:
-    shown = words.progress(record, NOW, USUAL).steps
+    shown = progress(record, NOW, USUAL).steps
     return [(step.shape.value, step.title, step.note) for step in shown]
 
 
@@ -68,18 +70,16 @@ def steps(record: AnalysisRecord) -> list[tuple[str, str, str]]:
 def test_looks_often_when_near_rarely_when_away_and_never_when_over(
     snapshot: Snapshot, pause: int | None
 ) -> None:
-    assert words.poll_seconds(snapshot, NOW) == pause
+    assert poll_seconds(snapshot, NOW) == pause
 
 
 def test_one_miss_is_nothing_new_and_two_are() -> None:
-    assert not words.has_changed(Snapshot(ID, WRITING), Snapshot(ID, WRITING, failures=1))
-    assert words.has_changed(Snapshot(ID, WRITING, failures=1), Snapshot(ID, WRITING, failures=2))
-    assert not words.has_changed(
-        Snapshot(ID, WRITING, failures=2), Snapshot(ID, WRITING, failures=3)
-    )
-    assert words.has_changed(Snapshot(ID, WRITING, failures=2), Snapshot(ID, WRITING))
-    assert words.has_changed(Snapshot(ID, WRITING), Snapshot(ID, READY))
-    assert words.has_changed(Snapshot(ID, WRITING), Snapshot(ID, is_gone=True))
+    assert not has_changed(Snapshot(ID, WRITING), Snapshot(ID, WRITING, failures=1))
+    assert has_changed(Snapshot(ID, WRITING, failures=1), Snapshot(ID, WRITING, failures=2))
+    assert not has_changed(Snapshot(ID, WRITING, failures=2), Snapshot(ID, WRITING, failures=3))
+    assert has_changed(Snapshot(ID, WRITING, failures=2), Snapshot(ID, WRITING))
+    assert has_changed(Snapshot(ID, WRITING), Snapshot(ID, READY))
+    assert has_changed(Snapshot(ID, WRITING), Snapshot(ID, is_gone=True))
 
 
 @pytest.mark.parametrize(
@@ -97,22 +97,22 @@ def test_says_that_the_store_is_away_only_while_something_is_still_to_come(
     snapshot: Snapshot, says_unavailable: bool
 ) -> None:
     assert snapshot.says_unavailable is says_unavailable
-    assert (words.AWAY in words.announcement(snapshot)) is says_unavailable
+    assert (texts.UNAVAILABLE in texts.announcement(snapshot)) is says_unavailable
 
 
 def test_only_what_was_seen_unfinished_becomes_ready() -> None:
-    assert words.has_become_ready(Snapshot(ID, WRITING), Snapshot(ID, READY))
-    assert words.has_become_ready(Snapshot(ID, WAITING, failures=2), Snapshot(ID, READY))
-    assert not words.has_become_ready(Snapshot(ID), Snapshot(ID, READY))
-    assert not words.has_become_ready(Snapshot(ID, READY), Snapshot(ID, READY))
-    assert not words.has_become_ready(Snapshot(ID, WRITING), Snapshot(ID, FAILED))
+    assert has_become_ready(Snapshot(ID, WRITING), Snapshot(ID, READY))
+    assert has_become_ready(Snapshot(ID, WAITING, failures=2), Snapshot(ID, READY))
+    assert not has_become_ready(Snapshot(ID), Snapshot(ID, READY))
+    assert not has_become_ready(Snapshot(ID, READY), Snapshot(ID, READY))
+    assert not has_become_ready(Snapshot(ID, WRITING), Snapshot(ID, FAILED))
 
 
 def test_the_tab_tells_the_state() -> None:
-    assert words.tab_title(Snapshot(ID, READY)) == "✓ Ready · Ask later"
-    assert words.tab_title(Snapshot(ID, WAITING)) == "⏳ Waiting · Ask later"
-    assert words.tab_title(Snapshot(ID)) == "Ask later"
-    assert words.tab_title(Snapshot(ID, is_gone=True)) == "Not found · Ask later"
+    assert texts.tab_title(Snapshot(ID, READY)) == "✓ Ready · Ask later"
+    assert texts.tab_title(Snapshot(ID, WAITING)) == "⏳ Waiting · Ask later"
+    assert texts.tab_title(Snapshot(ID)) == "Ask later"
+    assert texts.tab_title(Snapshot(ID, is_gone=True)) == "Not found · Ask later"
 
 
 # ── The promise ─────────────────────────────────────────────────────────────────────────────
@@ -135,7 +135,7 @@ def test_the_tab_tells_the_state() -> None:
     ],
 )
 def test_the_form_says_who_reads_the_text(settings: dict[str, str], said: str) -> None:
-    promise = words.promise(make_settings(**settings), USUAL)
+    promise = texts.promise(make_settings(**settings), TTL, USUAL)
 
     assert said in promise["Your text"]
     assert "one hour later all is gone" in promise["Your text"]
@@ -151,11 +151,11 @@ def test_the_form_says_who_reads_the_text(settings: dict[str, str], said: str) -
     ],
 )
 def test_the_forms_title_promises_what_is_set(delay: int, title: str) -> None:
-    assert words.form_title(seconds(delay)) == title
+    assert texts.form_title(seconds(delay)) == title
 
 
 def test_without_recent_analyses_the_form_promises_no_number() -> None:
-    promise = words.promise(make_settings(qstash_delay="5s"), None)
+    promise = texts.promise(make_settings(qstash_delay="5s"), TTL, None)
 
     assert "5 seconds in the queue, then some seconds of writing" in promise["How long"]
 
@@ -164,7 +164,7 @@ def test_without_recent_analyses_the_form_promises_no_number() -> None:
 
 
 def test_while_waiting_the_ring_drains_from_submitting_to_due() -> None:
-    clock = words.progress(WAITING, NOW, USUAL).clock
+    clock = progress(WAITING, NOW, USUAL).clock
 
     assert clock
     assert (clock.counts, clock.start, clock.end) == ("down", NOW, WAITING.due_at)
@@ -177,14 +177,14 @@ def test_a_later_rounds_ring_starts_with_its_round() -> None:
         now=CLAIMED_AT + seconds(30), delay=seconds(60), deadline=timedelta(minutes=10)
     )
 
-    clock = words.progress(again, NOW, USUAL).clock
+    clock = progress(again, NOW, USUAL).clock
 
     assert clock
     assert clock.start == CLAIMED_AT + seconds(30)
 
 
 def test_on_a_retry_the_ring_tells_the_next_attempt_and_the_reason() -> None:
-    clock = words.progress(RETRYING, NOW, USUAL).clock
+    clock = progress(RETRYING, NOW, USUAL).clock
 
     assert clock
     assert (clock.start, clock.end) == (CLAIMED_AT + seconds(6), CLAIMED_AT + seconds(20))
@@ -193,7 +193,7 @@ def test_on_a_retry_the_ring_tells_the_next_attempt_and_the_reason() -> None:
 
 
 def test_while_writing_time_counts_up_until_it_is_longer_than_usual() -> None:
-    clock = words.progress(WRITING, NOW, USUAL).clock
+    clock = progress(WRITING, NOW, USUAL).clock
 
     assert clock
     assert (clock.counts, clock.start, clock.end) == ("up", CLAIMED_AT, CLAIMED_AT + seconds(16))
@@ -202,34 +202,34 @@ def test_while_writing_time_counts_up_until_it_is_longer_than_usual() -> None:
 
 
 def test_a_single_slow_second_is_not_longer_than_usual() -> None:
-    clock = words.progress(WRITING, NOW, seconds(0.3)).clock
+    clock = progress(WRITING, NOW, seconds(0.3)).clock
 
     assert clock
     assert clock.end == CLAIMED_AT + seconds(5.3)
 
 
 def test_what_is_over_has_no_clock() -> None:
-    assert [words.progress(r, NOW, USUAL).clock for r in (READY, FAILED, CANCELLED)] == [None] * 3
+    assert [progress(r, NOW, USUAL).clock for r in (READY, FAILED, CANCELLED)] == [None] * 3
 
 
 @pytest.mark.parametrize(
-    ("snapshot", "was_here", "title", "announcement"),
+    ("snapshot", "is_listed", "title", "announcement"),
     [
         (Snapshot(ID, WAITING), None, "Your request is in the queue", ""),
         (Snapshot(ID, WRITING), None, "Writing your analysis", " Attempt 1 of 3."),
         (Snapshot(ID, RETRYING), None, "Trying again soon", ""),
         (Snapshot(ID, READY), None, "Your analysis", ""),
-        (Snapshot(ID, failures=1), None, "One moment", f" {words.AWAY}"),
+        (Snapshot(ID, failures=1), None, "One moment", f" {texts.UNAVAILABLE}"),
         (Snapshot(ID, is_gone=True), None, "One moment", ""),
         (Snapshot(ID, is_gone=True), True, "No longer kept", ""),
         (Snapshot(ID, is_gone=True), False, "Nothing here", ""),
     ],
 )
 def test_each_state_has_a_headline_which_is_read_aloud(
-    snapshot: Snapshot, was_here: bool | None, title: str, announcement: str
+    snapshot: Snapshot, is_listed: bool | None, title: str, announcement: str
 ) -> None:
-    assert words.title(snapshot, was_here) == title
-    assert words.announcement(snapshot, was_here) == f"{title}.{announcement}"
+    assert texts.title(snapshot, is_listed) == title
+    assert texts.announcement(snapshot, is_listed) == f"{title}.{announcement}"
 
 
 # ── The timeline ────────────────────────────────────────────────────────────────────────────
@@ -298,14 +298,14 @@ def test_what_stopped_between_two_attempts_stopped_after_the_first_and_not_at_it
 def test_a_failure_is_told_with_whose_turn_it_is(code: Failure) -> None:
     failed = FAILED._evolve(failure=code)
 
-    assert words.failure_text(failed, is_owner=True) == f"{code.sentence} {code.next_step}"
-    assert code.next_step not in words.failure_text(failed, is_owner=False)
+    assert texts.failure_text(failed, is_owner=True) == f"{code.sentence} {code.next_step}"
+    assert code.next_step not in texts.failure_text(failed, is_owner=False)
 
 
 def test_after_all_attempts_the_last_reason_is_told() -> None:
     failed = FAILED._evolve(failure=Failure.ATTEMPTS_EXHAUSTED, last_failure=Failure.MODEL_TIMEOUT)
 
-    said = words.failure_text(failed, is_owner=True)
+    said = texts.failure_text(failed, is_owner=True)
 
     assert "The last time: The AI service took too long to answer." in said
 
@@ -321,49 +321,49 @@ def test_after_all_attempts_the_last_reason_is_told() -> None:
 def test_after_all_rounds_nobody_is_told_to_try_again(code: Failure, turn: str) -> None:
     failed = FAILED._evolve(failure=code, round=5)
 
-    assert words.failure_text(failed, is_owner=True) == f"{code.sentence} {turn}"
+    assert texts.failure_text(failed, is_owner=True) == f"{code.sentence} {turn}"
 
 
 def test_until_the_browser_has_told_who_reads_it_a_failure_is_nobodys_turn() -> None:
-    assert words.failure_text(FAILED, is_owner=None) == Failure.CONTENT_FILTERED.sentence
+    assert texts.failure_text(FAILED, is_owner=None) == Failure.CONTENT_FILTERED.sentence
 
 
 def test_a_failure_out_of_the_history_asks_for_a_new_request() -> None:
     archived = FAILED._evolve(failure=Failure.TIMED_OUT, input=None)
 
-    said = words.failure_text(archived, is_owner=True)
+    said = texts.failure_text(archived, is_owner=True)
 
     assert "Its text is no longer kept; please send a new request." in said
     assert "try again" not in said
 
 
 def test_cancelling_says_whether_the_model_was_asked() -> None:
-    assert "has not been asked" in words.cancel_warning(WAITING)
-    assert "has already been asked" in words.cancel_warning(WRITING)
-    assert "was asked already" in words.cancel_warning(RETRYING)
-    assert "before the model was asked" in words.cancelled_text(CANCELLED)
+    assert "has not been asked" in texts.cancel_warning(WAITING)
+    assert "has already been asked" in texts.cancel_warning(WRITING)
+    assert "was asked already" in texts.cancel_warning(RETRYING)
+    assert "before the model was asked" in texts.cancelled_text(CANCELLED)
     during = WRITING.cancel(now=CLAIMED_AT)
-    assert "after the model had been asked" in words.cancelled_text(during)
+    assert "after the model had been asked" in texts.cancelled_text(during)
 
 
 def test_cancelling_a_later_round_tells_nothing_about_the_earlier_ones() -> None:
     again = FAILED.reopen(now=CLAIMED_AT, delay=seconds(60), deadline=timedelta(minutes=10))
 
-    assert "has not been asked this time" in words.cancel_warning(again)
+    assert "has not been asked this time" in texts.cancel_warning(again)
     cancelled = again.cancel(now=CLAIMED_AT)
-    assert "before the model was asked this time" in words.cancelled_text(cancelled)
+    assert "before the model was asked this time" in texts.cancelled_text(cancelled)
 
 
 def test_only_the_browser_that_sent_it_learns_that_a_request_existed() -> None:
-    assert "sent from this browser" in words.gone_text(was_here=True)
-    assert "not found, or is no longer kept" in words.gone_text(was_here=False)
+    assert "sent from this browser" in texts.gone_text(is_listed=True)
+    assert "not found, or is no longer kept" in texts.gone_text(is_listed=False)
 
 
 def test_the_browser_remembers_time_state_and_token_and_no_text() -> None:
-    entry = words.entry(Snapshot(ID, WAITING), TTL, "token")
+    kept = entry(Snapshot(ID, WAITING), TTL, "token")
 
-    assert entry
-    assert entry.model_dump() == {
+    assert kept
+    assert kept.model_dump() == {
         "request_id": ID,
         "state": "Waiting",
         "is_over": False,
@@ -371,8 +371,8 @@ def test_the_browser_remembers_time_state_and_token_and_no_text() -> None:
         "kept_until": WAITING.deadline_at + TTL,
         "owner_token": "token",
     }
-    assert words.entry(Snapshot(ID, failures=1), TTL) is None
-    gone = words.entry(Snapshot(ID, is_gone=True), TTL)
+    assert entry(Snapshot(ID, failures=1), TTL) is None
+    gone = entry(Snapshot(ID, is_gone=True), TTL)
     assert gone
     assert (gone.state, gone.is_over) == ("No longer kept", True)
 
@@ -381,7 +381,7 @@ HOSTILE = ANALYSIS.model_copy(update={"summary": "![x](https://canary.example/x)
 
 
 def test_what_is_copied_is_what_the_model_wrote() -> None:
-    assert words.as_text(HOSTILE, "The end.") == (
+    assert export.as_text(HOSTILE, "The end.") == (
         "Summary\n![x](https://canary.example/x) <img src=y>\n\n"
         "Tone\ncurious\n\n"
         "Themes\n- machines\n\n"
@@ -391,7 +391,7 @@ def test_what_is_copied_is_what_the_model_wrote() -> None:
 
 
 def test_the_file_holds_every_field_and_what_the_model_wrote_stays_text() -> None:
-    assert words.as_markdown(HOSTILE, "The end.") == (
+    assert export.as_markdown(HOSTILE, "The end.") == (
         "# Your analysis\n\n"
         "## Summary\n\n!\\[x\\](https\\:\\//canary\\.example/x) \\<img src=y\\>\n\n"
         "## Tone\n\ncurious\n\n"
@@ -461,7 +461,7 @@ def assert_stays_text(text: str) -> None:
     result = ANALYSIS.model_copy(update={"summary": text, "themes": [text, "machines"]})
     paragraphs = re.split("\n\n+", "\n".join(lines(text)).strip("\n"))
 
-    assert blocks(words.as_markdown(result, "The end.")) == [
+    assert blocks(export.as_markdown(result, "The end.")) == [
         ("h1", "Your analysis"),
         ("h2", "Summary"),
         *(("p", paragraph) for paragraph in paragraphs),
@@ -486,7 +486,7 @@ def test_www_is_no_link_though_a_space_follows() -> None:
     """GitHub's own parser links `www.` alone, the one used here doesn't."""
     result = ANALYSIS.model_copy(update={"summary": "www. a"})
 
-    assert "\n\nwww\\. a\n\n" in words.as_markdown(result, "The end.")
+    assert "\n\nwww\\. a\n\n" in export.as_markdown(result, "The end.")
 
 
 pieces = (
@@ -514,7 +514,7 @@ def test_whatever_the_model_writes_stays_text_in_the_file(text: str) -> None:
     ],
 )
 def test_the_dates_of_a_result_are_in_the_visitors_time_zone(zone: str | None, told: str) -> None:
-    assert words.dates(READY, TTL, zone) == told
+    assert texts.dates(READY, TTL, zone) == told
 
 
 @pytest.mark.parametrize(
@@ -536,5 +536,5 @@ def test_the_dates_of_a_result_are_in_the_visitors_time_zone(zone: str | None, t
     ],
 )
 def test_durations_are_told_plainly(number: float, short: str, spoken: str) -> None:
-    assert words.short(seconds(number)) == short
-    assert words.spoken(seconds(number)) == spoken
+    assert texts.short(seconds(number)) == short
+    assert texts.spoken(seconds(number)) == spoken

@@ -1,7 +1,7 @@
 // The ring and the timeline. Ticks from absolute times, by the server's clock.
 
 const SIGNS = { done: "✓", now: "", ahead: "", stopped: "✕" };
-const SAID = { done: "Done", now: "Now", ahead: "Still ahead", stopped: "Stopped here" };
+const SHAPE_NAMES = { done: "Done", now: "Now", ahead: "Still ahead", stopped: "Stopped here" };
 const timeOfDay = new Intl.DateTimeFormat(undefined, {
   hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
 });
@@ -64,7 +64,7 @@ function drawStep(step) {
   sign.setAttribute("aria-hidden", "true");
   const text = element("div", "text");
   text.append(
-    element("span", "unseen", `${SAID[step.shape]}: `),
+    element("span", "unseen", `${SHAPE_NAMES[step.shape]}: `),
     element("strong", "", step.title),
   );
   if (step.note) text.append(element("div", "note", step.note));
