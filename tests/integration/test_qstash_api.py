@@ -20,14 +20,14 @@ from common.settings import DEVELOPMENT_TOKEN
 from local_stack import qstash_courier
 from local_stack.qstash_server import QStashServer
 from tests.http_server import HttpServer, answer, hang, serve, serve_app
-from tests.processes import wait_for
-from tests.test_qstash_server import (
+from tests.integration.test_qstash_server import (
     body_of,
     deliveries,
     is_given_up,
     publish,
     stays_at,
 )
+from tests.processes import wait_for
 from webhook_service.signature import verify
 
 OK = answer(200, b"done")

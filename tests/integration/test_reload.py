@@ -26,10 +26,10 @@ from common.submission import new_request_id
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
 from tests.fakes import pending
 from tests.http_server import serve
+from tests.operations.metrics.test_metrics import BEARER, TOKEN, read
+from tests.operations.tracing.test_tracing import collect
 from tests.processes import ROOT, bare_environment, wait_for
 from tests.product import COMMANDS, GOOD, Server
-from tests.test_metrics import BEARER, TOKEN, read
-from tests.test_tracing import collect
 from tests.tokens import CURRENT, NEXT, token
 from webhook_service import reloading
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser
 
 from common.security_headers import SECURITY_HEADERS
 from local_stack import qstash_courier
-from tests.browser import NAME, Visit, open_context
+from tests.chromium import NAME, Visit, open_context
 from tests.fakes import ID
 from tests.processes import Stack, bare_environment, wait_for
 from tests.product import Server

@@ -12,8 +12,8 @@ from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ID, FakeQueue, pending
 from tests.http_server import Behaviour, HttpServer, answer, hang, reset, serve, trickle
 from tests.processes import wait_for
-from tests.test_analyst import GOOD, WORDS, error, refusal, response
-from tests.test_routes import NO_DELAY, deliver
+from tests.unit.test_analyst import GOOD, WORDS, error, refusal, response
+from tests.unit.test_routes import NO_DELAY, deliver
 from webhook_service import create_app
 
 CALL_SECONDS = 2.0  # where the call is to reach its limit

@@ -14,7 +14,7 @@ from tests.conftest import leave_out, make_settings
 from tests.fakes import ADA
 from tests.http_server import answer, serve
 from tests.processes import ROOT
-from tests.test_analyst import GOOD, response
+from tests.unit.test_analyst import GOOD, response
 from webhook_service.analyst import Analyst
 from webhook_service.answer import AnalysisFailed
 

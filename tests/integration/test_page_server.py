@@ -21,8 +21,8 @@ from common.open_files import OPEN_FILES_NEEDED
 from common.security_headers import SECURITY_HEADERS
 from page.server import DESCRIPTION, TITLE, GuardedSockets
 from tests.fakes import OTHER_ID
+from tests.integration.test_proxy import HANDSHAKE
 from tests.processes import ROOT, Stack, bare_environment, wait_for
-from tests.test_proxy import HANDSHAKE
 
 REFUSED = "websocket of another site refused"
 VISITOR = "198.51.100.77"

@@ -33,8 +33,8 @@ from common.settings import (
 from common.store import SOCKET_TIMEOUT_SECONDS, connect
 from operations.history.database import Archive
 from tests.conftest import make_settings
+from tests.processes import ROOT
 
-ROOT = Path(__file__).parent.parent
 GOOD = {
     "REDIS_URL": "redis://127.0.0.1:6379/0",
     "QSTASH_TOKEN": "token",

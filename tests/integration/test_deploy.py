@@ -24,7 +24,7 @@ from tests.fakes import ADA, ANALYSIS, ID
 from tests.http_server import answer, serve
 from tests.processes import ROOT, Stack, bare_environment, free_port, start_stack, wait_for
 from tests.proxy import NGINX_CONF, nginx
-from tests.test_analyst import response
+from tests.unit.test_analyst import response
 
 BIN = Path(sys.executable).parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()

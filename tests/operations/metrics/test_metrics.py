@@ -566,13 +566,16 @@ def test_each_alert_fires_when_it_should_and_not_before() -> None:
             because="promtool is missing",
             remedy="Install it with: apt install prometheus",
         )
-    cases = yaml.safe_load((ROOT / "tests" / "alerts.yml").read_text())["tests"]
+    cases = yaml.safe_load((ROOT / "tests/operations/metrics/alerts.yml").read_text())["tests"]
 
     checked = [
         subprocess.run(
             [promtool, what, "rules", path], cwd=ROOT, capture_output=True, text=True, check=False
         )
-        for what, path in (("check", "deploy/alerts.yml"), ("test", "tests/alerts.yml"))
+        for what, path in (
+            ("check", "deploy/alerts.yml"),
+            ("test", "tests/operations/metrics/alerts.yml"),
+        )
     ]
 
     assert [each.returncode for each in checked] == [0, 0], checked

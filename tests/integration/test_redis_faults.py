@@ -45,7 +45,7 @@ from tests.fakes import (
 from tests.http_server import hang, reset
 from tests.processes import wait_for
 from tests.redis_proxy import CONNECTING, Exchange, Fault, RedisProxy, pass_on, redis_proxy
-from tests.test_worker import Clock
+from tests.unit.test_worker import Clock
 from webhook_service import create_app
 from webhook_service.worker import Delivery, OutcomeKind, Worker
 

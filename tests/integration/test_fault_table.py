@@ -25,7 +25,7 @@ from tests.conftest import WEBHOOK_URL, broken, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, ID, FakeAnalyst, FakeQueue, pending
 from tests.http_server import Behaviour, answer, hang, serve
 from tests.processes import ROOT, free_port
-from tests.test_analyst import error, response
+from tests.unit.test_analyst import error, response
 from webhook_service import create_app, reloading
 from webhook_service.analyst import Analyst
 from webhook_service.worker import Delivery, Worker

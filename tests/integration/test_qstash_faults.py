@@ -24,7 +24,7 @@ from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, DELAY, ID, FakeAnalyst, pending
 from tests.http_server import Behaviour, answer, hang, reset, serve, trickle
 from tests.processes import start_stand_in, wait_for
-from tests.test_queue import ACCEPTED
+from tests.unit.test_queue import ACCEPTED
 from webhook_service import create_app
 
 MAX_SECONDS = 10  # a person is waiting

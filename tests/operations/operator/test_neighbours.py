@@ -35,11 +35,11 @@ from operations.history.database import Archive
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ID, OTHER_ID, FakeAnalyst, FakeQueue, pending
 from tests.http_server import answer, serve
+from tests.integration.test_page import button, fill, open_page, request_id_of, text
+from tests.operations.history.test_history import completed
 from tests.postgres import Postgres, slow_way
 from tests.processes import ROOT, free_port, wait_for
 from tests.redis_proxy import Exchange, pass_on, redis_proxy
-from tests.test_history import completed
-from tests.test_page import button, fill, open_page, request_id_of, text
 from webhook_service import create_app
 from webhook_service.archiving import ArchivingWorker
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker

@@ -17,9 +17,9 @@ from operations.doctor import Fault, examine, make_clients, redis_does_all
 from operations.limits import admission, day_of
 from tests.conftest import make_settings
 from tests.fakes import ADA, ID, TOKENS, FakeAnalyst, FakeQueue, pending
+from tests.integration.test_redis_faults import errors
 from tests.processes import free_port, wait_for
 from tests.redis_proxy import redis_proxy
-from tests.test_redis_faults import errors
 from webhook_service import create_app
 
 DEAD_PORT = 1

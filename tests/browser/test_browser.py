@@ -22,7 +22,7 @@ from playwright.sync_api import (
 from streamlit.proto.BackMsg_pb2 import BackMsg
 
 from common.task import Analysis
-from tests.browser import (
+from tests.chromium import (
     DESKTOP,
     PATIENCE,
     PHONE,
@@ -33,7 +33,7 @@ from tests.conftest import leave_out
 from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID
 from tests.http_server import HttpServer, answer, hang, serve
 from tests.product import Product, start_product
-from tests.test_analyst import refusal, response
+from tests.unit.test_analyst import refusal, response
 from tests.walk import HEADINGS, walk
 
 pytestmark = pytest.mark.browser
