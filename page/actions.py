@@ -15,6 +15,9 @@ from page import browser, texts
 from page.connection import connect
 from page.state import go_to, page_state, visitor
 
+Action = Callable[[str, str], None]  # of a request id and an owner token
+Kind = Literal["primary", "secondary"]
+
 log = get_logger("page")
 
 
@@ -41,40 +44,31 @@ def draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
                 action_button("Yes, delete it", _delete, record, owner_token)
 
 
-def new_request_button(*, is_primary: bool = False) -> None:
+def new_request_button(kind: Kind = "secondary") -> None:
     """Draw a button that leads to an empty form."""
-    st.button("New request", type=_kind(is_primary), on_click=go_to, args=(None,))
+    st.button("New request", type=kind, on_click=go_to, args=(None,))
 
 
 def _draw_second_try(record: AnalysisRecord, owner_token: str) -> None:
     needs_other_text = texts.needs_other_text(record)
     if record.has_rounds_left:
-        action_button("Try again", _retry, record, owner_token, is_primary=not needs_other_text)
+        kind: Kind = "secondary" if needs_other_text else "primary"
+        action_button("Try again", _retry, record, owner_token, kind)
     if needs_other_text:
-        action_button("Change the text", _change_text, record, owner_token, is_primary=True)
+        action_button("Change the text", _change_text, record, owner_token, "primary")
 
 
 def action_button(
-    label: str,
-    action: Callable[[str, str], None],
-    record: AnalysisRecord,
-    owner_token: str,
-    *,
-    is_primary: bool = False,
+    label: str, action: Action, record: AnalysisRecord, owner_token: str, kind: Kind = "secondary"
 ) -> None:
     """Draw a button for what only the owner may do.
 
     It acts before the page is drawn: a further click could end the run before it gets that far.
     """
-    arguments = action, record.request_id, owner_token
-    st.button(label, type=_kind(is_primary), on_click=run_action, args=arguments)
+    st.button(label, type=kind, on_click=run_action, args=(action, record.request_id, owner_token))
 
 
-def _kind(is_primary: bool) -> Literal["primary", "secondary"]:
-    return "primary" if is_primary else "secondary"
-
-
-def run_action(action: Callable[[str, str], None], request_id: str, owner_token: str) -> None:
+def run_action(action: Action, request_id: str, owner_token: str) -> None:
     """Do it, and then show what came of it, unless it has led elsewhere itself."""
     notice = ""
     try:

@@ -9,6 +9,7 @@ import html
 import streamlit as st
 
 from common.record import AnalysisRecord, Status
+from common.task import Analysis
 from page import browser, export, texts
 from page.actions import draw_actions, new_request_button
 from page.connection import connect, now, timing
@@ -58,9 +59,9 @@ def _draw_snapshot(snapshot: Snapshot) -> None:
     owner_token = _owner_token(request_id)
     if snapshot.record:
         _draw_record(snapshot.record, owner_token, is_listed=is_listed)
-    token_to_store = page_state().owner_tokens.get(request_id)
+    new_token = page_state().owner_tokens.get(request_id)
     browser.draw_requests(
-        [browser.entry(snapshot, connect().kept, token_to_store)],
+        [browser.entry(snapshot, connect().kept, new_token)],
         wanted=request_id,
         announcement=texts.announcement(snapshot, is_listed),
         is_shown=snapshot.is_gone,
@@ -74,7 +75,7 @@ def _draw_text(text: str, style: str) -> None:
 
 def _draw_dead_end(text: str) -> None:
     st.markdown(text)
-    new_request_button(is_primary=True)
+    new_request_button("primary")
 
 
 def _owner_token(request_id: str) -> str | None:
@@ -113,40 +114,31 @@ def _draw_end(record: AnalysisRecord, *, is_owner: bool | None) -> None:
 
 
 def _draw_result(record: AnalysisRecord) -> None:
-    assert record.result, "a completed analysis has a result"
+    result, ending = record.result, texts.ending(record)
+    assert result, "a completed analysis has a result"
     with st.container(border=True):
-        _draw_text(record.result.summary, "analysis lead")
-        _draw_text(f"Tone: {record.result.tone}", "analysis")
-        for title, lines in (
-            ("Themes", record.result.themes),
-            ("Suggestions", record.result.suggestions),
-        ):
+        _draw_text(result.summary, "analysis lead")
+        _draw_text(f"Tone: {result.tone}", "analysis")
+        for title, lines in (("Themes", result.themes), ("Suggestions", result.suggestions)):
             items = "".join(f'<li dir="auto">{html.escape(line)}</li>' for line in lines)
             st.html(f'<div class="analysis"><h2>{title}</h2><ul>{items}</ul></div>')
-        _draw_downloads(record)
+        _draw_downloads(result, ending)
     if record.model == texts.STAND_IN_MODEL:
-        st.warning(texts.ending(record))
+        st.warning(ending)
     else:
-        _draw_text(texts.ending(record), "quiet")
+        _draw_text(ending, "quiet")
     model = html.escape(str(record.model))
     dates = texts.dates(record, connect().kept, st.context.timezone)
     st.html(f'<p class="quiet">Model: <bdi>{model}</bdi> · {dates}</p>')
 
 
-def _draw_downloads(record: AnalysisRecord) -> None:
-    assert record.result, "a completed analysis has a result"
-    ending = texts.ending(record)
-    files = {
-        "Markdown": ("md", "text/markdown", export.as_markdown(record.result, ending)),
-        "JSON": (
-            "json",
-            "application/json",
-            record.result.model_dump_json(by_alias=True, indent=2),
-        ),
-    }
+def _draw_downloads(result: Analysis, ending: str) -> None:
+    markdown = export.as_markdown(result, ending)
+    as_json = result.model_dump_json(by_alias=True, indent=2)
     with st.container(horizontal=True):
-        browser.draw_copy("Copy text", export.as_text(record.result, ending))
-        for name, (suffix, media_type, content) in files.items():
-            st.download_button(
-                f"Download {name}", content, f"analysis.{suffix}", media_type, on_click="ignore"
-            )
+        browser.draw_copy("Copy text", export.as_text(result, ending))
+        for label, content, name, media_type in (
+            ("Download Markdown", markdown, "analysis.md", "text/markdown"),
+            ("Download JSON", as_json, "analysis.json", "application/json"),
+        ):
+            st.download_button(label, content, name, media_type, on_click="ignore")

@@ -56,7 +56,7 @@ def page_state() -> PageState:
 
 
 def visitor() -> str:
-    """Tell who is here, for the limit that each visitor has."""
+    """Return who is here, for the limit that each visitor has."""
     return visitor_of(st.context.ip_address, page_state().visitor)
 
 
