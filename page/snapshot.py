@@ -39,7 +39,7 @@ class Snapshot:
 
 
 def poll_seconds(snapshot: Snapshot, now: datetime) -> int | None:
-    """When to fetch again: never once it is over, and less and less often while Redis is away."""
+    """When to fetch again: never once it is over, and ever more rarely while Redis is down."""
     if snapshot.is_over:
         return None
     if snapshot.is_unavailable:

@@ -22,7 +22,7 @@ log = get_logger("page")
 
 
 class Draft(NamedTuple):
-    """A form that was sent. Sent again, by a double click say, it is the same analysis."""
+    """A form that was sent. The same form sent again, by a double click, is the same analysis."""
 
     form: AnalysisInput
     request_id: str

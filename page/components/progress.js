@@ -22,8 +22,8 @@ export default function ({ parentElement, data }) {
   tick();
 }
 
-// How far the server's clock is ahead of this one. A slow answer makes it look less ahead than it
-// is, so the largest difference counts, until one of the clocks is set.
+// How far the server's clock is ahead of this one. A slow answer makes the difference seem
+// smaller than it is, so the largest one counts, until one of the clocks is set.
 function noteClock(mount, now) {
   if (mount.now === now) return;
   mount.now = now;
