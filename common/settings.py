@@ -1,13 +1,12 @@
 """The settings of the core: one class per part, put together into those of each process.
 
-    python -m common.settings page      # exits non-zero, and says why, when something is wrong
+    python -m common page      # exits non-zero, and says why, when something is wrong
 
 `common/environment.py` reads them. Each option has a class of its own in `operations/`.
 """
 
 import logging
 import re
-import sys
 from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Literal
@@ -289,12 +288,3 @@ class ServiceSettings(Settings, SigningSettings, AnalystSettings, ApiSettings):
     """The webhook service."""
 
     port: Port = Field(default=3001, description="The port where the webhook service listens.")
-
-
-if __name__ == "__main__":
-    from common.options import load_with_options  # which imports this module
-
-    try:
-        load_with_options(PageSettings if sys.argv[1:] == ["page"] else ServiceSettings)
-    except SettingsError as error:
-        sys.exit(str(error))

@@ -14,7 +14,7 @@ INTRODUCTION = """\
 
 All environment variables. Each may also stand in `.env`, or in a [file](#secrets-in-files). An
 empty value counts as unset. When a process starts, it names everything that is missing or wrong;
-`python -m common.settings page` (or `service`) does so without starting anything.
+`python -m common page` (or `service`) does so without starting anything.
 
 `make settings` writes this page from the classes in `common/settings.py` and `operations/`.
 """

@@ -15,13 +15,9 @@ from typing import TextIO
 
 from honcho.manager import Manager
 
+from common.environment import SettingsError, given_names
 from common.options import load_with_options
-from common.settings import (
-    DEVELOPMENT_TOKEN,
-    ServiceSettings,
-    SettingsError,
-    given_names,
-)
+from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from local_stack import openai_server, qstash_courier
 
 HOST = "127.0.0.1"

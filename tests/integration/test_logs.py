@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from common.environment import SettingsError, load
 from common.failures import Failure
-from common.settings import SettingsError, load
 from common.store import Store
 from common.submission import Submissions
 from operations import packages
@@ -152,7 +152,7 @@ def test_a_wrong_setting_is_named_at_the_start(
     tmp_path: Path, name: str, value: str, says: str
 ) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "common.settings", "page"],
+        [sys.executable, "-m", "common", "page"],
         cwd=ROOT,
         env=bare_environment(tmp_path, **{name: value}),
         capture_output=True,

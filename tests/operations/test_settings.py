@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from common import addresses, environment
 from common.addresses import is_loopback
 from common.connection import SOCKET_TIMEOUT_SECONDS, connect
+from common.environment import SettingsError, given_names, load
 from common.options import load_with_options
 from common.settings import (
     DEVELOPMENT_SIGNING_KEYS,
@@ -27,9 +28,6 @@ from common.settings import (
     PageSettings,
     ServiceSettings,
     Settings,
-    SettingsError,
-    given_names,
-    load,
 )
 from common.times import QSTASH_DELIVERIES, TimeLadder
 from operations.history.address import POSTGRES_TAKES
@@ -954,7 +952,7 @@ GUNICORN += ["webhook_service:create_app()"]
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(["-m", "common.settings", "page"], id="page"),
+        pytest.param(["-m", "common", "page"], id="page"),
         pytest.param(GUNICORN, id="service"),
         pytest.param(["-m", "operations", "doctor"], id="operator"),
         pytest.param(["-m", "operations.smoke"], id="smoke"),
@@ -976,8 +974,8 @@ def test_a_process_whose_env_file_is_unreadable_names_it_and_shows_no_traceback(
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(["-m", "common.settings", "page"], id="page"),
-        pytest.param(["-m", "common.settings", "service"], id="service"),
+        pytest.param(["-m", "common", "page"], id="page"),
+        pytest.param(["-m", "common", "service"], id="service"),
         pytest.param(GUNICORN, id="gunicorn"),
     ],
 )
