@@ -78,7 +78,6 @@ def run_action(action: Action, request_id: str, owner_token: str) -> None:
         log.info("not done", request_id=request_id, cause=str(error) or type(error).__name__)
         notice = texts.NO_LONGER_POSSIBLE
     except LimitReached as error:
-        log.warning("rejected", request_id=request_id, code=error.limit)
         notice = texts.limit_text(error)
     except StoreUnavailable as error:
         log.error("not done", request_id=request_id, cause=str(error))

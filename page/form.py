@@ -81,7 +81,6 @@ def _submit(form: AnalysisInput) -> str:
             form, request_id=request_id, owner_token=owner_token, visitor=visitor()
         )
     except LimitReached as error:
-        log.warning("rejected", request_id=request_id, code=error.limit)
         return f"{texts.limit_text(error)} {texts.TEXT_KEPT}"
     except (StoreUnavailable, NotFound, OtherInput, TransitionError) as error:
         cause = str(error) or type(error).__name__
