@@ -232,7 +232,7 @@ def test_a_limit_is_a_sentence_above_the_form_and_the_text_is_kept(
 def test_what_was_not_let_in_can_be_sent_again_later(
     store: Store, real_redis: redis.Redis, qstash: HttpServer
 ) -> None:
-    store.note_attempt(store.now(), pause=timedelta(minutes=5))
+    real_redis.set("paused", "1", px=timedelta(minutes=5))
     page = fill(open_page())
     refused = page.error[0].value
     real_redis.delete("paused")
@@ -707,7 +707,7 @@ def test_the_form_says_that_the_stand_in_asks_no_model(monkeypatch: pytest.Monke
 
 
 def test_the_usual_duration_is_told(store: Store) -> None:
-    store.note_attempt(store.now(), took=timedelta(seconds=8))
+    store.note_duration(timedelta(seconds=8))
 
     assert "then about 8 s of writing" in text(open_page())
 
@@ -717,7 +717,7 @@ def test_while_the_store_is_away_the_usual_duration_it_told_last_goes_on(
 ) -> None:
     times = iter([0.0] * 100)
     monkeypatch.setattr(cache_utils, "TTLCACHE_TIMER", lambda: next(times, 31.0))
-    store.note_attempt(store.now(), took=timedelta(seconds=8))
+    store.note_duration(timedelta(seconds=8))
     page = open_page()
     list(times)  # what is cached for 30 s is asked for again
     monkeypatch.setattr(Store, "usual_duration", Mock(side_effect=StoreUnavailable))
