@@ -21,10 +21,9 @@ from common.record import AnalysisRecord, Status
 from common.settings import DEVELOPMENT_TOKEN
 from common.store import Store, utc_now
 from operations.limit_settings import SPEND_LIMITS
-from operations.limits import admission
 from page.errors import SORRY
 from page.words import poll_seconds
-from tests.conftest import BROKEN, WEBHOOK_URL, broken, make_settings, make_store
+from tests.conftest import BROKEN, WEBHOOK_URL, broken, make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, LEASE, OTHER_ID, pending
 from tests.http_server import HttpServer, answer, serve
 from tests.processes import ROOT
@@ -244,11 +243,11 @@ def test_what_was_not_let_in_can_be_sent_again_later(
 
 
 def test_a_second_try_that_is_not_let_in_says_why(
-    monkeypatch: pytest.MonkeyPatch, store: Store
+    monkeypatch: pytest.MonkeyPatch, store: Store, real_redis: redis.Redis
 ) -> None:
     monkeypatch.setenv("DAILY_ANALYSES", "1")
     now = store.now()
-    store.create(pending(now, request_id=OTHER_ID), admission(make_settings(daily_analyses=1), now))
+    real_redis.set(f"count:daily_analyses:{now:%Y-%m-%d}", 1)
     page = show_owner(store, pending(now).give_up(round=1, now=now, lease=LEASE))
 
     button(page, "Try again").click().run()
