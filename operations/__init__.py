@@ -24,8 +24,8 @@ def plug_in(
     store: Store,
 ) -> Options:
     """Start what the settings ask for, for one page or service. Connects to nothing yet."""
-    statistics = connect_statistics(store)
     limits = connect_limits(settings, chosen, store)
+    statistics = connect_statistics(store, are_submissions_added=True)  # the limits add them
     history = connect_history(chosen, store)
     blueprints = []
     if process == "service" and chosen.metrics_token:
