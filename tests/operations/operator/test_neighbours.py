@@ -282,9 +282,9 @@ def database(postgres: Postgres) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def completed(round: int = 1, request_id: str = ID) -> AnalysisRecord:
-    record = pending(NOW, timedelta(0), request_id).model_copy(update={"round": round})
-    claimed = record.claim("token", round=round, now=NOW, call=CALL, lease=LEASE)
+def completed(of_round: int = 1, request_id: str = ID) -> AnalysisRecord:
+    record = pending(NOW, timedelta(0), request_id).model_copy(update={"round": of_round})
+    claimed = record.claim("token", round=of_round, now=NOW, call=CALL, lease=LEASE)
     return claimed.complete("token", ANALYSIS, model="model", now=NOW)
 
 
