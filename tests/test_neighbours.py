@@ -1,4 +1,4 @@
-"""Clients that are there and can't do everything: the table in docs/reports/reliability.md, row by row.
+"""Services that answer but can't do the work: the table in docs/reports/reliability.md.
 
 Each row names its tests. Redis is a real Valkey, the database a real PostgreSQL.
 """
