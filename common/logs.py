@@ -12,38 +12,25 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from common.settings import LogSettings
+from common.tracing import trace_id
 
 OURS = ("common", "operations", "page", "webhook_service")
 MAX_PLACES = 20
 MAX_EVENT = 1000  # characters: a library's may quote what anybody sent
 FIRST = ("time", "level", "event", "request_id", "message_id", "round", "attempt")
 
-Event = EventDict
-Observer = Callable[[Event], None]
-_observers: list[Observer] = []
-
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """Make a logger whose calls take an event and fields: `log.info("settled", status=…)`."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
-
-
-def observe(observer: Observer) -> None:
-    """Show each event of ours to this function too, below `LOG_LEVEL` as well; it may add fields.
-
-    So metrics and traces need no calls of their own in the code they watch.
-    """
-    if observer not in _observers:
-        _observers.append(observer)
 
 
 def bound(**fields: str | int) -> AbstractContextManager[None]:
@@ -110,10 +97,9 @@ def make_formatter(*, is_json: bool) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(processors=last, foreign_pre_chain=_SHARED)
 
 
-def _show_observers(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    for observer in _observers:
-        with suppress(Exception):  # watching must never stop what is watched
-            observer(event)
+def _add_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    if current := trace_id():
+        event["trace_id"] = current
     return event
 
 
@@ -152,7 +138,7 @@ _SHARED: list[Processor] = [
 structlog.configure(
     processors=[
         structlog.contextvars.merge_contextvars,
-        _show_observers,
+        _add_trace,
         *_SHARED,
         structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
     ],

@@ -81,7 +81,7 @@ class AnalysisRecord(Model):
     schema_version: int = 1
     request_id: RequestId
     nonce: str | None = None  # tells this round from one of an earlier record with the same id
-    idempotency_key: str | None = None  # the name of the Redis key that stands for this record
+    fingerprint: str | None = None  # keyed, of the input that came with an Idempotency-Key
     status: Status = Status.PENDING
     input: AnalysisInput | None  # None once completed or cancelled
     owner_hash: str | None = None  # SHA-256 of the owner token; None when made by the API
@@ -112,7 +112,7 @@ class AnalysisRecord(Model):
         *,
         owner_hash: str | None,
         created_by: str | None = None,
-        idempotency_key: str | None = None,
+        fingerprint: str | None = None,
         now: datetime,
         delay: timedelta,
         deadline: timedelta,
@@ -121,7 +121,7 @@ class AnalysisRecord(Model):
         return cls(
             request_id=request_id,
             nonce=secrets.token_hex(8),
-            idempotency_key=idempotency_key,
+            fingerprint=fingerprint,
             input=input,
             owner_hash=owner_hash,
             created_by=created_by,
@@ -284,7 +284,7 @@ class AnalysisRecord(Model):
             self.input,
             owner_hash=self.owner_hash,
             created_by=self.created_by,
-            idempotency_key=self.idempotency_key,
+            fingerprint=self.fingerprint,
             now=now,
             delay=delay,
             deadline=deadline,

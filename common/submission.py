@@ -7,15 +7,25 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import NamedTuple
 
+from common.connection import StoreUnavailable, Unreadable
+from common.events import (
+    Deleted,
+    Published,
+    PublishFailed,
+    Rejected,
+    Reopened,
+    Submitted,
+    SubmittedAgain,
+)
 from common.failures import Failure
 from common.logs import get_logger
+from common.ports import History, LimitReached, Limits, NoHistory, NoLimits
 from common.qstash import QStashRefused, QStashUnclear, Queue
 from common.record import AnalysisRecord, TransitionError
 from common.settings import Settings
-from common.store import AlreadyBound, Store, StoreUnavailable, Unreadable, utc_now
+from common.store import NotFound, Store, utc_now
 from common.task import AnalysisInput
 from common.tracing import span
-from operations.limits import UNLIMITED, admission
 
 log = get_logger(__name__)
 
@@ -26,13 +36,6 @@ class OtherInput(Exception):
 
 class NotOwner(Exception):
     """Only who submitted an analysis may do this."""
-
-
-class IdempotencyKey(NamedTuple):
-    """The Redis key of a caller's Idempotency-Key, and a fingerprint of what came with it."""
-
-    name: str
-    fingerprint: str
 
 
 class Timing(NamedTuple):
@@ -62,12 +65,17 @@ class Submissions:
         settings: Settings,
         clock: Callable[[], datetime] = utc_now,
         *,
+        limits: Limits | None = None,
+        history: History | None = None,
         is_operator: bool = False,  # who may do all that the owner may
     ) -> None:
         self._store = store
         self._queue = queue
         self._settings = settings
         self._clock = clock
+        self._limits = limits or NoLimits()
+        self._history = history or NoHistory()
+        self._events = store.events
         self._is_operator = is_operator
 
     @span("submit")
@@ -79,14 +87,14 @@ class Submissions:
         owner_token: str | None = None,
         created_by: str | None = None,
         visitor: str | None = None,
-        key: IdempotencyKey | None = None,
+        fingerprint: str | None = None,
     ) -> AnalysisRecord:
         """Store a pending record, then publish its message.
 
-        Safe to call again with the same arguments: one id makes one analysis, and so does one
-        `key`, as long as the record of the first id that came with it is there. When QStash
-        refuses the message, the record returned is failed (`not_queued`), and a further call
-        publishes again. `created_by` names the API key, `visitor` a visitor of the page.
+        Safe to call again with the same arguments: one id makes one analysis. When QStash refuses
+        the message, the record returned is failed (`not_queued`), and a further call publishes
+        again. `created_by` names the API key, `visitor` a visitor of the page; a `fingerprint` of
+        the input tells another one from it when the input itself is no longer kept.
         Raises: LimitReached, OtherInput, StoreUnavailable.
         """
         now = self._store.now()
@@ -95,47 +103,53 @@ class Submissions:
             input,
             owner_hash=_hash(owner_token),
             created_by=created_by,
-            idempotency_key=key.name if key else None,
+            fingerprint=fingerprint,
             now=now,
             delay=self._settings.qstash_delay,
             deadline=self._settings.times.deadline,
         )
-        limits, fingerprint = admission(self._settings, now, visitor), key and key.fingerprint
-        try:
-            if self._store.create(record, limits, fingerprint):
-                log.info("submitted", request_id=request_id)
-                return self._publish(record, now)
-        except AlreadyBound as bound:
-            if bound.claim.fingerprint != fingerprint:
-                raise OtherInput from None
-            request_id = bound.claim.request_id
-        stored = self._store.read(request_id)
-        if stored.owner_hash != record.owner_hash or stored.input not in (None, input):
+        self._admit(record, visitor)
+        if not self._store.create(record):
+            return self._submit_again(record)
+        self._events.emit(Submitted(record))
+        return self.publish(record, now)
+
+    def _submit_again(self, new: AnalysisRecord) -> AnalysisRecord:
+        stored = self._store.read(new.request_id)
+        who = stored.owner_hash, stored.created_by, stored.fingerprint
+        if who != (new.owner_hash, new.created_by, new.fingerprint):
             raise OtherInput
-        log.info("submitted again", request_id=request_id, was=stored.status)
+        if stored.input not in (None, new.input):
+            raise OtherInput
+        self._events.emit(SubmittedAgain(stored))
         if stored.failure is Failure.NOT_QUEUED:
             try:
-                return self._reopen(request_id)
+                return self._reopen(stored.request_id)
             except TransitionError:  # another call of the same submission was quicker
-                return self._store.read(request_id)
+                return self._store.read(stored.request_id)
         if not stored.status.is_terminal and stored.message_id is None:
-            return self._publish(stored, now, is_first=False)
+            return self.publish(stored, new.published_at, is_first=False)
         return stored
 
     def look_up(self, request_id: str) -> AnalysisRecord:
         """Read an analysis, and publish its message if that seems never to have happened.
 
-        One Redis command as a rule. Raises: NotFound, StoreUnavailable.
+        One Redis command as a rule; one that Redis has forgotten is read from the history, without
+        its input. Raises: NotFound, StoreUnavailable.
         """
-        record = self._store.read(request_id)
+        try:
+            record = self._store.read(request_id)
+        except NotFound:
+            return self._history.find(request_id).model_copy(update={"input": None})
         if not record.is_unpublished(self._clock()):
+            self._history.noticed(record)
             return record
         try:
             record = self._store.update(request_id, lambda r, now: r.try_publish(now=now))
         except TransitionError:
             return record
         log.warning("publishing again", request_id=request_id, round=record.round)
-        return self._publish(record, record.published_at, is_first=False)
+        return self.publish(record, record.published_at, is_first=False)
 
     def timing(self) -> Timing:
         """How far Redis's clock is ahead of ours, and how long an attempt usually takes.
@@ -158,7 +172,6 @@ class Submissions:
             return record.cancel(now=now)
 
         record = self._store.update(request_id, cancel)
-        log.info("cancelled", request_id=request_id, attempt=record.attempt, status=record.status)
         if record.message_id:
             self._queue.cancel(record.message_id)
         return record
@@ -173,35 +186,76 @@ class Submissions:
         """
         record, now = self._store.read(request_id), self._store.now()
         self._check_owner(record, owner_token)
-        limits = UNLIMITED if self._is_operator else admission(self._settings, now, visitor)
-        self._store.admit(self._reopened(record, now), now, limits)
+        self._admit(self.reopened(record, now), visitor)
         return self._reopen(request_id)
 
     def delete(self, request_id: str, owner_token: str) -> None:
-        """Remove record, result and waiting message. Raises: NotFound, NotOwner."""
+        """Remove record, result, waiting message and what the history keeps.
+
+        First from the history, which must not show what Redis has forgotten.
+        Raises: NotFound, NotOwner.
+        """
+        record: AnalysisRecord | None = None
         try:
             record = self._store.read(request_id)
-        except Unreadable:
+        except NotFound:
+            record = self._history.find(request_id)
+        except Unreadable:  # nobody's, but the operator's to delete
             if not self._is_operator:
                 raise
-            self._store.delete(request_id)
-            log.info("deleted", request_id=request_id, was="unreadable")
-            return
-        self._check_owner(record, owner_token)
+        if record:
+            self._check_owner(record, owner_token)
+        self._history.forget(request_id)
         self._store.delete(request_id)
-        log.info("deleted", request_id=request_id, was=record.status)
-        if record.message_id and not record.status.is_terminal:
+        self._events.emit(Deleted(request_id, record))
+        if record and record.message_id and not record.status.is_terminal:
             self._queue.cancel(record.message_id)
 
-    def _reopened(self, record: AnalysisRecord, now: datetime) -> AnalysisRecord:
+    def reopened(self, record: AnalysisRecord, now: datetime) -> AnalysisRecord:
+        """Make a failed record's next round. Raises: TransitionError."""
         times = self._settings.times
         return record.reopen(now=now, delay=self._settings.qstash_delay, deadline=times.deadline)
 
+    def publish(
+        self, record: AnalysisRecord, now: datetime, *, is_first: bool = True
+    ) -> AnalysisRecord:
+        """Publish this round's message and write into the record how that went.
+
+        If it is not the first try, an earlier one may have been taken without our knowing.
+        """
+        round = record.round
+        try:
+            message_id = self._queue.publish(record, now=now, is_first=is_first)
+        except (QStashRefused, QStashUnclear) as error:
+            self._events.emit(PublishFailed(record, str(error)))
+            if isinstance(error, QStashUnclear):
+                return record
+            return self._note(
+                record,
+                now,
+                lambda r, now: r.not_queued(round=round, is_first=is_first, now=now),
+                cause=str(error),
+            )
+        self._events.emit(Published(record, message_id))
+        try:
+            return self._note(record, now, lambda r, _: r.published(message_id, round=round))
+        except StoreUnavailable as error:
+            # The message is on its way; without its id the record is only published once more.
+            log.warning("message id not stored", request_id=record.request_id, cause=str(error))
+            return record
+
+    def _admit(self, record: AnalysisRecord, visitor: str | None) -> None:
+        try:
+            self._limits.admit(record, visitor=visitor)
+        except LimitReached as error:
+            self._events.emit(Rejected(record.request_id, error.limit))
+            raise
+
     def _reopen(self, request_id: str) -> AnalysisRecord:
         """Start a new round and publish its message; whose it is has been checked before."""
-        record = self._store.update(request_id, self._reopened)
-        log.info("reopened", request_id=request_id, round=record.round)
-        return self._publish(record, record.published_at)
+        record = self._store.update(request_id, self.reopened)
+        self._events.emit(Reopened(record))
+        return self.publish(record, record.published_at)
 
     def _check_owner(self, record: AnalysisRecord, owner_token: str) -> None:
         if self._is_operator:
@@ -210,53 +264,17 @@ class Submissions:
         if owner_hash is None or not hmac.compare_digest(_hash(owner_token) or "", owner_hash):
             raise NotOwner
 
-    def _publish(
-        self, record: AnalysisRecord, now: datetime, *, is_first: bool = True
-    ) -> AnalysisRecord:
-        """Publish this round's message and write into the record how that went.
-
-        If it is not the first try, an earlier one may have been taken without our knowing.
-        """
-        request_id, round = record.request_id, record.round
-        try:
-            message_id = self._queue.publish(record, now=now, is_first=is_first)
-        except QStashRefused as error:
-            noted = self._note(
-                record, now, lambda r, now: r.not_queued(round=round, is_first=is_first, now=now)
-            )
-            if noted.failure is Failure.NOT_QUEUED:
-                log.error(
-                    "not queued",
-                    request_id=request_id,
-                    round=round,
-                    status=noted.status,
-                    code=noted.failure,
-                    cause=str(error),
-                )
-            else:
-                log.warning(
-                    "perhaps not queued", request_id=request_id, round=round, cause=str(error)
-                )
-            return noted
-        except QStashUnclear as error:
-            log.warning("perhaps not queued", request_id=request_id, round=round, cause=str(error))
-            return record
-        log.info("published", request_id=request_id, round=round, message_id=message_id)
-        try:
-            return self._note(record, now, lambda r, _: r.published(message_id, round=round))
-        except StoreUnavailable as error:
-            # The message is on its way; without its id the record is only published once more.
-            log.warning("message id not stored", request_id=request_id, cause=str(error))
-            return record
-
     def _note(
         self,
         record: AnalysisRecord,
         now: datetime,
         transition: Callable[[AnalysisRecord, datetime], AnalysisRecord],
+        cause: str | None = None,
     ) -> AnalysisRecord:
         try:
-            return self._store.update(record.request_id, transition, known=(record, now))
+            return self._store.update(
+                record.request_id, transition, known=(record, now), cause=cause
+            )
         except TransitionError:  # somebody went on with it meanwhile
             return self._store.read(record.request_id)
 

@@ -1,49 +1,43 @@
-"""Traces: what belongs to one submission, over all processes. Off, this costs nothing.
+"""Traces: what belongs to one submission, over all processes. The only importer of opentelemetry.
 
     with span("submit"): …          # or @span("submit")
 
-A span carries the events that are logged within it, with their fields, and the lines of the log
-carry its trace id. `OTEL_EXPORTER_OTLP_ENDPOINT` switches it on.
+Without OpenTelemetry's SDK, which `operations/tracing.py` brings, all of this does nothing.
+Source: https://opentelemetry.io/docs/specs/otel/api/
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
-from common.settings import Settings
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-
-class Tracing(Protocol):
-    """What `operations/tracing.py` brings, where it is switched on."""
-
-    def span(self, name: str, traceparent: str | None) -> Iterator[None]:
-        """Begin a span, and end it."""
-
-    def headers(self) -> dict[str, str]:
-        """Name the current span."""
-
-
-_tracing: Tracing | None = None
-
-
-def start_tracing(settings: Settings, service: str) -> None:
-    """Trace from now on, if that is switched on. Call once per process, after any fork."""
-    global _tracing
-    if settings.otel_exporter_otlp_endpoint and _tracing is None:
-        from operations import tracing as otlp
-
-        _tracing = otlp.Otlp(settings.otel_exporter_otlp_endpoint, service)
+PROPAGATOR = TraceContextTextMapPropagator()
+_tracer = trace.get_tracer("ask-later")
 
 
 @contextmanager
 def span(name: str, traceparent: str | None = None) -> Iterator[None]:
     """Note what happens within as one step, of the trace that is named, if one is."""
-    if _tracing is None:
-        yield
-    else:
-        yield from _tracing.span(name, traceparent)
+    parent = PROPAGATOR.extract({"traceparent": traceparent}) if traceparent else None
+    with _tracer.start_as_current_span(
+        name, parent, record_exception=False, set_status_on_exception=False
+    ) as current:
+        try:
+            yield
+        except Exception as error:  # what it says may be personal
+            current.set_status(trace.StatusCode.ERROR, type(error).__name__)
+            raise
 
 
 def headers() -> dict[str, str]:
-    """The header that makes who gets it continue this trace; none when there is no trace."""
-    return _tracing.headers() if _tracing else {}
+    """The header that makes the receiver continue this trace; none when there is no trace."""
+    carrier: dict[str, str] = {}
+    PROPAGATOR.inject(carrier)
+    return carrier
+
+
+def trace_id() -> str | None:
+    """Name the current trace, for the log."""
+    context = trace.get_current_span().get_span_context()
+    return trace.format_trace_id(context.trace_id) if context.is_valid else None

@@ -1,4 +1,4 @@
-"""How much is let in. Decides what may be reached; `Store` counts, in the step that creates.
+"""How much is admitted. Decides what may be reached; one script checks and counts in one step.
 
 limit           what is counted                                      setting
 visitor         submissions of one visitor of the page               VISITOR_SUBMISSIONS_PER_HOUR
@@ -10,31 +10,73 @@ daily_tokens    tokens in and out of all model calls, by UTC day     DAILY_TOKEN
 paused          nothing: the AI service has just refused our access
 
 Hours and days are those of the clock: a limit may be used up at the end of one, and again at the
-beginning of the next. What was let in once is never counted again, and always runs to its end.
+beginning of the next. A round that was admitted is never counted again, and always runs to its
+end. The script needs one server (with replicas, as at Upstash), not a cluster.
 """
 
 import hmac
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
+from common.events import Event, Settled
 from common.failures import Failure, Limit
-from common.settings import Settings, TimeLadder
+from common.logs import get_logger
+from common.ports import LimitReached
+from common.record import AnalysisRecord
+from common.settings import Settings
+from common.store import Store, milliseconds, record_key
+from common.times import TimeLadder
+from operations.limit_settings import LimitSettings
+from operations.statistics import (
+    COUNTS_TTL,
+    UNFINISHED,
+    UNFINISHED_TTL,
+    count_key,
+    day_of,
+    member,
+    timestamp,
+)
 
+PAUSED = "paused"  # a key that is there while nothing is admitted
 PAUSE = timedelta(minutes=5)
 PAUSING = (Failure.KEY_REFUSED, Failure.QUOTA_EXCEEDED)
 HOUR = timedelta(hours=1)
-DAYS_KEPT = timedelta(days=35)  # for the operator to see what a month came to
+PROBE, PROBE_TTL = "probe", timedelta(seconds=1)
 
+# Admits one more round and counts it. Safe to repeat: a round that is unfinished, or whose record
+# is stored, was admitted before. A second try's record is stored before its round is.
+ADMIT = """
+local record, unfinished, paused = KEYS[1], KEYS[2], KEYS[3]
+local member, is_new, deadline, unfinished_ms, now, due = unpack(ARGV)
+local most_waiting, most_ahead = tonumber(ARGV[7]), tonumber(ARGV[8])
+local function quota(i, arg) return ARGV[8 + 3 * (i - 4) + arg] end
+if is_new == '1' and redis.call('EXISTS', record) == 1 then return {'admitted'} end
+if redis.call('ZSCORE', unfinished, member) then return {'admitted'} end
+local pause_ms = redis.call('PTTL', paused)
+if pause_ms > 0 then return {'paused', pause_ms} end
+local waiting = redis.call('ZCOUNT', unfinished, '(' .. now, '+inf')
+local ahead = redis.call('ZCOUNT', unfinished, '(' .. due, '+inf')
+if most_waiting > 0 and waiting >= most_waiting then return {'waiting'} end
+if most_ahead > 0 and ahead >= most_ahead then return {'waiting'} end
+for i = 4, #KEYS do
+  local count = tonumber(redis.call('GET', KEYS[i]) or '0')
+  if count >= tonumber(quota(i, 1)) then return {'used up', i - 4} end
+end
+for i = 4, #KEYS do
+  if quota(i, 2) ~= '0' then
+    redis.call('INCRBY', KEYS[i], quota(i, 2))
+    redis.call('PEXPIRE', KEYS[i], quota(i, 3))
+  end
+end
+redis.call('ZADD', unfinished, deadline, member)
+redis.call('PEXPIRE', unfinished, unfinished_ms)
+-- Last: after a write that frees memory, a full Redis would let the others pass.
+redis.call('ZREMRANGEBYSCORE', unfinished, '-inf', now - 86400)
+return {'admitted'}
+"""
 
-class LimitReached(Exception):
-    """A new analysis is rejected just now; `retry_after` says when it may be."""
-
-    def __init__(self, limit: Limit, retry_after: timedelta) -> None:
-        super().__init__(limit.sentence)
-        self.limit = limit
-        self.retry_after = max(retry_after, timedelta(seconds=1))
+log = get_logger(__name__)
 
 
 class Quota(NamedTuple):
@@ -48,51 +90,95 @@ class Quota(NamedTuple):
     adds: int = 1  # when an analysis is let in
 
 
-class Admission(NamedTuple):
-    """What must hold for one more analysis to be let in; 0 is no limit."""
+class RedisLimits:
+    """The limits that the settings name, counted in Redis: the port `Limits`."""
 
-    quotas: Sequence[Quota] = ()
-    most_waiting: int = 0
-    most_ahead: int = 0  # of those that are not over yet when the new one is due
-    slot: timedelta = timedelta(0)
-    ignore_pause: bool = False
+    def __init__(self, settings: Settings, limits: LimitSettings, store: Store) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._connection = store.connection
+        self._script = store.connection.script(ADMIT)
+        parallelism, self._slot = settings.qstash_parallelism, settings.times.delivery_timeout
+        self._most_ahead = capacity(parallelism, settings.times) if parallelism else 0
+
+    def admit(self, record: AnalysisRecord, *, visitor: str | None = None) -> None:
+        """Check and count one more round, in one Redis command.
+
+        `visitor` is None for a program, which has a rate limit. Raises: LimitReached.
+        """
+        now = record.published_at
+        quotas = list(_quotas(self._settings, self._limits, now, visitor))
+        outcome = self._script(
+            [
+                record_key(record.request_id),
+                UNFINISHED,
+                PAUSED,
+                *(count_key(quota.limit, quota.period) for quota in quotas),
+            ],
+            [
+                member(record),
+                int(record.round == 1),
+                timestamp(record.deadline_at),
+                milliseconds(UNFINISHED_TTL),
+                timestamp(now),
+                timestamp(record.due_at),
+                self._limits.most_waiting,
+                self._most_ahead,
+                *(arg for q in quotas for arg in (q.most, q.adds, milliseconds(q.kept))),
+            ],
+        )
+        match outcome:
+            case ["paused", rest]:
+                raise LimitReached(Limit.PAUSED, timedelta(milliseconds=rest))
+            case ["waiting"]:
+                raise LimitReached(Limit.WAITING, self._slot)
+            case ["used up", number]:
+                raise LimitReached(quotas[number].limit, quotas[number].ends_in)
+
+    def watch(self, event: Event) -> None:
+        """Admit nothing for a while when new ones could only fail: a subscriber."""
+        if isinstance(event, Settled) and event.record.failure in PAUSING:
+            log.error("submissions paused", seconds=PAUSE.total_seconds())
+            with self._connection.errors():
+                self._connection.client.set(PAUSED, "1", px=PAUSE)
+
+    def check(self) -> None:
+        """Raise StoreUnavailable unless Redis does all that the limits need; counts nothing."""
+        with self._connection.errors():
+            now = self._connection.client.time()[0]
+        names = [f"analysis:{{{PROBE}}}", PROBE, PAUSED, count_key(PROBE, PROBE)]
+        self._script(
+            names,
+            [PROBE, 0, now, milliseconds(PROBE_TTL), now, now, 0, 0]
+            + [10**12, 1, milliseconds(PROBE_TTL)],
+        )
 
 
-UNLIMITED = Admission(ignore_pause=True)  # for the operator, who has just mended what was wrong
+def connect_limits(settings: Settings, limits: LimitSettings, store: Store) -> RedisLimits:
+    """Make the limits, and watch for what pauses them."""
+    connected = RedisLimits(settings, limits, store)
+    store.events.subscribe(connected.watch)
+    return connected
 
 
-def admission(settings: Settings, now: datetime, visitor: str | None = None) -> Admission:
-    """Say what must hold just now; `visitor` is None for a program, which has a rate limit."""
-    parallelism, times = settings.qstash_parallelism, settings.times
-    return Admission(
-        list(_quotas(settings, now, visitor)),
-        settings.most_waiting,
-        capacity(parallelism, times) if parallelism else 0,
-        times.delivery_timeout,
-    )
-
-
-def _quotas(settings: Settings, now: datetime, visitor: str | None) -> Iterator[Quota]:
+def _quotas(
+    settings: Settings, limits: LimitSettings, now: datetime, visitor: str | None
+) -> Iterator[Quota]:
     hour = f"{now:%Y-%m-%dT%H}"
     hour_ends_in = now.replace(minute=0, second=0, microsecond=0) + HOUR - now
     this_hour = hour, hour_ends_in, HOUR
-    this_day = day_of(now), hour_ends_in + HOUR * (23 - now.hour), DAYS_KEPT
-    if most := settings.daily_analyses:
+    this_day = day_of(now), hour_ends_in + HOUR * (23 - now.hour), COUNTS_TTL
+    if most := limits.daily_analyses:
         yield Quota(Limit.DAILY_ANALYSES, most, *this_day)
-    if most := settings.daily_tokens:
+    if most := limits.daily_tokens:
         yield Quota(Limit.DAILY_TOKENS, most, *this_day, adds=0)  # they count when spent
-    if most := settings.submissions_per_hour:
+    if most := limits.submissions_per_hour:
         yield Quota(Limit.EVERYONE, most, *this_hour)
-    if visitor and (most := settings.visitor_submissions_per_hour):
+    if visitor and (most := limits.visitor_submissions_per_hour):
         # Keyed, so that no address can be guessed from what is stored.
         key = settings.qstash_token.get_secret_value().encode()
         whose = hmac.digest(key, visitor.encode("utf-8", "replace"), "sha256").hex()[:32]
         yield Quota(Limit.VISITOR, most, f"{hour}:{whose}", hour_ends_in, HOUR)
-
-
-def day_of(now: datetime) -> str:
-    """Name a UTC day: `2026-11-24`."""
-    return f"{now:%Y-%m-%d}"
 
 
 def capacity(parallelism: int, times: TimeLadder) -> int:
@@ -103,32 +189,3 @@ def capacity(parallelism: int, times: TimeLadder) -> int:
     """
     last_start = times.deadline - times.call
     return parallelism * (1 + last_start // times.delivery_timeout)
-
-
-def visitor_of(address: str | None, session: str) -> str:
-    """Tell visitors of the page apart: by a public address, else by the session.
-
-    An address that is none (loopback, a proxy's own) would make all visitors one.
-    """
-    parsed = _parse(address)
-    return network(address) if address and parsed and parsed.is_global else session
-
-
-def network(address: str) -> str:
-    """The address of a caller; of an IPv6 one the /64, as all of it is usually one household's."""
-    parsed = _parse(address)
-    if isinstance(parsed, IPv6Address):
-        return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
-    return str(parsed or address[:64])
-
-
-def _parse(address: str | None) -> IPv4Address | IPv6Address | None:
-    """Read an address, also one with its port, as some proxies write it."""
-    text = (address or "").strip()
-    for candidate in (text, text.rpartition(":")[0].strip("[]")):
-        try:
-            parsed = ip_address(candidate)
-        except ValueError:
-            continue
-        return getattr(parsed, "ipv4_mapped", None) or parsed
-    return None

@@ -1,4 +1,4 @@
-"""What is counted: the same events that are logged. The only importer of prometheus_client.
+"""What is counted for Prometheus: events. The only importer of prometheus_client.
 
 Imported only where METRICS_TOKEN or METRICS_PORT is set.
 Source: https://prometheus.github.io/client_python/multiprocess/
@@ -22,7 +22,22 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from common.failures import Failure
-from common.logs import Event, get_logger, observe
+from common.events import (
+    Answered,
+    AttemptFailed,
+    Claimed,
+    DeliveryIgnored,
+    DeliveryRefused,
+    Event,
+    Events,
+    Rejected,
+    Reopened,
+    Settled,
+    StoreFailed,
+    Submitted,
+    SubmittedAgain,
+)
+from common.logs import get_logger
 from common.record import Status
 
 SUBMITTED = Counter("analysis_submitted", "Analyses accepted")
@@ -47,18 +62,16 @@ START_DELAY = Histogram(
     "From due to the attempt's start",
     buckets=(0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600),
 )
-ENDS = {"settled", "not queued", "delivery given up by QStash", "cancelled", "timed out"}
-
 log = get_logger(__name__)
 
 
-def start() -> None:
-    """Count from now on; safe to call again.
+def start(events: Events) -> None:
+    """Count these events from now on.
 
     What alerts watch is there at 0 from the start: of a series that begins at 1, Prometheus can't
     tell that it has increased.
     """
-    observe(count)
+    events.subscribe(count)
     SETTLED.labels(Status.COMPLETED, "")
     for code in Failure:
         SETTLED.labels(Status.FAILED, code)
@@ -67,35 +80,41 @@ def start() -> None:
 
 
 def count(event: Event) -> None:
-    """Count one event, as it is logged."""
-    name, cause = event["event"], str(event.get("cause"))
-    if name in ENDS and Status(event["status"]).is_terminal:
-        SETTLED.labels(event["status"], event.get("code") or "").inc()
-    if name == "submitted":
-        SUBMITTED.inc()
-    elif name == "reopened":
-        REOPENED.inc()
-    elif name == "claimed":
-        ATTEMPTS.inc()
-        IN_FLIGHT.inc()
-        START_DELAY.observe(event["seconds_after_due"])
-    elif name in ("answered", "attempt failed"):
-        IN_FLIGHT.dec()
-        MODEL_SECONDS.labels(event.get("code") or "answered").observe(event["seconds"])
-        TOKENS.labels("in").inc(event.get("input_tokens", 0))
-        TOKENS.labels("out").inc(event.get("output_tokens", 0))
-    elif name == "submitted again":
-        DUPLICATES.labels(name).inc()
-    elif name == "delivery ignored":
-        DUPLICATES.labels(cause).inc()
-    elif name == "delivery refused":
-        REFUSED.labels(cause.partition(":")[0].partition(" (")[0]).inc()
-    elif name in ("store unavailable", "not archived"):
-        STORE_ERRORS.labels("database" if cause.startswith("database: ") else "redis").inc()
-    elif name == "rejected":
-        REJECTED.labels(event["code"]).inc()
-    if name == "attempt failed":
-        FAILED_ATTEMPTS.labels(event["code"]).inc()
+    """Count one event."""
+    match event:
+        case Submitted():
+            SUBMITTED.inc()
+        case SubmittedAgain():
+            DUPLICATES.labels("submitted again").inc()
+        case Reopened():
+            REOPENED.inc()
+        case Claimed():
+            ATTEMPTS.inc()
+            IN_FLIGHT.inc()
+            START_DELAY.observe(event.seconds_after_due)
+        case Answered():
+            _count_attempt(event)
+        case Settled():
+            SETTLED.labels(event.record.status, event.record.failure or "").inc()
+        case Rejected():
+            REJECTED.labels(event.code).inc()
+        case DeliveryIgnored():
+            DUPLICATES.labels(event.cause).inc()
+        case DeliveryRefused():
+            REFUSED.labels(event.reason).inc()
+        case StoreFailed():
+            STORE_ERRORS.labels(event.store).inc()
+
+
+def _count_attempt(event: Answered) -> None:
+    code = event.code if isinstance(event, AttemptFailed) else None
+    IN_FLIGHT.dec()
+    MODEL_SECONDS.labels(code or "answered").observe(event.seconds)
+    if event.tokens:
+        TOKENS.labels("in").inc(event.tokens.input_tokens)
+        TOKENS.labels("out").inc(event.tokens.output_tokens)
+    if code:
+        FAILED_ATTEMPTS.labels(code).inc()
 
 
 class Unfinished(Collector):
@@ -131,9 +150,9 @@ def forget(pid: int) -> None:
     mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
-def serve(port: int) -> None:
+def serve(port: int, events: Events) -> None:
     """Serve this process's metrics on a port of its own; if that can't be, say so and go on."""
-    start()
+    start(events)
     try:
         start_http_server(port)
     except OSError as error:

@@ -23,7 +23,7 @@ from common.record import Status
 from common.settings import DEVELOPMENT_TOKEN, SPEND_LIMITS, ServiceSettings, Settings
 from common.store import Store, connect, utc_now
 from local_stack import qstash_courier
-from tests.browser import CHROMIUM_ARGUMENTS, find_chromium
+from tests.chromium import CHROMIUM_ARGUMENTS, find_chromium
 from tests.fakes import ANALYSIS, NOW, OTHER_ID, FakeQueue, pending
 from tests.postgres import Postgres, find_binaries, start_postgres
 from tests.processes import Stack, free_port, start_stack

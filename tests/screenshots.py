@@ -15,7 +15,7 @@ from typing import Literal
 from PIL import Image
 from playwright.sync_api import Browser, ViewportSize, sync_playwright
 
-from tests.browser import CHROMIUM_ARGUMENTS, DESKTOP, PHONE, Visit, find_chromium, open_context
+from tests.chromium import CHROMIUM_ARGUMENTS, DESKTOP, PHONE, Visit, find_chromium, open_context
 from tests.processes import ROOT, start_stack
 from tests.product import Product, start_product
 from tests.walk import walk

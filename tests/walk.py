@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from playwright.sync_api import expect
 
-from tests.browser import Visit
+from tests.chromium import Visit
 from tests.fakes import ID, OTHER_ID
 from tests.product import Product
 

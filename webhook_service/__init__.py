@@ -3,18 +3,20 @@
 gunicorn -c webhook_service/gunicorn.conf.py 'webhook_service:create_app()'
 """
 
-from flask import Flask
+from collections.abc import Sequence
 
-from common.history import make_submissions, open_archive
+from flask import Flask
+from pydantic_settings import BaseSettings
+
 from common.logs import start_logging
+from common.options import plug_in
 from common.qstash import Queue
 from common.settings import ServiceSettings
 from common.store import Store, open_store
+from common.submission import Submissions
 from webhook_service.access import limit_rate, trust_proxies
 from webhook_service.analyst import Analyst
 from webhook_service.api import make_api
-from webhook_service.archiving import ArchivingWorker
-from webhook_service.metrics import make_metrics
 from webhook_service.reloading import current_settings
 from webhook_service.routes import make_routes
 from webhook_service.web import add_security_headers, handle_errors
@@ -25,6 +27,7 @@ MAX_BODY_BYTES = 65_536
 
 def create_app(
     settings: ServiceSettings | None = None,
+    chosen: Sequence[BaseSettings] = (),
     *,
     store: Store | None = None,
     queue: Queue | None = None,
@@ -33,29 +36,29 @@ def create_app(
 ) -> Flask:
     """Wire the service together; whatever is not given is made from the settings.
 
-    `open_api` lets everybody who reaches `/analyze` use it while there are no `API_KEYS`: for a
-    loopback address alone.
+    `chosen` are the options' settings. `open_api` lets everybody who reaches `/analyze` use it
+    while there are no `API_KEYS`: for a loopback address alone.
     Raises: SettingsError.
     """
-    settings = settings or current_settings()
+    if settings is None:
+        settings, chosen = current_settings()
     start_logging(settings)
     store = store or open_store(settings)
     queue = queue or Queue(settings)
     analyst = analyst or Analyst(settings)
+    options = plug_in(settings, chosen, store)
+    limits, history = options.limits, options.history
 
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's default provider
-    worker = Worker(store, analyst, settings.times)
-    if archive := open_archive(settings):
-        worker = ArchivingWorker(store, analyst, settings, archive)
-    submissions = make_submissions(store, queue, settings, archive)
+    worker = Worker(store, analyst, settings.times, history=history)
+    submissions = Submissions(store, queue, settings, limits=limits, history=history)
     api = make_api(settings, submissions, is_open=open_api)
     limit_rate(app, api, settings, store)
     trust_proxies(app, settings.trusted_proxies)
-    app.register_blueprint(make_routes(settings, store, worker))
-    app.register_blueprint(api)
-    app.register_blueprint(make_metrics(settings, store, submissions))
-    handle_errors(app)
+    for blueprint in (make_routes(settings, store, worker), api, *options.blueprints):
+        app.register_blueprint(blueprint)
+    handle_errors(app, store.events)
     add_security_headers(app)
     return app

@@ -19,7 +19,7 @@ from common.logs import get_logger
 from common.record import AnalysisRecord
 from common.settings import ServiceSettings, is_loopback
 from common.store import Store, unavailable
-from operations.limits import network
+from common.visitors import network
 from webhook_service.web import Problem, bearer_token, store_problem, whole_seconds
 
 OPEN = "open"  # the caller's name where no key is asked for
@@ -78,15 +78,16 @@ def limit_rate(app: Flask, api: Blueprint, settings: ServiceSettings, store: Sto
         lambda: f"{_key_name(settings.api_keys) or ''}@{network(request.remote_addr or '')}",
         app=app,
         storage_uri="redis://",  # what to speak; where to, the connections know
-        storage_options={"connection_pool": store.pool, "wrap_exceptions": True},  # type: ignore[dict-item]  # handed on
+        storage_options={"connection_pool": store.connection.pool, "wrap_exceptions": True},  # type: ignore[dict-item]  # handed on
         strategy="moving-window",
         on_breach=_refuse,
     )
     limiter.logger.setLevel(logging.WARNING)  # its line has the caller's address
     limiter.limit(f"{settings.api_rate_limit}/minute")(api)
-    app.register_error_handler(
-        StorageError, lambda error: store_problem(unavailable(store.pool, error.storage_error))
-    )
+
+    @app.errorhandler(StorageError)
+    def failed(error: StorageError) -> ResponseReturnValue:
+        return app.handle_user_exception(unavailable(store.connection.pool, error.storage_error))
 
 
 def _refuse(breached: RequestLimit) -> Response:

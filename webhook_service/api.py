@@ -6,16 +6,16 @@ attempt, result or failure, and never the input.
 
 import hmac
 import json
-from hashlib import sha256
+from typing import NamedTuple
 
 from flask import Blueprint, Response, request, url_for
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from common.failures import Failure
 from common.record import AnalysisRecord, Status
 from common.settings import ServiceSettings
-from common.store import NotFound, idempotency_key
-from common.submission import IdempotencyKey, Submissions, new_request_id
+from common.store import NotFound
+from common.submission import Submissions, new_request_id
 from common.task import AnalysisInput, input_problems
 from webhook_service.access import caller, may_read
 from webhook_service.web import RETRY_SECONDS, Problem, json_answer, read_body, whole_seconds
@@ -30,10 +30,9 @@ def make_api(settings: ServiceSettings, submissions: Submissions, *, is_open: bo
     @api.post("/analyze")
     def submit() -> Response:
         name = caller(settings.api_keys, is_open=is_open)
-        input = _read_input()
-        record = submissions.submit(
-            input, request_id=new_request_id(), created_by=name, key=_idempotency_key(name, input)
-        )
+        form = _read_input()
+        same = _read_idempotency(name, form, settings.qstash_token)
+        record = submissions.submit(form, **same._asdict(), created_by=name)
         return _accepted(record)
 
     @api.get("/analyze/<request_id>")
@@ -47,17 +46,28 @@ def make_api(settings: ServiceSettings, submissions: Submissions, *, is_open: bo
     return api
 
 
-def _idempotency_key(scope: str, input: AnalysisInput) -> IdempotencyKey | None:
-    """Read the header, if it was sent. Raises: Problem."""
+class Idempotency(NamedTuple):
+    """What an Idempotency-Key stands for; without one, every call is another submission."""
+
+    request_id: str
+    fingerprint: str | None = None
+
+
+def _read_idempotency(scope: str, form: AnalysisInput, secret: SecretStr) -> Idempotency:
+    """Read the header, if it was sent. Raises: Problem.
+
+    One caller's key is one request id, which nobody can guess without our secret. The fingerprint
+    is keyed with what is not stored, so that nobody can guess the input from it.
+    """
     key = request.headers.get("Idempotency-Key")
     if key is None:
-        return None
+        return Idempotency(new_request_id())
     if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY:
         raise Problem(400, "Idempotency-Key must have 1 to 255 characters.")
-    return IdempotencyKey(
-        name=idempotency_key(scope, sha256(key.encode()).hexdigest()),
-        # Keyed with what is not stored, so that nobody can guess the input from it.
-        fingerprint=hmac.digest(key.encode(), input.model_dump_json().encode(), "sha256").hex(),
+    named = f"{scope}\0{key}".encode()
+    return Idempotency(
+        hmac.digest(secret.get_secret_value().encode(), named, "sha256").hex()[:32],
+        hmac.digest(key.encode(), form.model_dump_json().encode(), "sha256").hex(),
     )
 
 

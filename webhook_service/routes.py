@@ -20,8 +20,9 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import Base64Bytes
 from werkzeug.exceptions import HTTPException
 
+from common.events import DeliveryRefused, Events
 from common.fields import Model
-from common.logs import bound, get_logger
+from common.logs import bound
 from common.settings import ServiceSettings
 from common.store import Store
 from common.tracing import span
@@ -40,23 +41,21 @@ STATUS_CODES = {
     OutcomeKind.OPERATOR_MUST_ACT: NON_RETRYABLE,
 }
 
-log = get_logger(__name__)
-
 
 def make_routes(settings: ServiceSettings, store: Store, worker: Worker) -> Blueprint:
     """Make the webhook's routes for these collaborators."""
     routes = Blueprint("routes", __name__)
-    keys = settings.signing_keys
+    keys, events = settings.signing_keys, store.events
 
     @routes.post("/webhook")
     def webhook() -> Response:
         url = settings.qstash_webhook_url
-        return _receive(url, keys, read=Delivery.model_validate_json, act=worker.process)
+        return _receive(url, keys, events, read=Delivery.model_validate_json, action=worker.process)
 
     @routes.post("/webhook/failure")
     def failure() -> Response:
         url = settings.failure_callback_url
-        return _receive(url, keys, read=_read_failure_callback, act=worker.give_up)
+        return _receive(url, keys, events, read=_read_failure_callback, action=worker.give_up)
 
     @routes.get("/health")
     def health() -> Response:
@@ -73,9 +72,10 @@ def make_routes(settings: ServiceSettings, store: Store, worker: Worker) -> Blue
 def _receive(
     url: str,
     keys: tuple[str, str],
+    events: Events,
     *,
     read: Callable[[bytes], Delivery],
-    act: Callable[[Delivery], Outcome],
+    action: Callable[[Delivery], Outcome],
 ) -> Response:
     """Guard a delivery: size, then signature over the raw body, then its content."""
     with bound(**_message_id()):
@@ -83,18 +83,19 @@ def _receive(
             body = read_body()
             verify(request.headers.get("Upstash-Signature"), body, url=url, keys=keys)
         except HTTPException as error:
-            log.warning("delivery refused", cause=error.name)
+            events.emit(DeliveryRefused(error.name, error.name))
             raise
         except SignatureRefused as refused:
-            log.warning("delivery refused", cause=str(refused))
+            events.emit(DeliveryRefused(refused.reason, str(refused)))
             return Response(status=401)
         try:
             delivery = read(body)
         except ValueError as error:
-            log.error("delivery refused", cause=f"signed but not ours: {type(error).__name__}")
+            reason = "signed but not ours"
+            events.emit(DeliveryRefused(reason, f"{reason}: {type(error).__name__}"))
             return _tell_qstash(Outcome(OutcomeKind.OPERATOR_MUST_ACT), "not a message of ours")
         with span("deliver", request.headers.get("traceparent")):
-            outcome = act(delivery)
+            outcome = action(delivery)
         return _tell_qstash(outcome, outcome.kind)
 
 

@@ -17,7 +17,11 @@ CLAIMS = ["iss", "sub", "exp", "nbf", "body"]
 
 
 class SignatureRefused(Exception):
-    """The delivery is not QStash's; the message says why, for the log alone."""
+    """The delivery is not QStash's: a `reason`, one of few, and details for the log alone."""
+
+    def __init__(self, reason: str, details: str = "") -> None:
+        super().__init__(f"{reason}{details}")
+        self.reason = reason
 
 
 def verify(token: str | None, body: bytes, *, url: str, keys: tuple[str, str]) -> None:
@@ -30,7 +34,7 @@ def verify(token: str | None, body: bytes, *, url: str, keys: tuple[str, str]) -
         raise SignatureRefused("no Upstash-Signature header")
     claims = _decode(token, keys)
     if claims["sub"] != url:
-        raise SignatureRefused(f"wrong url: got {claims['sub']!r:.200}, want {url!r}")
+        raise SignatureRefused("wrong url", f": got {claims['sub']!r:.200}, want {url!r}")
     digest = urlsafe_b64encode(sha256(body).digest()).decode().rstrip("=")
     claimed = claims["body"]
     if not isinstance(claimed, str) or not hmac.compare_digest(
@@ -53,12 +57,12 @@ def _decode(token: str, keys: tuple[str, str]) -> dict[str, Any]:
         except jwt.InvalidSignatureError:
             continue
         except jwt.ExpiredSignatureError:
-            raise SignatureRefused("expired (compare the clocks)") from None
+            raise SignatureRefused("expired", " (compare the clocks)") from None
         except jwt.ImmatureSignatureError:
-            raise SignatureRefused("not yet valid (compare the clocks)") from None
+            raise SignatureRefused("not yet valid", " (compare the clocks)") from None
         except jwt.PyJWTError as error:
-            raise SignatureRefused(f"not a QStash token: {type(error).__name__}") from None
+            raise SignatureRefused("not a QStash token", f": {type(error).__name__}") from None
         except Exception as error:
             # PyJWT lets some malformed tokens raise other errors; none of them is a delivery.
-            raise SignatureRefused(f"unreadable token: {type(error).__name__}") from None
-    raise SignatureRefused("no known key (were the signing keys rotated?)")
+            raise SignatureRefused("unreadable token", f": {type(error).__name__}") from None
+    raise SignatureRefused("no known key", " (were the signing keys rotated?)")

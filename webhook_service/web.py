@@ -11,7 +11,7 @@ from common.logs import get_logger
 from common.security_headers import NO_INDEX, SECURITY_HEADERS
 from common.store import NotFound, StoreUnavailable, Unreadable
 from common.submission import OtherInput
-from operations.limits import LimitReached
+from common.ports import LimitReached
 
 RETRY_SECONDS = 10  # while Redis or QStash is away
 
@@ -74,8 +74,14 @@ def add_security_headers(app: Flask) -> None:
         return response
 
 
-def handle_errors(app: Flask) -> None:
+def handle_errors(app: Flask, events: Events) -> None:
     """Turn every error into a problem; none of them shows what went wrong inside."""
+
+    def store_problem(error: StoreUnavailable) -> Response:
+        events.emit(StoreFailed("redis", str(error), at=str(request.url_rule)))
+        detail = "The store can't be reached just now. Please try again."
+        return Problem(503, detail, {"Retry-After": str(RETRY_SECONDS)}).response()
+
     app.register_error_handler(Problem, lambda problem: problem.response())
     app.register_error_handler(NotFound, lambda _: _not_found())
     app.register_error_handler(
@@ -103,7 +109,6 @@ def _unexpected_problem(error: Exception) -> Response:
 
 def _limit_problem(error: LimitReached) -> Response:
     """503 and not 429: what is used up is everybody's, or nobody's fault."""
-    log.warning("rejected", code=error.limit)
     headers = {"Retry-After": whole_seconds(error.retry_after)}
     return Problem(503, error.limit.sentence, headers, limit=error.limit).response()
 
@@ -117,13 +122,6 @@ def _unreadable_problem(error: Unreadable) -> Response:
     arguments = request.view_args or {}
     log.error("record not read", request_id=arguments.get("request_id"), cause=str(error))
     return _not_found()
-
-
-def store_problem(error: StoreUnavailable) -> Response:
-    """Say that Redis is away."""
-    log.error("store unavailable", at=str(request.url_rule), cause=str(error))
-    detail = "The store can't be reached just now. Please try again."
-    return Problem(503, detail, {"Retry-After": str(RETRY_SECONDS)}).response()
 
 
 def json_answer(status: int, body: Mapping[str, object]) -> Response:

@@ -3,24 +3,26 @@
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 from pydantic import Field
 
+from common.connection import StoreUnavailable, Unreadable
+from common.events import Answered, AttemptFailed, Claimed, DeliveryIgnored, StoreFailed
 from common.failures import Failure, Kind
 from common.fields import Model, RequestId
 from common.logs import get_logger
-from common.record import AnalysisRecord, Status, Tokens, TransitionError
+from common.ports import History, HistoryUnavailable, NoHistory
+from common.record import AnalysisRecord, Status, TransitionError
 from common.settings import TimeLadder
-from common.store import NotFound, Store, StoreUnavailable, Unreadable
+from common.store import NotFound, Store
 from common.task import AnalysisInput
-from operations.limits import PAUSE, PAUSING
 from webhook_service.answer import AnalysisFailed, Answer
 
-STORE_RETRY = timedelta(seconds=10)
 SETTLE_PAUSE_SECONDS = 0.5
 
 log = get_logger(__name__)
@@ -67,47 +69,60 @@ class Worker:
         times: TimeLadder,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        *,
+        history: History | None = None,
     ) -> None:
         self._store = store
         self._analyst = analyst
         self._times = times
         self._monotonic = monotonic
         self._sleep = sleep
+        self._history = history or NoHistory()
+        self._events = store.events
 
     def process(self, delivery: Delivery) -> Outcome:
         """Run at most one attempt of an analysis. Never raises for what a neighbour does."""
-        return self._run_action(self._attempt, delivery)
+        return self._handle(self._attempt, delivery)
 
     def give_up(self, delivery: Delivery) -> Outcome:
         """Fail an analysis whose message QStash has given up; a running attempt is left alone."""
-        return self._run_action(self._give_up, delivery)
+        return self._handle(self._give_up, delivery)
 
-    def _run_action(self, act: Callable[[Delivery], Outcome], delivery: Delivery) -> Outcome:
-        where = delivery.model_dump()
+    def _handle(self, action: Callable[[Delivery], Outcome], delivery: Delivery) -> Outcome:
+        """Answer for an outcome only once the history has it, too."""
         try:
-            return act(delivery)
-        except NotFound:
-            log.info("delivery ignored", **where, cause="no such record")
-        except TransitionError as refusal:
-            log.info("delivery ignored", **where, cause=str(refusal))
-            if refusal.retry_after is not None:
-                return Outcome(OutcomeKind.RETRY, refusal.retry_after)
+            outcome = self._outcome_of(action, delivery)
+            if outcome.kind is not OutcomeKind.RETRY:
+                with suppress(NotFound):  # deleted, or its time is over: it must not come back
+                    self._history.ended(delivery.request_id)
+            return outcome
         except Unreadable as error:  # a newer version, which may take the next delivery, reads it
-            log.error("record not read", **where, cause=str(error))
-            return Outcome(OutcomeKind.RETRY, STORE_RETRY)
+            log.error("record not read", **delivery.model_dump(), cause=str(error))
+            return Outcome(OutcomeKind.RETRY, error.retry_after)
         except StoreUnavailable as error:
-            log.error("store unavailable", **where, cause=str(error))
-            return Outcome(OutcomeKind.RETRY, STORE_RETRY)
+            store = "database" if isinstance(error, HistoryUnavailable) else "redis"
+            self._events.emit(StoreFailed(store, str(error), request_id=delivery.request_id))
+            return Outcome(OutcomeKind.RETRY, error.retry_after)
+
+    def _outcome_of(self, action: Callable[[Delivery], Outcome], delivery: Delivery) -> Outcome:
+        try:
+            return action(delivery)
+        except NotFound:
+            self._events.emit(DeliveryIgnored(**delivery.model_dump(), cause="no such record"))
+        except TransitionError as error:
+            self._events.emit(DeliveryIgnored(**delivery.model_dump(), cause=str(error)))
+            if error.retry_after is not None:
+                return Outcome(OutcomeKind.RETRY, error.retry_after)
         return Outcome(OutcomeKind.IGNORED)
 
     def _give_up(self, delivery: Delivery) -> Outcome:
-        record = self._store.update(
+        self._store.update(
             delivery.request_id,
             lambda record, now: record.give_up(
                 round=delivery.round, now=now, lease=self._times.lease
             ),
+            cause="QStash has given the message up",
         )
-        log.error("delivery given up by QStash", **_where(record), **_end(record))
         return Outcome(OutcomeKind.SETTLED)
 
     def _attempt(self, delivery: Delivery) -> Outcome:
@@ -123,12 +138,11 @@ class Worker:
             ),
         )
         if record.status is not Status.PROCESSING:
-            log.error("settled", **_where(record), **_end(record))
             return Outcome(OutcomeKind.SETTLED)
         started = self._monotonic()
         assert record.claimed_at is not None, "a claimed record says when"
         waited = (record.claimed_at - record.next_attempt_at).total_seconds()
-        log.info("claimed", **_where(record), call_id=token, seconds_after_due=round(waited, 3))
+        self._events.emit(Claimed(record, token, round(waited, 3)))
         return self._settle(record, token, self._ask(record, token, started), started)
 
     def _ask(self, record: AnalysisRecord, token: str, started: float) -> Answer | AnalysisFailed:
@@ -142,12 +156,12 @@ class Worker:
         except Exception as error:
             # A fault of ours must not leave the record claimed; its text may quote the input.
             answer = AnalysisFailed(Failure.INTERNAL_ERROR, type(error).__name__)
-        seconds = round(self._monotonic() - started, 3)
-        fields = {**_where(record), **_cost(answer.tokens), "seconds": seconds}
-        if isinstance(answer, AnalysisFailed):
-            log.warning("attempt failed", **fields, code=answer.failure, cause=answer.cause)
-        else:
-            log.info("answered", **fields)
+        seconds, tokens = round(self._monotonic() - started, 3), answer.tokens
+        self._events.emit(
+            AttemptFailed(record, seconds, tokens, answer.failure, answer.cause)
+            if isinstance(answer, AnalysisFailed)
+            else Answered(record, seconds, tokens)
+        )
         return answer
 
     def _settle(
@@ -155,19 +169,15 @@ class Worker:
     ) -> Outcome:
         """Store what came of the attempt; an answer is paid for, so try until the lease ends."""
         assert record.claimed_at is not None, "a claimed record says when"
-        seconds = self._monotonic() - started
-        now = record.claimed_at + timedelta(seconds=seconds)  # Redis's clock, without asking it
+        took = timedelta(seconds=self._monotonic() - started)
+        now = record.claimed_at + took  # Redis's clock, without asking it
         lease_ends = started + self._times.lease.total_seconds()
 
         def settle(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
             if isinstance(answer, AnalysisFailed):
-                return record.fail(
-                    token,
-                    answer.failure,
-                    now=now,
-                    retry_after=answer.retry_after,
-                    longest_wait=self._times.longest_wait,
-                )
+                failure, wait = answer.failure, answer.retry_after
+                longest = self._times.longest_wait
+                return record.fail(token, failure, now=now, retry_after=wait, longest_wait=longest)
             return record.complete(
                 token, answer.analysis, model=answer.model, tokens=answer.tokens, now=now
             )
@@ -176,38 +186,21 @@ class Worker:
             try:
                 settled = self._store.update(record.request_id, settle, known=(record, now))
                 break
-            except StoreUnavailable as error:
-                if isinstance(error, Unreadable):
-                    raise
+            except Unreadable:
+                raise
+            except StoreUnavailable:
                 if self._monotonic() + SETTLE_PAUSE_SECONDS >= lease_ends:
                     raise
                 self._sleep(SETTLE_PAUSE_SECONDS)
-            except (TransitionError, NotFound):  # cancelled or deleted meanwhile, and paid for
-                self._note(now, tokens=answer.tokens)
-                raise
-        log.info("settled", **_where(settled), **_end(settled), seconds=round(seconds, 3))
-        took = timedelta(seconds=seconds) if settled.status is Status.COMPLETED else None
-        pause = PAUSE if settled.failure in PAUSING else None
-        self._note(now, took=took, tokens=answer.tokens, pause=pause)
+        if settled.status is Status.COMPLETED:
+            self._note_duration(took)
         return _outcome(settled, now)
 
-    def _note(
-        self,
-        now: datetime,
-        *,
-        tokens: Tokens | None,
-        took: timedelta | None = None,
-        pause: timedelta | None = None,
-    ) -> None:
-        """Note what the attempt cost, how long it took, and that new ones could only fail."""
-        if not (tokens or took or pause):
-            return
-        if pause:
-            log.error("submissions paused", seconds=pause.total_seconds())
+    def _note_duration(self, took: timedelta) -> None:
         try:
-            self._store.note_attempt(now, took=took, tokens=tokens, pause=pause)
+            self._store.note_duration(took)
         except StoreUnavailable as error:  # the analysis is settled, and this a courtesy
-            log.warning("attempt not noted", cause=str(error))
+            log.warning("duration not noted", cause=str(error))
 
 
 def _outcome(record: AnalysisRecord, now: datetime) -> Outcome:
@@ -217,16 +210,3 @@ def _outcome(record: AnalysisRecord, now: datetime) -> Outcome:
     if record.failure and record.failure.kind is Kind.OPERATOR:
         return Outcome(OutcomeKind.OPERATOR_MUST_ACT)
     return Outcome(OutcomeKind.SETTLED)
-
-
-def _where(record: AnalysisRecord) -> dict[str, Any]:
-    return {"request_id": record.request_id, "round": record.round, "attempt": record.attempt}
-
-
-def _cost(tokens: Tokens | None) -> dict[str, Any]:
-    return tokens.model_dump() if tokens else {}
-
-
-def _end(record: AnalysisRecord) -> dict[str, Any]:
-    code = record.failure if record.status.is_terminal else record.last_failure
-    return {"status": record.status, "code": code}

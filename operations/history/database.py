@@ -26,13 +26,14 @@ import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from common import addresses
+from operations.history import address
 from common.failures import Failure
 from common.fields import REQUEST_ID_PATTERN
 from common.logs import get_logger
 from common.record import AnalysisRecord, Status
-from common.settings import Settings
-from common.store import HistoryUnavailable, NotFound, parse_record, utc_now
+from operations.history.settings import HistorySettings
+from common.ports import HistoryUnavailable
+from common.store import NotFound, parse_record, utc_now
 
 SCHEMA_VERSION = 1
 CONNECT_SECONDS = 2  # the least that libpq takes
@@ -91,17 +92,17 @@ class FailedRow(NamedTuple):
     finished_at: datetime
 
 
-class Archive:
+class Database:
     """The history. Every method raises HistoryUnavailable when it is away: within about 5 s, or 12
     s until it has been used once.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: HistorySettings) -> None:
         assert settings.database_url, "without one there is no archive"
-        address, dropped = addresses.database(settings.database_url.get_secret_value())
+        checked, dropped = address.database(settings.database_url.get_secret_value())
         if dropped:
             log.warning("parameters left out", cause=f"DATABASE_URL: {', '.join(dropped)}")
-        url = sql.make_url(address)
+        url = sql.make_url(checked)
         if url.drivername in ("postgres", "postgresql"):
             url = url.set(drivername="postgresql+psycopg")
         limits: dict[str, object] = {"timeout": CONNECT_SECONDS}
@@ -163,10 +164,6 @@ class Archive:
             "finished_at": record.finished_at.astimezone(UTC),
             "record": kept.model_dump_json(by_alias=True),
         }
-
-    def read(self, request_id: str) -> AnalysisRecord:
-        """Read what a person may still see; never the input. Raises: NotFound."""
-        return self.find(request_id).model_copy(update={"input": None})
 
     def find(self, request_id: str) -> AnalysisRecord:
         """Read all that is kept. Raises: NotFound."""

@@ -26,8 +26,8 @@ from tests.conformance.backends import MODEL, TOKENS, serve_backends
 from tests.conformance.table import Row
 from tests.conftest import make_settings
 from tests.fakes import ADA
+from tests.operations.operator.test_smoke import smoke
 from tests.processes import ROOT, bare_environment, free_port, start_stack, wait_for
-from tests.test_smoke import smoke
 from webhook_service.analyst import Analyst
 from webhook_service.answer import AnalysisFailed, Answer
 

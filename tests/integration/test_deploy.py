@@ -1,0 +1,213 @@
+"""What a deployment is made of: images, compose file, proxy, and a stop in the middle of a call."""
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Event
+
+import httpx
+import pytest
+import yaml
+
+from common.open_files import OPEN_FILES_NEEDED
+from common.settings import PageSettings, ServiceSettings
+from local_stack import qstash_courier
+from local_stack.redis_server import PERSISTENCE
+from tests.fakes import ADA, ANALYSIS, ID
+from tests.http_server import answer, serve
+from tests.processes import ROOT, Stack, bare_environment, free_port, start_stack, wait_for
+from tests.proxy import NGINX_CONF, nginx
+from tests.unit.test_analyst import response
+
+BIN = Path(sys.executable).parent
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+FEW_THREADS = {"GUNICORN_CMD_ARGS": "--workers 2 --threads 32"}
+HALF_OPEN = 200  # more than these
+
+
+def test_the_dockerfile_is_clean() -> None:
+    linted = subprocess.run(
+        [BIN / "hadolint", "Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert (linted.returncode, linted.stdout) == (0, "")
+
+
+def target(name: str) -> str:
+    """One stage of the Dockerfile, and the base it builds on."""
+    stages = re.split(r"(?m)^(?=FROM )", DOCKERFILE)
+    return next(stage for stage in stages if f" AS {name}\n" in stage)
+
+
+def test_a_build_is_sent_exactly_what_the_dockerfile_copies() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    sent = {line[1:].partition("/")[0] for line in lines if line.startswith("!")}
+
+    assert lines[0] == "*"
+    assert sent == set(re.findall(r"(?m)^COPY (\S+) ", DOCKERFILE))
+
+
+def test_each_container_gets_the_settings_of_its_process_and_no_other() -> None:
+    """So the page holds neither the OpenAI key nor the signing keys."""
+    hosts_own = {"FORWARDED_ALLOW_IPS"}  # uvicorn's
+    only_by_address = {"UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"}  # Redis is here
+
+    for name, kind in (("page", PageSettings), ("service", ServiceSettings)):
+        wanted = {field.upper() for field in kind.model_fields} - only_by_address
+        if name == "service":
+            wanted -= {"METRICS_PORT"}  # the page's alone
+        assert set(COMPOSE["services"][name]["environment"]) - hosts_own == wanted
+        assert "env_file" not in COMPOSE["services"][name]
+
+
+def test_the_containers_may_open_enough_files() -> None:
+    for name in ("proxy", "page", "service"):
+        assert COMPOSE["services"][name]["ulimits"]["nofile"] > OPEN_FILES_NEEDED
+
+
+def test_every_foreign_image_is_pinned() -> None:
+    images = [each["image"] for each in COMPOSE["services"].values() if "image" in each]
+    bases = re.findall(r"(?m)^FROM (\S+:\S+)", DOCKERFILE)
+
+    assert len(images + bases) == 3
+    for image in images + bases:
+        assert re.fullmatch(r"[\w/.:-]+@sha256:[0-9a-f]{64}", image)
+
+
+@pytest.mark.parametrize("name", ["service", "page"])
+def test_each_image_holds_what_its_command_needs(name: str, stack: Stack, tmp_path: Path) -> None:
+    """No container engine: the files it would copy, its command and its health check, by hand."""
+    app = tmp_path / "app"
+    app.mkdir()
+    for source, copy in re.findall(r"(?m)^COPY (\S+) (\S+)$", target("base") + target(name)):
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, app / copy)
+        else:
+            shutil.copy(ROOT / source, app / copy)
+    command = json.loads(re.findall(r"(?m)^CMD (\[.*\])$", target(name))[-1])
+    health = json.loads(re.findall(r"(?m)^ +CMD (\[.*\])$", target(name))[0])
+    settings = {
+        key: value
+        for key, value in stack.process_of("gunicorn").environ().items()
+        if key.startswith(("REDIS_", "QSTASH_", "OPENAI_"))
+    }
+    environment = bare_environment(
+        tmp_path,
+        **settings,
+        PATH=f"{BIN}:/usr/bin:/bin",
+        PORT=str(free_port()),
+        HTTP_PROXY="http://127.0.0.1:1",  # nobody: the health check asks the container itself
+        http_proxy="http://127.0.0.1:1",
+    )
+
+    process = subprocess.Popen(command, cwd=app, env=environment)
+    try:
+        wait_for(lambda: subprocess.run(health, env=environment, check=False).returncode == 0)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=40)
+
+
+def test_the_compose_file_fits_the_images_and_the_proxy() -> None:
+    services = COMPOSE["services"]
+    upstreams = dict(re.findall(r"set \$\w+ http://(\w+):(\d+);", NGINX_CONF))
+
+    assert set(services) == {"proxy", "page", "service", "redis"}
+    assert {services[name]["build"]["target"] for name in ("page", "service")} == {
+        "page",
+        "service",
+    }
+    assert upstreams == {
+        name: services[name]["environment"]["PORT"] for name in ("page", "service")
+    }
+    assert services["proxy"]["ports"] == ["80:8080", "3001:8081"]
+    assert re.findall(r"listen (\d+);", NGINX_CONF) == ["8080", "8081"]
+    command = services["redis"]["command"]
+    for name, value in PERSISTENCE.items():
+        if name != "appendfsync":  # it is what the server does by itself
+            assert command[command.index(f"--{name}") + 1] == value
+    assert services["redis"]["volumes"] == ["redis:/data"]
+    assert set(COMPOSE["volumes"]) == {"redis"}
+
+
+def open_halfway(url: str, stack: ExitStack) -> None:
+    """Open connections that promise a body and never send it."""
+    address = ("127.0.0.1", int(url.rpartition(":")[2]))
+    for _ in range(HALF_OPEN):
+        connection = stack.enter_context(socket.create_connection(address))
+        connection.sendall(b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+
+
+def post_ten_times(url: str) -> None:
+    for _ in range(10):
+        httpx.post(f"{url}/webhook", content=b"{}", timeout=3)
+
+
+def deliver(url: str, signed_url: str) -> None:
+    """Deliver a message for an unknown id; whoever is blocked does not answer within 30 s."""
+    body = json.dumps({"requestId": ID, "round": 1}).encode()
+    token = qstash_courier.sign(signed_url, body, qstash_courier.CURRENT_SIGNING_KEY)
+    answered = httpx.post(
+        f"{url}/webhook", content=body, headers={"Upstash-Signature": token}, timeout=30
+    )
+    assert answered.status_code == 200
+
+
+def test_half_open_connections_stop_a_delivery_without_the_proxy_and_not_with_it(
+    tmp_path: Path,
+) -> None:
+    with start_stack(tmp_path, **FEW_THREADS) as stack:
+        with (
+            nginx(tmp_path, stack.service_url, stack.page_url) as proxy,
+            ExitStack() as held,
+        ):
+            open_halfway(proxy.webhook_url, held)
+
+            deliver(proxy.webhook_url, f"{stack.service_url}/webhook")
+
+        with ExitStack() as held:
+            open_halfway(stack.service_url, held)
+
+            with pytest.raises(httpx.ReadTimeout):
+                post_ten_times(stack.service_url)  # the first may still find a thread free
+
+
+def test_a_stop_answers_the_call_in_flight(tmp_path: Path) -> None:
+    """SIGTERM to gunicorn while the model is thinking: the analysis is completed all the same."""
+
+    is_told = Event()
+
+    def slow(connection: socket.socket) -> None:
+        is_told.wait(30)
+        time.sleep(1)  # so that it has stopped listening before the answer comes
+        answer(200, response(ANALYSIS.model_dump_json()))(connection)
+
+    with serve(slow) as openai:
+        settings = {"OPENAI_BASE_URL": f"{openai.url}/v1", "OPENAI_API_KEY": "test"}
+        with start_stack(tmp_path, QSTASH_DELAY="1s", **settings) as stack:
+            httpx.post(f"{stack.service_url}/analyze", json=ADA.model_dump())
+            wait_for(lambda: openai.requests)
+
+            stack.process_of("gunicorn").terminate()
+            is_told.set()
+            stack.process.wait(timeout=40)
+
+            assert '"status": "completed"' in stack.output
+            assert "/webhook: 200" in stack.output
+
+
+def test_every_requirement_is_pinned_with_the_hashes_of_its_files() -> None:
+    for path in (*ROOT.glob("requirements*.txt"), *(ROOT / "benchmarks").glob("**/require*.txt")):
+        lines = path.read_text().replace("\\\n", "").splitlines()
+        packages = [line for line in lines if not line.lstrip().startswith("#")]
+
+        assert len(packages) > 5
+        assert all("==" in line and " --hash=sha256:" in line for line in packages), path

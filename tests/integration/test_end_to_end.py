@@ -1,0 +1,168 @@
+"""The main job through real processes: page's store, QStash, service, OpenAI, over HTTP."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.fakes import ADA, ANALYSIS, BOB
+from tests.http_server import Behaviour, HttpServer, answer, hang, serve
+from tests.processes import Stack, start_stack, wait_for
+from tests.unit.test_analyst import error, response
+
+GOOD = answer(200, response(ANALYSIS.model_dump_json()))
+
+
+def submit(stack: Stack, input: dict[str, object]) -> str:
+    accepted = httpx.post(f"{stack.service_url}/analyze", json=input)
+    assert accepted.status_code == 202, accepted.text
+    return accepted.headers["Location"]
+
+
+def finish(stack: Stack, location: str, within_seconds: float = 30) -> dict[str, object]:
+    """Wait until the analysis is terminal."""
+    found: dict[str, object] = {}
+
+    def is_terminal() -> bool:
+        found.clear()
+        found.update(httpx.get(stack.service_url + location).json())
+        return found["status"] in ("completed", "failed", "cancelled")
+
+    wait_for(is_terminal, within_seconds)
+    return found
+
+
+def test_two_texts_come_back_analysed_differently(stack: Stack) -> None:
+    locations = [submit(stack, input.model_dump()) for input in (ADA, BOB)]
+
+    ada, bob = (finish(stack, location) for location in locations)
+
+    assert ada["status"] == bob["status"] == "completed"
+    assert ada["model"] == "local-stand-in"
+    assert ada["result"] != bob["result"]
+
+
+def test_an_idempotency_key_sent_by_many_at_once_makes_one_analysis(stack: Stack) -> None:
+    headers = {"Idempotency-Key": "same"}
+    url = f"{stack.service_url}/analyze"
+
+    def post(_: int) -> str:
+        posted = httpx.post(url, json=ADA.model_dump(), headers=headers)
+        return str(posted.json()["requestId"])
+
+    with ThreadPoolExecutor(10) as pool:
+        ids = set(pool.map(post, range(10)))
+
+    assert len(ids) == 1
+    assert finish(stack, f"/analyze/{ids.pop()}")["attempt"] == 1
+
+
+def test_bad_input_is_named_over_http(stack: Stack) -> None:
+    refused = httpx.post(f"{stack.service_url}/analyze", json={"name": ""})
+
+    assert refused.status_code == 422
+    assert len(refused.json()["errors"]) == 3
+
+
+def test_a_chunked_body_over_the_limit_is_413(stack: Stack) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield from [b"x" * 10_000] * 20
+
+    headers = {"Content-Type": "application/json"}
+    refused = httpx.post(f"{stack.service_url}/analyze", content=chunks(), headers=headers)
+
+    assert refused.status_code == 413
+
+
+def test_nothing_personal_is_logged(stack: Stack) -> None:
+    finish(stack, submit(stack, ADA.model_dump() | {"name": "Zaphod"}))
+
+    assert "completed" in stack.output
+    assert "Zaphod" not in stack.output
+    assert "sketch" not in stack.output
+
+
+FAULTS: dict[str, Behaviour] = {
+    "500": answer(500),
+    "no answer": hang,
+    "invalid key": answer(401, error("invalid_api_key")),  # the last: it pauses all submissions
+}
+
+
+@dataclass
+class Faulty:
+    """A local stack, and what came of one analysis for each fault of the model."""
+
+    directory: Path
+    output: str
+    locations: dict[str, str]
+    found: dict[str, dict[str, object]]
+    calls: int
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
+    """The local stack with a model server of ours: the stand-in has stepped aside.
+
+    Each first attempt meets its fault, one after the other; they wait for QStash together.
+    """
+    directory = tmp_path_factory.mktemp("faulty")
+    with serve(*FAULTS.values(), GOOD) as openai:
+        settings = {
+            "OPENAI_BASE_URL": f"{openai.url}/v1",
+            "OPENAI_API_KEY": "test",
+            "OPENAI_TIMEOUT_SECONDS": "4",
+            "QSTASH_DELAY": "1s",
+        }
+        locations: dict[str, str] = {}
+        with start_stack(directory, **settings) as stack:
+            for number, name in enumerate(FAULTS, 1):
+                locations[name] = submit(stack, ADA.model_dump())
+                wait_for(partial(has_been_asked, openai, number))
+            found = {name: finish(stack, location) for name, location in locations.items()}
+            wait_for(lambda: "/webhook/failure: 200" in stack.output)
+            stack.stop()
+        yield Faulty(directory, stack.output, locations, found, len(openai.requests))
+
+
+def has_been_asked(server: HttpServer, times: int) -> bool:
+    return len(server.requests) >= times
+
+
+def test_a_model_server_of_ones_own_lets_its_stand_in_step_aside(faulty: Faulty) -> None:
+    assert "Stands in, for want of settings in .env: redis, qstash." in faulty.output
+
+
+@pytest.mark.parametrize("fault", ["500", "no answer"])
+def test_a_transient_failure_is_retried_by_qstash(faulty: Faulty, fault: str) -> None:
+    found = faulty.found[fault]
+
+    assert (found["status"], found["attempt"]) == ("completed", 2)
+    assert found["result"] == ANALYSIS.model_dump()
+
+
+def test_what_the_operator_must_mend_rests_in_the_dlq(faulty: Faulty) -> None:
+    failure = faulty.found["invalid key"]["failure"]
+
+    assert isinstance(failure, dict)
+    assert failure["code"] == "key_refused"
+    assert "/webhook: 489" in faulty.output
+    assert "/webhook/failure: 200" in faulty.output
+
+
+def test_no_call_was_made_but_these(faulty: Faulty) -> None:
+    assert faulty.calls == 2 + 2 + 1
+
+
+def test_an_analysis_outlives_a_restart_of_everything(faulty: Faulty) -> None:
+    with start_stack(faulty.directory) as stack:
+        after = {
+            name: httpx.get(stack.service_url + location).json()
+            for name, location in faulty.locations.items()
+        }
+
+    assert after == faulty.found
