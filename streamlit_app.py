@@ -9,20 +9,22 @@ import html
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import NoReturn
 
 import streamlit as st
 from pydantic import ValidationError
 
+from common.connection import StoreUnavailable, Unreadable
 from common.failures import Failure
-from common.history import make_submissions, open_archive
 from common.logs import get_logger, start_logging
+from common.options import load_with_options, plug_in, process_started
+from common.ports import LimitReached
 from common.qstash import Queue
 from common.record import AnalysisRecord, Reason, Status, TransitionError
-from common.settings import Settings, SettingsError, load
-from common.store import NotFound, StoreUnavailable, Unreadable, open_store
+from common.settings import Settings, SettingsError
+from common.store import NotFound, open_store
 from common.submission import (
     NotOwner,
     OtherInput,
@@ -32,8 +34,7 @@ from common.submission import (
     new_request_id,
 )
 from common.task import AnalysisInput, input_problems
-from common.tracing import start_tracing
-from operations.limits import LimitReached, visitor_of
+from common.visitors import visitor_of
 from page import browser, words
 from page.words import Snapshot
 
@@ -41,17 +42,16 @@ log = get_logger("page")
 
 
 @st.cache_resource
-def _connect() -> tuple[Settings, Submissions]:
+def _connect() -> tuple[Settings, Submissions, timedelta]:
     """Connect once per process."""
-    settings = load(Settings)
+    settings, chosen = load_with_options(Settings)
     start_logging(settings)
-    start_tracing(settings, "ask-later-page")
-    if settings.metrics_port:
-        from operations import metrics
-
-        metrics.serve(settings.metrics_port)
-    store, archive = open_store(settings), open_archive(settings)
-    return settings, make_submissions(store, Queue(settings), settings, archive)
+    process_started("page", chosen)
+    store = open_store(settings)
+    options = plug_in("page", settings, chosen, store)
+    limits, history = options.limits, options.history
+    submissions = Submissions(store, Queue(settings), settings, limits=limits, history=history)
+    return settings, submissions, max(settings.ttl, history.keeps)
 
 
 @st.cache_resource
@@ -149,7 +149,6 @@ def _submit(input: AnalysisInput) -> str:
             input, request_id=request_id, owner_token=owner_token, visitor=_visitor()
         )
     except LimitReached as error:
-        log.warning("rejected", request_id=request_id, code=error.limit)
         return f"{words.limit_text(error)} Your text is still here."
     except (StoreUnavailable, NotFound, OtherInput, TransitionError) as error:
         cause = str(error) or type(error).__name__
@@ -175,7 +174,7 @@ def _draw_requests() -> None:
         snapshots.append(_fetch(request_id))
         if snapshots[-1].failures:
             break  # each further one would only wait for the store, too
-    entries = [words.entry(snapshot, settings.kept) for snapshot in snapshots]
+    entries = [words.entry(snapshot, kept) for snapshot in snapshots]
     browser.draw_requests(
         [entry for entry in entries if entry], now=_now(), forget=st.session_state.get("deleted")
     )
@@ -271,7 +270,7 @@ def _keep(snapshot: Snapshot, owner_token: str | None) -> None:
     if browser.storage_reply().request_id == snapshot.request_id:
         kept.add(snapshot.request_id)
     token = None if snapshot.request_id in kept else owner_token
-    entry = words.entry(snapshot, settings.kept, token)
+    entry = words.entry(snapshot, kept, token)
     browser.draw_requests(
         [entry] if entry else [],
         now=_now(),
@@ -287,7 +286,7 @@ def _draw_gone(snapshot: Snapshot) -> None:
     if was_here is not None:
         st.markdown(words.gone_text(was_here))
         st.button("New request", type="primary", on_click=_open, args=(None,))
-    gone = words.entry(snapshot, settings.kept)
+    gone = words.entry(snapshot, kept)
     assert gone
     browser.draw_requests(
         [gone],
@@ -326,7 +325,7 @@ def _draw_result(record: AnalysisRecord) -> None:
     else:
         _html(words.ending(record), style="quiet")
     model = html.escape(str(record.model))
-    dates = words.dates(record, settings.kept, st.context.timezone)
+    dates = words.dates(record, kept, st.context.timezone)
     st.html(f'<p class="quiet">Model: <bdi>{model}</bdi> · {dates}</p>')
 
 
@@ -454,7 +453,6 @@ def _run_action(do: Callable[[str, str], None], request_id: str, owner_token: st
         log.info("not done", request_id=request_id, cause=cause)
         notice = "That was not possible any more."
     except LimitReached as error:
-        log.warning("rejected", request_id=request_id, code=error.limit)
         notice = words.limit_text(error)
     except StoreUnavailable as error:
         log.error("not done", request_id=request_id, cause=str(error))
@@ -467,7 +465,7 @@ def _run_action(do: Callable[[str, str], None], request_id: str, owner_token: st
 st.html(browser.STYLE)
 st.markdown(":primary[:material/hourglass_top:] **Ask later**")
 try:
-    settings, submissions = _connect()
+    settings, submissions, kept = _connect()
 except SettingsError as error:
     start_logging()
     log.error("not set up", cause=str(error))

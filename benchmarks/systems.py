@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peers.workers import WORKERS
-from common.settings import DEVELOPMENT_TOKEN, SPEND_LIMITS
+from common.settings import DEVELOPMENT_TOKEN
 from local_stack import qstash_courier
+from operations.limit_settings import SPEND_LIMITS
 
 ROOT = Path(__file__).parent.parent
 PEERS_PYTHON = str(ROOT / ".venv-peers/bin/python")

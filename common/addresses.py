@@ -1,13 +1,15 @@
 """Addresses from the environment: which ones the clients can use, decided without a client.
 
-Each function raises ValueError with a sentence that quotes no value: half a password may stand
-anywhere in a malformed address.
+Those of the web and of Redis are here. An option checks its own, with the same helpers. Each
+function raises ValueError with a sentence that quotes no value: half a password may stand anywhere
+in a malformed address.
 """
 
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -39,49 +41,7 @@ REDIS_DROPS = {
     "socket_timeout",
     "timeout",
 }
-# Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
-POSTGRES_TAKES = {
-    "application_name": ANY,
-    "channel_binding": "disable|prefer|require",
-    "dbname": r"[^=]+",
-    "gssencmode": "disable|prefer|require",
-    "host": r"/[^,]*|[A-Za-z0-9._-]+(,[A-Za-z0-9._-]+)*",
-    "keepalives": "[01]",
-    "keepalives_count": NUMBER,
-    "keepalives_idle": NUMBER,
-    "keepalives_interval": NUMBER,
-    "options": ANY,
-    "passfile": ANY,
-    "password": ANY,
-    "port": r"[1-9][0-9]{0,4}(,[1-9][0-9]{0,4})*",
-    "sslcert": ANY,
-    "sslcrl": ANY,
-    "sslkey": ANY,
-    "sslmode": "disable|allow|prefer|require|verify-ca|verify-full",
-    "sslnegotiation": "postgres|direct",
-    "sslpassword": ANY,
-    "sslrootcert": ANY,
-    "sslsni": "[01]",
-    "target_session_attrs": "any|read-write|primary",
-    "tcp_user_timeout": NUMBER,
-    "user": ANY,
-}
-# They tune another ORM's pool. No statement is prepared here, which is what `pgbouncer` asks for.
-POSTGRES_DROPS = {
-    "connect_timeout",
-    "connection_limit",
-    "pgbouncer",
-    "pool_timeout",
-    "prepare_threshold",
-    "socket_timeout",
-    "statement_cache_size",
-    "supa",
-}
-INSTEAD = {
-    "schema": "write options=-csearch_path%3DNAME instead",
-    "ssl": "write sslmode=require instead",
-    "sslaccept": "write sslmode=require instead",
-}
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 class Address(NamedTuple):
@@ -91,9 +51,23 @@ class Address(NamedTuple):
     dropped: list[str]
 
 
+def is_loopback(url: str) -> bool:
+    """Whether an address is one of this machine alone."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    return host in LOOPBACK_NAMES or bool(re.fullmatch(r"127(\.\d{1,3}){1,3}", host))
+
+
+def is_upstash(url: str) -> bool:
+    """Whether an address is one of Upstash's own."""
+    return (urlsplit(url).hostname or "").endswith("upstash.io")
+
+
 def web(address: str) -> str:
     """Check a base address, to which clients add paths."""
-    parts = _split(address)
+    parts = split(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("write a whole address, beginning with https:// (or http://)")
     if "@" in parts.netloc:
@@ -105,7 +79,7 @@ def web(address: str) -> str:
 
 def redis(address: str) -> Address:
     """Check and tidy the address of a Redis-compatible server."""
-    parts = _split(address)
+    parts = split(address)
     scheme, path, query = parts.scheme, parts.path, parts.query
     if scheme not in ("redis", "rediss", "unix"):
         raise ValueError("begins with redis:// or rediss:// (a REST address does not)")
@@ -121,55 +95,26 @@ def redis(address: str) -> Address:
         raise ValueError(f"names no host; {ENCODED}")
     elif not re.fullmatch(r"(/[0-9]{0,5}/?)?", path):
         raise ValueError("has a path that is no database number, such as /0")
-    kept, dropped = _parameters(query, takes, REDIS_DROPS)
+    kept, dropped = parameters(query, takes, REDIS_DROPS)
     if "ssl_keyfile" in kept and "ssl_certfile" not in kept:
         raise ValueError("has the parameter ssl_keyfile without ssl_certfile")
     for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
         if name in kept and not Path(kept[name]).is_file():
             raise ValueError(f"names a file that is not there, in the parameter {name}")
-    return Address(_join(f"{scheme}://{parts.netloc}{path}", kept), dropped)
+    return Address(join(f"{scheme}://{parts.netloc}{path}", kept), dropped)
 
 
-def database(address: str) -> Address:
-    """Check and tidy the address of a PostgreSQL or SQLite database."""
-    scheme, separator, rest = address.partition("://")
-    scheme = scheme.lower()
-    if not separator or scheme not in ("postgresql", "postgres", "sqlite"):
-        raise ValueError("begins with postgresql:// (or sqlite:/// and a path, on one machine)")
-    _check_characters(address)
-    # As SQLAlchemy splits it: a password may hold anything but @.
-    account, at, server = rest.rpartition("@")
-    if "@" in account or "/" in account.partition(":")[0]:
-        raise ValueError(f"holds an @ where none can be; {ENCODED}")
-    parts = _split(f"//{server}")
-    if parts.fragment or server.endswith("#"):
-        raise ValueError(f"holds a # where none can be; {ENCODED}")
-    if scheme == "sqlite":
-        if at or parts.netloc or parts.path in ("", "/", "/:memory:") or "?" in server:
-            raise ValueError("write sqlite:/// and the path of a file, without parameters")
-        return Address(f"{scheme}://{rest}", [])
-    kept, dropped = _parameters(
-        # PostgreSQL's own default changes nothing.
-        parts.query,
-        POSTGRES_TAKES | {"schema": "public"},
-        POSTGRES_DROPS,
-    )
-    if "port" in kept and kept["port"].count(",") != kept.get("host", "").count(","):
-        raise ValueError("has another number of ports than of hosts in its parameters")
-    if kept.pop("schema", None):
-        dropped.append("schema")
-    return Address(_join(f"{scheme}://{account}{at}{parts.netloc}{parts.path}", kept), dropped)
-
-
-def _check_characters(address: str) -> None:
+def check_characters(address: str) -> None:
+    """Raises: ValueError."""
     if " " in address or not address.isprintable():
         raise ValueError("holds a space or a character that can't be printed")
     if "\0" in unquote(address):
         raise ValueError("holds a zero byte (%00)")
 
 
-def _split(address: str) -> SplitResult:
-    _check_characters(address)
+def split(address: str) -> SplitResult:
+    """Split an address whose host and port can be used. Raises: ValueError."""
+    check_characters(address)
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
@@ -187,9 +132,17 @@ def _split(address: str) -> SplitResult:
     return parts
 
 
-def _parameters(
-    query: str, takes: Mapping[str, str], drops: set[str]
+def parameters(
+    query: str,
+    takes: Mapping[str, str],
+    drops: set[str],
+    instead: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[dict[str, str], list[str]]:
+    """Read what stands behind the `?`: what is taken, and the names of what was left out.
+
+    `takes` has a pattern for each value, `instead` what to write for a name that isn't taken.
+    Raises: ValueError.
+    """
     kept: dict[str, str] = {}
     dropped: list[str] = []
     for name, value in parse_qsl(query, keep_blank_values=True):
@@ -201,8 +154,8 @@ def _parameters(
             raise ValueError(f"has the parameter {name} twice")
         elif name in takes and re.fullmatch(takes[name], value):
             kept[name] = value
-        elif name in INSTEAD:
-            raise ValueError(f"has the parameter {name}: {INSTEAD[name]}")
+        elif name in instead:
+            raise ValueError(f"has the parameter {name}: {instead[name]}")
         elif name in takes:
             raise ValueError(f"has a wrong value for the parameter {name}")
         else:
@@ -210,5 +163,6 @@ def _parameters(
     return kept, list(dict.fromkeys(dropped))
 
 
-def _join(base: str, parameters: Mapping[str, str]) -> str:
-    return f"{base}?{urlencode(parameters, quote_via=quote)}" if parameters else base
+def join(base: str, kept: Mapping[str, str]) -> str:
+    """Put the parameters behind the address."""
+    return f"{base}?{urlencode(kept, quote_via=quote)}" if kept else base

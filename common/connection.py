@@ -50,7 +50,7 @@ log = get_logger(__name__)
 class StoreUnavailable(Exception):
     """Redis can't be used just now. The change may have happened; repeating it is safe."""
 
-    retry_after = timedelta(seconds=10)
+    retry_after: timedelta = timedelta(seconds=10)
 
 
 class PasswordRefused(StoreUnavailable):

@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic_settings import BaseSettings
-
+from common.environment import Part, load_all
 from common.ports import History, Limits, NoHistory, NoLimits
 from common.settings import Settings
 from common.store import Store
 
 Process = Literal["page", "service"]
-Chosen = Sequence[BaseSettings]  # the settings of the options; none where there are no options
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 @dataclass(frozen=True)
@@ -34,24 +33,28 @@ def _operations() -> Any:
     return import_module("operations") if find_spec("operations") else None
 
 
-def option_settings() -> list[type[BaseSettings]]:
-    """The classes of the options' settings, to be loaded beside those of the core."""
+def load_with_options(kind: type[SettingsT]) -> tuple[SettingsT, Part | None]:
+    """Read and check the settings of one process, and those of the options, if there are any.
+
+    Raises: SettingsError, naming every missing or malformed variable of both.
+    """
     operations = _operations()
-    return [operations.OperationsSettings] if operations else []
+    settings, chosen = load_all(kind, *([operations.OperationsSettings] if operations else []))
+    return settings, next(iter(chosen), None)
 
 
-def plug_in(process: Process, settings: Settings, chosen: Chosen, store: Store) -> Options:
-    """Start the options that the settings ask for; they may subscribe to the store's events."""
-    for each in chosen:
-        options: Options = _operations().plug_in(process, settings, each, store)
-        return options
-    return Options()
+def plug_in(process: Process, settings: Settings, chosen: Part | None, store: Store) -> Options:
+    """Start the options that are `chosen`; they may subscribe to the store's events."""
+    if chosen is None:
+        return Options()
+    options: Options = _operations().plug_in(process, settings, chosen, store)
+    return options
 
 
-def process_started(process: Process, chosen: Chosen) -> None:
+def process_started(process: Process, chosen: Part | None) -> None:
     """A process begins to work, after any fork: start what does not outlive one."""
-    for each in chosen:
-        _operations().process_started(process, each)
+    if chosen:
+        _operations().process_started(process, chosen)
 
 
 def worker_ended(pid: int) -> None:

@@ -18,7 +18,8 @@ from common.answer_size import UNCOMPRESSED, AnswerTooLarge, read_limited
 from common.deadline import PerLoop, run_within
 from common.logs import get_logger
 from common.record import AnalysisRecord
-from common.settings import QSTASH_DELIVERIES, Settings
+from common.settings import Settings
+from common.times import QSTASH_DELIVERIES
 from common.tracing import headers, span
 
 ANSWER_SECONDS = 4.0  # a person is waiting

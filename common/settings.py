@@ -1,203 +1,56 @@
-"""Every environment variable, read here alone and checked at start.
-
-Values come from the environment, else from `.env` in the working directory; that of NAME may stand
-in a file instead, whose path is NAME_FILE. An empty value counts as unset. `load()` names every
-missing or malformed variable in one message.
+"""The settings of the core: one class per part, put together into those of each process.
 
     python -m common.settings page      # exits non-zero, and says why, when something is wrong
+
+`common/environment.py` reads them. Each option has a class of its own in `operations/`.
 """
 
 import logging
-import os
 import re
 import sys
 from datetime import timedelta
 from functools import cached_property
-from hashlib import sha256
-from importlib.util import find_spec
-from io import StringIO
-from os import PathLike
-from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
 
-from dotenv import dotenv_values
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from common import addresses
+from common.addresses import is_loopback, is_upstash
+from common.environment import Part
+from common.environment import SettingsError as SettingsError
+from common.environment import given_names as given_names
+from common.environment import load as load
+from common.environment import load_all as load_all
+from common.setting_types import (
+    MIN_SECRET_LENGTH,
+    ApiKeys,
+    Duration,
+    MaxCount,
+    Port,
+    Secret,
+    WebAddress,
+)
+from common.times import TimeLadder
 
-ENV_FILE = ".env"
-ENCODING = "utf-8-sig"  # with or without the mark that some editors put first
 # Upstash's development server and our stand-in take this one: public, good for nothing else.
 DEVELOPMENT_TOKEN = "eyJVc2VySUQiOiJkZWZhdWx0VXNlciIsIlBhc3N3b3JkIjoiZGVmYXVsdFBhc3N3b3JkIn0="  # noqa: S105 (public)
 # So are their signing keys.
 DEVELOPMENT_SIGNING_KEYS = "sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r", "sig_5ZB6DVzB1wjE8S6rZ7eenA8Pdnhs"
-MIN_SECRET_LENGTH = 16  # of what is checked on a public address; QStash's own keys have 32
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
-QSTASH_DELIVERIES = 4  # the first and three retries
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+# Each model takes some of these: https://platform.openai.com/docs/guides/reasoning
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
-class SettingsError(Exception):
-    """Some environment variables are missing or wrong; the message names all of them."""
+class LogSettings(Part):
+    """Logs."""
 
-
-class TimeLadder:
-    """All time limits, derived from the total time of one model call so that none can overtake.
-
-    call < graceful stop < QStash's timeout < lease < redelivery of an unanswered message.
-    """
-
-    def __init__(self, call_seconds: float) -> None:
-        self.call = timedelta(seconds=call_seconds)
-        self.graceful_stop = self.call + timedelta(seconds=3)
-        self.delivery_timeout = self.call + timedelta(seconds=10)
-        self.lease = self.call + timedelta(seconds=15)
-        self.redelivery = self.lease + timedelta(seconds=5)
-
-    @property
-    def longest_wait(self) -> timedelta:
-        """How long a delivery may at most be told to wait (`Retry-After`)."""
-        return 3 * self.redelivery
-
-    @property
-    def retry_delay(self) -> str:
-        """QStash's expression, in milliseconds, for a delivery that got no answer.
-
-        Source: https://upstash.com/docs/qstash/features/retry
-        """
-        return f"{round(self.redelivery.total_seconds() * 1000)} * (1 + retried)"
-
-    @property
-    def worst_case(self) -> timedelta:
-        """From due until the last delivery has ended, when each one fails as slowly as it can."""
-        return QSTASH_DELIVERIES * self.delivery_timeout + (
-            (QSTASH_DELIVERIES - 1) * self.longest_wait
-        )
-
-    @property
-    def deadline(self) -> timedelta:
-        """From due until the analysis is over, whatever happened."""
-        return max(timedelta(minutes=10), self.worst_case)
-
-
-def duration(value: object) -> object:
-    """Read `60s`, `2m`, `1h` or `7d`; a number alone is seconds."""
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"(\d{1,9})([smhd]?)", value.strip())
-    if match is None:
-        raise ValueError("write a number with s, m, h or d behind it, such as 60s")
-    return timedelta(**{UNITS[match[2] or "s"]: int(match[1])})
-
-
-def _plain_secret(secret: SecretStr) -> SecretStr:
-    value = secret.get_secret_value()
-    if re.fullmatch(r"[!-~]+", value) is None or value[0] in "\"'":
-        raise ValueError("holds spaces, quotes or characters that are not ASCII")
-    return secret
-
-
-def _needs(package: str) -> AfterValidator:
-    """What is set needs a package that only operators install."""
-
-    def check(value: object) -> object:
-        if value is not None and not _is_installed(package):
-            raise ValueError(f"needs {package}: pip install -r requirements-operator.txt")
-        return value
-
-    return AfterValidator(check)
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except ModuleNotFoundError:  # what it is a part of is missing, too
-        return False
-
-
-def _is_upstash(url: str) -> bool:
-    return (urlsplit(url).hostname or "").endswith("upstash.io")
-
-
-def is_loopback(url: str) -> bool:
-    """Whether an address is one of this machine alone."""
-    try:
-        host = urlsplit(url).hostname or ""
-    except ValueError:
-        return False
-    return host in LOOPBACK_NAMES or bool(re.fullmatch(r"127(\.\d{1,3}){1,3}", host))
-
-
-def _database(url: SecretStr | None) -> SecretStr | None:
-    """Accept what the history can use; its packages are not needed otherwise."""
-    if url is None:
-        return None
-    address = addresses.database(url.get_secret_value()).url
-    driver = "sqlite3" if address.startswith("sqlite:") else "psycopg"
-    if not all(map(find_spec, ("sqlalchemy", driver))):
-        raise ValueError("needs packages: pip install -r requirements-operator.txt")
-    return url
-
-
-def _key_hashes(value: object) -> object:
-    """Read `name:sha256,name:sha256` into a dictionary from hash to name."""
-    if not isinstance(value, str):
-        return value
-    pairs = [pair.strip() for pair in value.split(",") if pair.strip()]
-    if not all(re.fullmatch(r"[\w.-]{1,64}:[0-9a-f]{64}", pair, re.ASCII) for pair in pairs):
-        raise ValueError("write name:sha256-of-the-key, several separated by commas")
-    names: dict[str, str] = {}
-    for name, _, digest in (pair.partition(":") for pair in pairs):
-        if digest == sha256(b"").hexdigest():
-            raise ValueError("holds the hash of an empty key")
-        if names.setdefault(digest, name) != name:
-            raise ValueError(f"gives one key to two names, {names[digest]} and {name}")
-    return names
-
-
-Duration = Annotated[
-    timedelta, BeforeValidator(duration), Field(ge=timedelta(0), le=timedelta(days=7))
-]
-Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
-WebAddress = Annotated[str, AfterValidator(addresses.web)]
-DatabaseUrl = Annotated[SecretStr | None, AfterValidator(_database)]
-ApiKeys = Annotated[dict[str, str], NoDecode, BeforeValidator(_key_hashes)]
-Most = Annotated[int, Field(ge=0, le=10**12)]  # 0: no limit
-SPEND_LIMITS = (
-    "visitor_submissions_per_hour",
-    "submissions_per_hour",
-    "most_waiting",
-    "daily_analyses",
-    "daily_tokens",
-)
-
-
-class LogSettings(BaseSettings):
-    """What is logged, and how."""
-
-    model_config = SettingsConfigDict(
-        env_file=ENV_FILE,
-        env_file_encoding=ENCODING,
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
+    log_format: Annotated[Literal["auto", "json", "console"], BeforeValidator(str.lower)] = Field(
+        default="auto",
+        description="`json`, `console` (coloured), or `auto`: console on a terminal, else json.",
     )
-
-    log_format: Annotated[Literal["auto", "json", "console"], BeforeValidator(str.lower)] = "auto"
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)
-    ] = "INFO"
+    ] = Field(default="INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`.")
 
     @property
     def level(self) -> int:
@@ -205,36 +58,25 @@ class LogSettings(BaseSettings):
         return logging.getLevelNamesMapping()[self.log_level]
 
 
-class Settings(LogSettings):
-    """What both processes need: Redis, publishing to QStash, and which model is asked."""
+class RedisSettings(Part):
+    """Redis: where the analyses are kept. Set either the Upstash pair or `REDIS_URL`."""
 
-    upstash_redis_rest_url: WebAddress | None = None
-    upstash_redis_rest_token: Secret | None = None
-    redis_url: SecretStr = Field(default=SecretStr(""), validate_default=True)
-    analysis_ttl_seconds: int = Field(default=3600, ge=60, le=2_592_000)
-    qstash_url: WebAddress = "https://qstash.upstash.io"
-    qstash_token: Secret
-    qstash_webhook_url: WebAddress
-    qstash_delay: Duration = timedelta(seconds=60)
-    qstash_parallelism: int | None = Field(default=None, ge=1, le=10_000)
-    openai_timeout_seconds: float = Field(default=25, ge=1, le=600, allow_inf_nan=False)
-    # Beyond what an honest site of one page process comes to; an office of 100 people may be one
-    # visitor. A day's tokens are its analyses at 2,000 each.
-    visitor_submissions_per_hour: Most = 100
-    submissions_per_hour: Most = 1_000
-    most_waiting: Most = 1_000
-    daily_analyses: Most = 5_000
-    daily_tokens: Most = 10_000_000
-    # The service asks this model; the page tells the person who reads the text.
-    openai_base_url: WebAddress | None = None
-    openai_model: str = Field(default="gpt-5.4-mini", min_length=1, pattern=r"^\S+$")
-    metrics_port: Annotated[int | None, _needs("prometheus_client")] = Field(
-        default=None, ge=1, le=65535
+    upstash_redis_rest_url: WebAddress | None = Field(
+        default=None,
+        description="From Upstash's console; its host is used over TCP with TLS.",
     )
-    otel_exporter_otlp_endpoint: Annotated[WebAddress | None, _needs("opentelemetry.sdk")] = None
-    database_url: DatabaseUrl = None
-    history_days: int = Field(default=30, ge=1, le=3650)
-    keep_input: bool = False
+    upstash_redis_rest_token: Secret | None = Field(
+        default=None, description="The REST token from Upstash's console."
+    )
+    redis_url: SecretStr = Field(
+        default=SecretStr(""),
+        validate_default=True,
+        description="Any Redis-compatible server, `redis://` or `rediss://`; wins over the pair.",
+    )
+    analysis_ttl_seconds: Annotated[int, Field(ge=60, le=2_592_000)] = Field(
+        default=3600,
+        description="How long an analysis is kept once it is ready or has failed, in seconds.",
+    )
 
     @field_validator("redis_url")
     @classmethod
@@ -271,6 +113,38 @@ class Settings(LogSettings):
             raise ValueError("holds a port or path: copy it from Upstash's console")
         return url
 
+    @property
+    def ttl(self) -> timedelta:
+        """How long a record is kept from the moment it is terminal."""
+        return timedelta(seconds=self.analysis_ttl_seconds)
+
+    @property
+    def kept(self) -> timedelta:
+        """How long an analysis can be read from the moment it is terminal."""
+        return self.ttl
+
+
+class QStashSettings(Part):
+    """QStash: delivers each request to the webhook service."""
+
+    qstash_url: WebAddress = Field(
+        default="https://qstash.upstash.io",
+        description="QStash's own address; only another region or a development server needs it.",
+    )
+    qstash_token: Secret = Field(
+        description="`QSTASH_TOKEN` from Upstash's console: publishes messages."
+    )
+    qstash_webhook_url: WebAddress = Field(
+        description="The service's public address, with https and ending in `/webhook`."
+    )
+    qstash_delay: Duration = Field(
+        default=timedelta(seconds=60),
+        description="How long a request waits: `60s`, `2m`, `1h`. The local stack has `5s`.",
+    )
+    qstash_parallelism: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None, description="How many analyses may run at once. Empty: no limit."
+    )
+
     @field_validator("qstash_url")
     @classmethod
     def _client_adds_the_path(cls, url: str) -> str:
@@ -283,7 +157,7 @@ class Settings(LogSettings):
     def _token_fits_url(cls, token: SecretStr, info: ValidationInfo) -> SecretStr:
         url = info.data.get("qstash_url", "")
         is_development = token.get_secret_value() == DEVELOPMENT_TOKEN
-        if is_development and _is_upstash(url):
+        if is_development and is_upstash(url):
             raise ValueError("is the public development token, and QSTASH_URL is the real QStash")
         if not is_development and is_loopback(url):
             raise ValueError("is a real token, and QSTASH_URL is a stand-in on this machine")
@@ -294,12 +168,62 @@ class Settings(LogSettings):
     def _webhook_can_be_reached(cls, url: str, info: ValidationInfo) -> str:
         if not url.endswith("/webhook"):
             raise ValueError("ends with /webhook: any other address of the service is a 404")
-        if _is_upstash(info.data.get("qstash_url", "")):
+        if is_upstash(info.data.get("qstash_url", "")):
             if is_loopback(url):
                 raise ValueError("is on this machine, where the real QStash can't reach it")
             if urlsplit(url).scheme != "https":
                 raise ValueError("needs https, as the real QStash calls it over the internet")
         return url
+
+    @property
+    def failure_callback_url(self) -> str:
+        """Where QStash reports that it has given a message up."""
+        return self.qstash_webhook_url + "/failure"
+
+
+class SigningSettings(QStashSettings):
+    """The keys that prove that a delivery is QStash's."""
+
+    qstash_current_signing_key: Secret = Field(
+        description="From Upstash's console: proves that a delivery is QStash's."
+    )
+    qstash_next_signing_key: Secret = Field(description="From Upstash's console, beside it.")
+
+    @field_validator("qstash_current_signing_key", "qstash_next_signing_key")
+    @classmethod
+    def _nobody_else_signs(cls, key: SecretStr, info: ValidationInfo) -> SecretStr:
+        """Whoever knows or guesses a signing key can have any text analysed, and paid for."""
+        if not is_upstash(info.data.get("qstash_url", "")):
+            return key
+        if key.get_secret_value() in DEVELOPMENT_SIGNING_KEYS:
+            raise ValueError("is a public development key, and QSTASH_URL is the real QStash")
+        if len(key.get_secret_value()) < MIN_SECRET_LENGTH:
+            raise ValueError("is too short for a signing key; copy it from QStash's console")
+        if key == info.data.get("qstash_current_signing_key"):
+            raise ValueError("is the same as QSTASH_CURRENT_SIGNING_KEY; QStash shows two keys")
+        return key
+
+    @property
+    def signing_keys(self) -> tuple[str, str]:
+        """The current and the next one."""
+        keys = self.qstash_current_signing_key, self.qstash_next_signing_key
+        return keys[0].get_secret_value(), keys[1].get_secret_value()
+
+
+class ModelSettings(Part):
+    """The model: the service asks it, and the page tells the person who reads the text."""
+
+    openai_base_url: WebAddress | None = Field(
+        default=None,
+        description="Any server with OpenAI's Responses API. Empty: OpenAI itself.",
+    )
+    openai_model: Annotated[str, Field(pattern=r"^\S+$")] = Field(
+        default="gpt-5.4-mini", description="Which model is asked."
+    )
+    openai_timeout_seconds: Annotated[float, Field(ge=1, le=600, allow_inf_nan=False)] = Field(
+        default=25,
+        description="The total time of one model call; all other time limits follow from it.",
+    )
 
     @cached_property
     def times(self) -> TimeLadder:
@@ -316,174 +240,56 @@ class Settings(LogSettings):
         """Whether OpenAI itself is asked, in whatever region, and no other server."""
         return f".{self.openai_host}".endswith(".api.openai.com")
 
-    @property
-    def unlimited(self) -> list[str]:
-        """The limits on submissions and spend that are switched off, as variables."""
-        return [name.upper() for name in SPEND_LIMITS if not getattr(self, name)]
 
-    @property
-    def ttl(self) -> timedelta:
-        """How long a record is kept from the moment it is terminal."""
-        return timedelta(seconds=self.analysis_ttl_seconds)
+class AnalystSettings(Part):
+    """What only the process that asks the model needs."""
 
-    @property
-    def kept(self) -> timedelta:
-        """How long an analysis can be read from the moment it is terminal."""
-        return max(self.ttl, timedelta(days=self.history_days)) if self.database_url else self.ttl
-
-    @property
-    def failure_callback_url(self) -> str:
-        """Where QStash reports that it has given a message up."""
-        return self.qstash_webhook_url + "/failure"
-
-
-class PageSettings(Settings):
-    """What the page's process needs besides: its own port."""
-
-    port: int = Field(default=8501, ge=1, le=65535)
-
-
-class ServiceSettings(Settings):
-    """What the webhook service needs besides: QStash's signing keys, OpenAI's key, its own port."""
-
-    port: int = Field(default=3001, ge=1, le=65535)
-    qstash_current_signing_key: Secret
-    qstash_next_signing_key: Secret
-    openai_api_key: Secret
-    # https://platform.openai.com/docs/guides/reasoning
-    openai_reasoning_effort: (
-        Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None
-    ) = None
-    openai_max_output_tokens: int = Field(default=2000, ge=16, le=1_000_000)
-    api_keys: ApiKeys = {}
-    api_rate_limit: Most = 30
-    trusted_proxies: int = Field(default=0, ge=0, le=20)
-    metrics_token: Annotated[Secret | None, _needs("prometheus_client")] = None
-    metrics_dir: Path | None = None
-
-    @field_validator("qstash_current_signing_key", "qstash_next_signing_key")
-    @classmethod
-    def _nobody_else_signs(cls, key: SecretStr, info: ValidationInfo) -> SecretStr:
-        """Whoever knows or guesses a signing key can have any text analysed, and paid for."""
-        if not _is_upstash(info.data.get("qstash_url", "")):
-            return key
-        if key.get_secret_value() in DEVELOPMENT_SIGNING_KEYS:
-            raise ValueError("is a public development key, and QSTASH_URL is the real QStash")
-        if len(key.get_secret_value()) < MIN_SECRET_LENGTH:
-            raise ValueError("is too short for a signing key; copy it from QStash's console")
-        if key == info.data.get("qstash_current_signing_key"):
-            raise ValueError("is the same as QSTASH_CURRENT_SIGNING_KEY; QStash shows two keys")
-        return key
-
-    @field_validator("metrics_token")
-    @classmethod
-    def _is_hard_to_guess(cls, token: SecretStr | None) -> SecretStr | None:
-        if token and len(token.get_secret_value()) < MIN_SECRET_LENGTH:
-            raise ValueError(f"is too short: use {MIN_SECRET_LENGTH} random characters or more")
-        return token
-
-    @property
-    def signing_keys(self) -> tuple[str, str]:
-        """The current and the next one."""
-        keys = self.qstash_current_signing_key, self.qstash_next_signing_key
-        return keys[0].get_secret_value(), keys[1].get_secret_value()
-
-
-SettingsT = TypeVar("SettingsT", bound=Settings)
-
-
-def load(kind: type[SettingsT]) -> SettingsT:
-    """Read and check the settings of one process.
-
-    From then on no HTTP client of this process, or of one it starts, asks a proxy for loopback.
-    Raises: SettingsError, naming every missing or malformed variable but no value.
-    """
-    bypass_proxies_on_loopback()
-    values, unread = _from_files(kind)
-    problems = [f"  {name}: {problem}" for name, problem in unread.items()]
-    try:
-        settings = kind.model_validate(values)
-        if not problems:
-            return settings
-    except ValidationError as error:
-        problems += [
-            f"  {name}: {_problem(problem['type'], problem['msg'])}"
-            for problem in error.errors(include_input=False, include_url=False)
-            if f"{(name := str(problem['loc'][0]).upper())}_FILE" not in unread
-        ]
-    raise SettingsError(
-        "These environment variables are missing or wrong (see .env.example):\n"
-        + "\n".join(problems)
+    openai_api_key: Secret = Field(description="OpenAI's key, or the other server's: pays.")
+    openai_reasoning_effort: ReasoningEffort | None = Field(
+        default=None,
+        description="How long a model thinks, from `none` to `max`. Empty: as the model likes.",
+    )
+    openai_max_output_tokens: Annotated[int, Field(ge=16, le=1_000_000)] = Field(
+        default=2000, description="How many tokens an answer may take, thinking included."
     )
 
 
-def bypass_proxies_on_loopback() -> None:
-    """Extend NO_PROXY: httpx and urllib read it, in either case, and prefer lower case."""
-    given = [os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")]
-    names = [name.strip() for value in given for name in value.split(",") if name.strip()]
-    joined = ",".join(dict.fromkeys([*names, *LOOPBACK_NAMES]))
-    os.environ.update(no_proxy=joined, NO_PROXY=joined)
+class ApiSettings(Part):
+    """The API of the webhook service."""
+
+    api_keys: ApiKeys = Field(
+        default={},
+        description="`name:sha256-of-the-key`, separated by commas. Empty: the API answers 403.",
+    )
+    api_rate_limit: MaxCount = Field(
+        default=30,
+        description="How often a minute each key may call each route from each address.",
+    )
+    trusted_proxies: Annotated[int, Field(ge=0, le=20)] = Field(
+        default=0, description="How many proxies stand before the service, exactly."
+    )
 
 
-def given_names() -> set[str]:
-    """The names of the variables that have a value in the environment, in `.env`, or in a file.
-
-    Raises: SettingsError when `.env` can't be read.
-    """
-    return {name.removesuffix("_FILE") for name in _given(ENV_FILE)}
+class Settings(LogSettings, RedisSettings, QStashSettings, ModelSettings):
+    """What both processes need: Redis, publishing to QStash, and which model is asked."""
 
 
-def _given(env_file: str | PathLike[str]) -> dict[str, str]:
-    try:
-        in_file = dotenv_values(stream=StringIO(_read_text(env_file)))
-    except FileNotFoundError:
-        in_file = {}
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{env_file}: {_unreadable(error)}") from None
-    values = {**in_file, **os.environ}
-    return {name.upper(): value for name, value in values.items() if value}
+class PageSettings(Settings):
+    """What the page's process needs besides."""
+
+    port: Port = Field(default=8501, description="Where the page listens.")
 
 
-def _from_files(kind: type[Settings]) -> tuple[dict[str, str], dict[str, str]]:
-    """Read the files that variables such as `OPENAI_API_KEY_FILE` name, as containers get secrets.
+class ServiceSettings(Settings, SigningSettings, AnalystSettings, ApiSettings):
+    """What the webhook service needs besides."""
 
-    Returns the values by field, and a problem by variable.
-    """
-    given = _given(kind.model_config["env_file"])  # type: ignore[arg-type]  # always one path here
-    values, problems = {}, {}
-    for field in kind.model_fields:
-        name = f"{field.upper()}_FILE"
-        if name not in given:
-            continue
-        if field.upper() in given:
-            problems[name] = f"set it or {field.upper()}, not both"
-            continue
-        try:
-            values[field] = _read_text(given[name]).strip()
-        except (OSError, ValueError) as error:
-            problems[name] = _unreadable(error)
-    return values, problems
-
-
-def _read_text(path: str | PathLike[str]) -> str:
-    """Raises: OSError, ValueError."""
-    text = Path(path).read_text(ENCODING)
-    if "\0" in text:  # UTF-16 without a mark is valid UTF-8, and no variable is found in it
-        raise ValueError
-    return text
-
-
-def _unreadable(error: OSError | ValueError) -> str:
-    reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-    return f"this file can't be read ({reason})"
-
-
-def _problem(kind: str, message: str) -> str:
-    return "missing" if kind == "missing" else message.removeprefix("Value error, ")
+    port: Port = Field(default=3001, description="Where the webhook service listens.")
 
 
 if __name__ == "__main__":
+    from common.options import load_with_options  # which imports this module
+
     try:
-        load(Settings if sys.argv[1:] == ["page"] else ServiceSettings)
+        load_with_options(PageSettings if sys.argv[1:] == ["page"] else ServiceSettings)
     except SettingsError as error:
         sys.exit(str(error))

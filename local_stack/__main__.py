@@ -15,15 +15,10 @@ from typing import TextIO
 
 from honcho.manager import Manager
 
-from common.settings import (
-    DEVELOPMENT_TOKEN,
-    SPEND_LIMITS,
-    ServiceSettings,
-    SettingsError,
-    given_names,
-    load,
-)
+from common.environment import SettingsError, given_names, load
+from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from local_stack import openai_server, qstash_courier
+from operations.limit_settings import SPEND_LIMITS
 
 HOST = "127.0.0.1"
 DATA = Path(".local")

@@ -7,7 +7,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from common.settings import is_loopback
+from common.addresses import is_loopback
 
 
 class LoopbackOnly:

@@ -44,7 +44,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from common.settings import DEVELOPMENT_TOKEN, bypass_proxies_on_loopback
+from common.environment import bypass_proxies_on_loopback
+from common.settings import DEVELOPMENT_TOKEN
 from local_stack.loopback import LoopbackOnly
 from local_stack.qstash_courier import Courier
 from local_stack.qstash_message import (

@@ -16,18 +16,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from common.connection import StoreUnavailable, Unreadable
+from common.environment import SettingsError, load
+from common.events import Reopened
 from common.failures import Failure
-from common.history import make_submissions, open_archive
 from common.logs import start_logging
+from common.ports import HistoryUnavailable, LimitReached
 from common.qstash import DeadLetter, QStashRefused, QStashUnclear, Queue
 from common.record import AnalysisRecord, Reason, Status, TransitionError
-from common.settings import ServiceSettings, SettingsError, duration, load
-from common.store import HistoryUnavailable, NotFound, StoreUnavailable, Unreadable, open_store
+from common.setting_types import duration
+from common.settings import ServiceSettings
+from common.store import NotFound, open_store
+from common.submission import Submissions
 from operations.doctor import ALL_CHECKS, Fault, examine, make_clients
-from operations.limits import LimitReached, day_of
+from operations.history import connect_history, database_of
+from operations.records import every_record
+from operations.settings import OperationsSettings
+from operations.statistics import connect_statistics, day_of
 
 if TYPE_CHECKING:
-    from operations.history.database import Archive
+    from operations.history.database import Database
 
 EVER = timedelta(days=36_500)
 SAVED_AT_ONCE = 500
@@ -58,26 +66,48 @@ class CliContext:
 
     def __init__(self) -> None:
         self.is_complete = True  # whether all that was asked for could be told
-        self.settings = settings = _settings()
+        settings, self.options = load_settings()
         self.store = open_store(settings)
         self.queue = Queue(settings)
-        self.archive = open_archive(settings)
-        self.submissions = make_submissions(
-            self.store, self.queue, settings, self.archive, is_operator=True
+        self.statistics = connect_statistics(self.store)
+        self.history = connect_history(self.options, self.store)
+        self.database = database_of(self.history)
+        # No limits: the operator has just fixed what was wrong.
+        self.submissions = Submissions(
+            self.store, self.queue, settings, history=self.history, is_operator=True
         )
+
+    def retry(self, request_id: str) -> AnalysisRecord:
+        """Run a failed analysis again. Raises: NotFound, TransitionError."""
+        try:
+            return self.submissions.retry(request_id, "")
+        except NotFound:
+            return self._bring_back(request_id)
+
+    def _bring_back(self, request_id: str) -> AnalysisRecord:
+        """Run again one that Redis has forgotten. Raises: NotFound, TransitionError."""
+        now = self.store.now()
+        record = self.submissions.reopened(self.history.find(request_id), now)
+        if not self.store.create(record):  # somebody else was quicker
+            return self.store.read(request_id)
+        try:
+            self.history.find(request_id)
+        except NotFound:  # deleted just now: it must not come back
+            self.store.delete(request_id)
+            raise
+        self.store.events.emit(Reopened(record))
+        return self.submissions.publish(record, now)
 
     def find(self, request_id: str) -> Found:
         """Raises: NotFound."""
         try:
             return Found(self.store.read(request_id), "Redis")
         except NotFound:
-            if self.archive is None:
-                raise
-            return Found(self.archive.find(request_id), "history")
+            return Found(self.history.find(request_id), "history")
 
     def failed(self, code: str | None, after: datetime, before: datetime) -> list[Failed]:
         """The oldest first. Holds only what is listed of each, and of the rest nothing."""
-        archived = self.ask_archive(lambda archive: archive.failed(code, after, before))
+        archived = self.ask_database(lambda database: database.failed(code, after, before))
         found = {
             row.request_id: Failed(row.finished_at, row.request_id, row.round, row.code, "history")
             for row in archived
@@ -98,15 +128,15 @@ class CliContext:
     def every_record(self) -> Iterator[AnalysisRecord]:
         """All in Redis that can be read; a warning if some can't."""
         unreadable: list[str] = []
-        yield from self.store.every_record(unreadable)
+        yield from every_record(self.store, unreadable)
         if unreadable:
             self.is_complete = False
             click.echo(f"{len(unreadable)} in Redis can't be read: see the log.", err=True)
 
-    def ask_archive(self, ask: Callable[[Archive], Iterable[StorageReply]]) -> list[StorageReply]:
+    def ask_database(self, ask: Callable[[Database], Iterable[StorageReply]]) -> list[StorageReply]:
         """Ask the history, if there is one; a warning if it is away, as Redis knows the rest."""
         try:
-            return list(ask(self.archive)) if self.archive else []
+            return list(ask(self.database)) if self.database else []
         except HistoryUnavailable as error:
             self.is_complete = False
             click.echo(f"The history does not answer: {error}", err=True)
@@ -155,33 +185,33 @@ with_ids = click.argument("request_ids", metavar="ID…", nargs=-1, required=Tru
 @click.option("--newer-than", type=age, default=EVER, help="2h, 3d, …")
 def failed(code: str | None, older_than: timedelta, newer_than: timedelta) -> None:
     """List the failed analyses: when, which, why, where they are kept."""
-    desk = CliContext()
-    letters, now = desk.dead_letters() or {}, desk.store.now()
+    context = CliContext()
+    letters, now = context.dead_letters() or {}, context.store.now()
     is_all = code is None and not older_than and newer_than == EVER
-    for each in desk.failed(code, now - newer_than, now - older_than):
+    for each in context.failed(code, now - newer_than, now - older_than):
         letter = " dead-letter" if letters.pop(each.request_id, None) else ""
         click.echo(
             f"{each.finished_at:%Y-%m-%d %H:%M:%S}Z {each.request_id} "
             f"round={each.round} {each.code} {each.where}{letter}"
         )
-    for request_id in letters if is_all and desk.is_complete else ():
+    for request_id in letters if is_all and context.is_complete else ():
         click.echo(f"{'-':20} {request_id} no failed record, only a dead-letter")
-    desk.end()
+    context.end()
 
 
 @commands.command()
 @click.argument("request_id", metavar="ID")
 def show(request_id: str) -> None:
     """Show a record without its texts, where it is kept, and its message in the DLQ."""
-    desk = CliContext()
+    context = CliContext()
     lines: list[str] = []
     try:
-        record, where = desk.find(request_id)
+        record, where = context.find(request_id)
         lines += [f"kept in: {where}", record.model_dump_json(exclude=HIDDEN, indent=2)]
     except NotFound:
         pass
-    lines += desk.ask_archive(lambda archive: [_in_history(archive, request_id)])
-    if letter := (desk.dead_letters() or {}).get(request_id):
+    lines += context.ask_database(lambda database: [_in_history(database, request_id)])
+    if letter := (context.dead_letters() or {}).get(request_id):
         lines.append(
             f"dead letter: {letter.dlq_id} message={letter.message_id} "
             f"answered={letter.response_status}"
@@ -189,12 +219,12 @@ def show(request_id: str) -> None:
     elif len(lines) < 2:
         raise click.ClickException(f"{request_id}: there is no such analysis.")
     click.echo("\n".join(lines))
-    desk.end()
+    context.end()
 
 
-def _in_history(archive: Archive, request_id: str) -> str:
+def _in_history(database: Database, request_id: str) -> str:
     try:
-        archived = archive.find(request_id)
+        archived = database.find(request_id)
     except NotFound:
         return "history: not in it"
     return (
@@ -211,39 +241,39 @@ def redrive(request_ids: tuple[str, ...], code: str | None, dry_run: bool) -> No
     """Run failed analyses again, at most 5 a second: these, or all that failed with a code."""
     if bool(request_ids) == bool(code):
         raise click.UsageError("Name ids, or a --code.")
-    desk = CliContext()
+    context = CliContext()
     ids: Iterable[str] = request_ids
     if code:
-        now = desk.store.now()
-        ids = [each.request_id for each in desk.failed(code, now - EVER, now)]
-    if not ids and desk.is_complete:
+        now = context.store.now()
+        ids = [each.request_id for each in context.failed(code, now - EVER, now)]
+    if not ids and context.is_complete:
         click.echo(f"None that is kept has failed with {code}.", err=True)
 
     def run(request_id: str) -> str:
         if dry_run:
-            record = desk.find(request_id).record
-            record.reopen(now=desk.store.now(), delay=timedelta(0), deadline=timedelta(0))
+            record = context.find(request_id).record
+            record.reopen(now=context.store.now(), delay=timedelta(0), deadline=timedelta(0))
             return f"would run round {record.round + 1}"
         time.sleep(SECONDS_BETWEEN_REDRIVES)
-        record = desk.submissions.retry(request_id, "")
+        record = context.retry(request_id)
         if record.failure:
             raise click.ClickException(record.failure.sentence)
         return f"runs again, round {record.round}"
 
     _each(ids, run)
-    desk.end()
+    context.end()
 
 
 @commands.command()
 @with_ids
 def cancel(request_ids: tuple[str, ...]) -> None:
     """Stop analyses that have not ended."""
-    desk = CliContext()
+    context = CliContext()
 
     def stop(request_id: str) -> Status:
-        if desk.find(request_id).where == "history":
+        if context.find(request_id).where == "history":
             raise TransitionError(Reason.TERMINAL)
-        return desk.submissions.cancel(request_id, "").status
+        return context.submissions.cancel(request_id, "").status
 
     _each(request_ids, stop)
 
@@ -264,53 +294,53 @@ def delete(request_ids: tuple[str, ...]) -> None:
 @commands.command()
 def stats() -> None:
     """Count the analyses in Redis and in the history, QStash's dead letters, and today's spend."""
-    desk = CliContext()
-    redis = Counter((each.status, each.failure) for each in desk.every_record())
+    context = CliContext()
+    redis = Counter((each.status, each.failure) for each in context.every_record())
     for (status, failure), number in sorted(redis.items(), key=str):
         click.echo(f"Redis        {number:7} {status} {failure or ''}".rstrip())
-    for count in desk.ask_archive(lambda archive: archive.counts()):
+    for count in context.ask_database(lambda database: database.counts()):
         click.echo(f"history      {count.number:7} {count.status} {count.code or ''}".rstrip())
-    letters = desk.dead_letters()
+    letters = context.dead_letters()
     click.echo(f"dead letters {'unknown' if letters is None else len(letters):>7}")
-    analyses, tokens_in, tokens_out = desk.store.spent(day_of(desk.store.now()))
-    if desk.settings.daily_analyses:
+    analyses, tokens_in, tokens_out = context.statistics.spent(day_of(context.store.now()))
+    if context.options.daily_analyses:
         click.echo(f"today        {analyses:7} analyses")
     click.echo(f"today        {tokens_in:7} tokens in\ntoday        {tokens_out:7} tokens out")
-    desk.end()
+    context.end()
 
 
 @commands.command()
 def save() -> None:
     """Write what has ended and Redis still has into the history: after it was away, say."""
-    desk = CliContext()
-    if desk.archive is None:
+    context = CliContext()
+    if context.database is None:
         raise click.ClickException("There is no history: DATABASE_URL is not set.")
-    ended = (record for record in desk.every_record() if record.status.is_terminal)
+    ended = (record for record in context.every_record() if record.status.is_terminal)
     saved = 0
     try:
         # Redis decides: a later state of one of these replaces what is written now, never back.
         while batch := list(islice(ended, SAVED_AT_ONCE)):
-            desk.archive.write_many(batch)
+            context.database.write_many(batch)
             saved += len(batch)
     finally:
         click.echo(f"{saved} are in the history.")
-    desk.end()
+    context.end()
 
 
 @commands.command()
 def purge() -> None:
     """Remove from the history what is older than HISTORY_DAYS."""
-    archive = open_archive(_settings())
-    if archive is None:
+    context = CliContext()
+    if context.database is None:
         raise click.ClickException("There is no history: DATABASE_URL is not set.")
-    click.echo(f"{sum(iter(archive.purge, 0))} were removed.")
+    click.echo(f"{sum(iter(context.database.purge, 0))} were removed.")
 
 
 @commands.command()
 def doctor() -> None:
     """Check all that is configured, with one smallest call of the model."""
     wrong = 0
-    at = make_clients(_settings())
+    at = make_clients(*load_settings())
     with closing(at.analyst):
         for found in examine(at, ALL_CHECKS):
             is_wrong = isinstance(found, Fault)
@@ -319,19 +349,19 @@ def doctor() -> None:
     sys.exit(1 if wrong else 0)
 
 
-def _settings() -> ServiceSettings:
+def load_settings() -> tuple[ServiceSettings, OperationsSettings]:
     """Raises: SettingsError."""
-    settings = load(ServiceSettings)
+    settings, options = load(ServiceSettings, OperationsSettings)
     start_logging(settings)
-    return settings
+    return settings, options
 
 
-def _each(request_ids: Iterable[str], act: Callable[[str], object]) -> None:
+def _each(request_ids: Iterable[str], action: Callable[[str], object]) -> None:
     """Do it to each, tell what came of it, and go on when one is refused."""
     is_done = True
     for request_id in request_ids:
         try:
-            click.echo(f"{request_id} {act(request_id)}")
+            click.echo(f"{request_id} {action(request_id)}")
         except NotFound:
             is_done = False
             click.echo(f"{request_id}: there is no such analysis.", err=True)

@@ -1,4 +1,4 @@
-"""Check each neighbour that is configured, and say in a sentence what is wrong and how to mend it.
+"""Check each neighbour that is configured, and say in a sentence what is wrong and how to fix it.
 
 `python -m operations doctor` runs all checks; `make smoke` stops at the first that is not
 right, before anything is paid. Wrong and missing settings are named by `common/settings.py`.
@@ -12,18 +12,17 @@ from http.client import HTTPException
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+from common.addresses import is_loopback
+from common.connection import PasswordRefused, StoreUnavailable
 from common.failures import Failure
-from common.history import open_archive
+from common.ports import HistoryUnavailable
 from common.qstash import QStashRefused, QStashUnclear, Queue
-from common.settings import ServiceSettings, is_loopback
-from common.store import (
-    HistoryUnavailable,
-    PasswordRefused,
-    Store,
-    StoreUnavailable,
-    open_store,
-    utc_now,
-)
+from common.settings import ServiceSettings
+from common.store import Store, open_store, utc_now
+from operations.history import connect_history, database_of
+from operations.limits import connect_limits
+from operations.records import condition
+from operations.settings import OperationsSettings
 from webhook_service.analyst import Analyst
 from webhook_service.answer import AnalysisFailed
 
@@ -50,15 +49,16 @@ class Clients:
     """Whom the service needs."""
 
     settings: ServiceSettings
+    options: OperationsSettings
     store: Store
     queue: Queue
     analyst: Analyst
     clock: Callable[[], datetime] = utc_now
 
 
-def make_clients(settings: ServiceSettings) -> Clients:
+def make_clients(settings: ServiceSettings, options: OperationsSettings) -> Clients:
     """Make a client for each; none connects before its first check."""
-    return Clients(settings, open_store(settings), Queue(settings), Analyst(settings))
+    return Clients(settings, options, open_store(settings), Queue(settings), Analyst(settings))
 
 
 Check = Callable[[Clients], str]
@@ -80,14 +80,15 @@ def redis_answers(at: Clients) -> str:
 
 def redis_does_all(at: Clients) -> str:
     try:
-        at.store.check_all()
+        at.store.check()
+        connect_limits(at.settings, at.options, at.store).check()
     except StoreUnavailable as error:
         raise Fault(f"Redis answers, and can't do all that is needed: {error}.") from None
     return "Redis does all that is needed."
 
 
 def redis_evicts_nothing(at: Clients) -> str:
-    evicts = at.store.condition().evicts
+    evicts = condition(at.store).evicts
     if evicts:
         raise Fault(
             "Redis evicts records when its memory is full: requests would be lost. "
@@ -97,7 +98,7 @@ def redis_evicts_nothing(at: Clients) -> str:
 
 
 def redis_persists(at: Clients) -> str:
-    persists = at.store.condition().persists
+    persists = condition(at.store).persists
     if persists is False:
         raise Fault("Redis keeps nothing over a restart. Switch persistence on (appendonly yes).")
     return "Redis persists." if persists else "Redis does not tell if it persists."
@@ -164,15 +165,15 @@ def model_answers(at: Clients) -> str:
 
 
 def history_answers(at: Clients) -> str:
-    if archive := open_archive(at.settings):
-        archive.ping()
+    if database := database_of(connect_history(at.options, at.store)):
+        database.ping()
         return "The history's database answers."
     return "There is no history (DATABASE_URL)."
 
 
 def spend_is_limited(at: Clients) -> str:
     """Name what is unlimited; that is no fault, as only an explicit 0 makes it so."""
-    if unlimited := at.settings.unlimited:
+    if unlimited := at.options.unlimited:
         return f"Nothing limits (set to 0): {', '.join(unlimited)}."
     return "Submissions and spend are limited."
 
@@ -193,7 +194,7 @@ ALL_CHECKS = [*FREE_CHECKS, model_answers]
 
 
 def examine(at: Clients, checks: list[Check]) -> Iterator[str | Fault]:
-    """Run the checks in turn; each gives a sentence, or a Fault with its mend."""
+    """Run the checks in turn; each gives a sentence, or a Fault with a hint."""
     redis_answered = True
     for check in checks:
         if check is redis_does_all and not redis_answered:

@@ -15,7 +15,7 @@ end. The script needs one server (with replicas, as at Upstash), not a cluster.
 """
 
 import hmac
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -146,11 +146,11 @@ class RedisLimits:
         """Raise StoreUnavailable unless Redis does all that the limits need; counts nothing."""
         with self._connection.errors():
             now = self._connection.client.time()[0]
+        quota = 10**12, 1, milliseconds(PROBE_TTL)
         names = [f"analysis:{{{PROBE}}}", PROBE, PAUSED, count_key(PROBE, PROBE)]
         self._script(
             names,
-            [PROBE, 0, now, milliseconds(PROBE_TTL), now, now, 0, 0]
-            + [10**12, 1, milliseconds(PROBE_TTL)],
+            [PROBE, 0, now, milliseconds(PROBE_TTL), now, now, 0, 0, *quota],
         )
 
 

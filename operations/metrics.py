@@ -21,7 +21,6 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from common.failures import Failure
 from common.events import (
     Answered,
     AttemptFailed,
@@ -37,6 +36,7 @@ from common.events import (
     Submitted,
     SubmittedAgain,
 )
+from common.failures import Failure
 from common.logs import get_logger
 from common.record import Status
 

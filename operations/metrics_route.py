@@ -27,7 +27,9 @@ _metrics: ModuleType | None = None
 _directory: Path | None = None  # as long as the master lives: a reload goes on counting there
 
 
-def make_metrics(settings: MetricsSettings, store: Store, statistics: Statistics) -> list[Blueprint]:
+def make_metrics(
+    settings: MetricsSettings, store: Store, statistics: Statistics
+) -> list[Blueprint]:
     """Begin to count, before gunicorn forks, and make the route.
 
     A directory that can't be written costs the metrics and nothing else.

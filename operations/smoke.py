@@ -11,16 +11,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
+from common.connection import StoreUnavailable
+from common.environment import SettingsError, load
 from common.failures import Failure
-from common.history import make_submissions, open_archive
 from common.logs import start_logging
+from common.ports import LimitReached
 from common.record import AnalysisRecord, Status
-from common.settings import ServiceSettings, SettingsError, load
-from common.store import StoreUnavailable
+from common.settings import ServiceSettings
 from common.submission import Submissions, new_owner_token, new_request_id
 from common.task import AnalysisInput
 from operations.doctor import FREE_CHECKS, WHAT_TO_DO, Fault, examine, make_clients
-from operations.limits import LimitReached
+from operations.history import connect_history
+from operations.limits import connect_limits
+from operations.settings import OperationsSettings
 
 POLL_SECONDS = 0.5
 INPUT = AnalysisInput(
@@ -43,16 +46,22 @@ def follow(submissions: Submissions, request_id: str) -> Iterator[AnalysisRecord
 
 def run(say: Callable[[str], None]) -> None:
     """Do it all. Raises: Fault, LimitReached, SettingsError, StoreUnavailable."""
-    settings = load(ServiceSettings)
+    settings, options = load(ServiceSettings, OperationsSettings)
     start_logging(settings)
-    at = make_clients(settings)
+    at = make_clients(settings, options)
     with closing(at.analyst):
         for found in examine(at, FREE_CHECKS):
             if isinstance(found, Fault):
                 raise found
             say(found)
 
-    submissions = make_submissions(at.store, at.queue, at.settings, open_archive(at.settings))
+    submissions = Submissions(
+        at.store,
+        at.queue,
+        settings,
+        limits=connect_limits(settings, options, at.store),
+        history=connect_history(options, at.store),
+    )
     request_id, owner_token = new_request_id(), new_owner_token()
     began = time.monotonic()
     submissions.submit(INPUT, request_id=request_id, owner_token=owner_token)

@@ -11,7 +11,7 @@ over counts as unfinished until its deadline has passed.
 
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from common.connection import Unreadable
 from common.events import Answered, Deleted, Event, Reopened, Settled, Submitted
@@ -78,7 +78,7 @@ class Statistics:
         At most MAX_OVERDUE at a time, the first first.
         """
         with self._errors():
-            members = self._client.zrangebyscore(
+            members: list[Any] = self._client.zrangebyscore(
                 UNFINISHED, "-inf", timestamp(now), start=0, num=MAX_OVERDUE
             )
         for each in members:

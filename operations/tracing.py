@@ -33,7 +33,9 @@ def start(endpoint: str, service: str) -> None:
     for the collector.
     """
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # see Exporter
-    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS)
+    exporter = OTLPSpanExporter(
+        endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS
+    )
     resource = Resource.create({SERVICE_NAME: service})
     provider = TracerProvider(sampler=ParentBased(OurTraces()), resource=resource)
     provider.add_span_processor(BatchSpanProcessor(Exporter(exporter)))

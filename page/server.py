@@ -22,9 +22,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import config
 from streamlit.proto.BackMsg_pb2 import BackMsg
 
+from common.addresses import LOOPBACK_NAMES
 from common.logs import quiet_servers
 from common.security_headers import NO_INDEX, SECURITY_HEADERS
-from common.settings import LOOPBACK_NAMES
 from page.errors import on_script_error
 
 SCRIPT = Path(__file__).parent.parent / "streamlit_app.py"

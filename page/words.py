@@ -14,10 +14,10 @@ from pydantic import AwareDatetime
 
 from common.failures import Failure, Kind
 from common.fields import Model
+from common.ports import LimitReached
 from common.record import MAX_ATTEMPTS, AnalysisRecord, Status
 from common.settings import Settings
 from common.task import Analysis
-from operations.limits import LimitReached
 
 STAND_IN_MODEL = "local-stand-in"
 NEAR_SECONDS, FAR_SECONDS, MAX_PAUSE_SECONDS = 2, 5, 30

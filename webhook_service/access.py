@@ -11,16 +11,19 @@ from datetime import timedelta
 from hashlib import sha256
 
 from flask import Blueprint, Flask, Response, request
+from flask.typing import ResponseReturnValue
 from flask_limiter import Limiter, RequestLimit
 from limits.errors import StorageError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from common.addresses import is_loopback
+from common.connection import unavailable
 from common.logs import get_logger
 from common.record import AnalysisRecord
-from common.settings import ServiceSettings, is_loopback
-from common.store import Store, unavailable
+from common.settings import ServiceSettings
+from common.store import Store
 from common.visitors import network
-from webhook_service.web import Problem, bearer_token, store_problem, whole_seconds
+from webhook_service.web import Problem, bearer_token, whole_seconds
 
 OPEN = "open"  # the caller's name where no key is asked for
 

@@ -17,12 +17,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from common.logs import start_logging, take_over
 from common.open_files import raise_open_files
+from common.options import process_started, service_ended, worker_ended
 from common.settings import SettingsError
-from common.tracing import start_tracing
-from webhook_service import metrics, reloading  # "reload" would be a setting
+from webhook_service import reloading  # "reload" would be a setting
 
 try:
-    _settings = reloading.read_settings()
+    _settings, _options = reloading.read_settings()
 except SettingsError as error:
     # Here, before any worker: a worker that ends so would be started again for ever.
     sys.exit(str(error))
@@ -70,12 +70,12 @@ def pre_fork(server: Arbiter, worker: Worker) -> None:
 def post_fork(server: Arbiter, worker: Worker) -> None:
     """Here, as threads do not outlive a fork."""
     gc.set_threshold(MAX_NEW_OBJECTS)
-    start_tracing(_settings, "ask-later-service")
+    process_started("service", _options)
 
 
 def child_exit(server: Arbiter, worker: Worker) -> None:
-    metrics.forget(worker.pid)
+    worker_ended(worker.pid)
 
 
 def on_exit(server: Arbiter) -> None:
-    metrics.clean_up()
+    service_ended()

@@ -9,37 +9,47 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from common.environment import Part
 from common.logs import get_logger, start_logging
-from common.settings import ServiceSettings, SettingsError, load
+from common.options import load_with_options
+from common.settings import ServiceSettings, SettingsError
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
     from gunicorn.config import Config
 
-NEED_A_RESTART = ("port", "metrics_dir")  # a socket and files that old and new workers share
+# A socket and files that old and new workers share.
+NEED_A_RESTART = ("port", "prometheus_multiproc_dir")
 
 log = get_logger(__name__)
+
+
+class Loaded(NamedTuple):
+    """The settings of the service and of its options, which are taken together or not at all."""
+
+    service: ServiceSettings
+    options: Part | None
 
 
 class InUse(NamedTuple):
     """What the workers were started with."""
 
-    settings: ServiceSettings
+    settings: Loaded
     configuration: Config
 
 
-_read: ServiceSettings | None = None  # by the latest run of the configuration file
+_read: Loaded | None = None  # by the latest run of the configuration file
 _in_use: InUse | None = None
 
 
-def read_settings() -> ServiceSettings:
+def read_settings() -> Loaded:
     """Read the settings for gunicorn's configuration; if a reload can't take them, the old ones.
 
     Raises: SettingsError, at the start alone.
     """
     global _read
     try:
-        settings = load(ServiceSettings)
+        settings = _load()
         if _in_use:
             _check_change(_in_use.settings, settings)
         _read = settings
@@ -51,12 +61,17 @@ def read_settings() -> ServiceSettings:
     return _read
 
 
-def current_settings() -> ServiceSettings:
+def current_settings() -> Loaded:
     """Those that gunicorn's configuration has read; without gunicorn, read now.
 
     Raises: SettingsError.
     """
-    return _read or load(ServiceSettings)
+    return _read or _load()
+
+
+def _load() -> Loaded:
+    """Raises: SettingsError."""
+    return Loaded(*load_with_options(ServiceSettings))
 
 
 def note_start(server: Arbiter) -> None:
@@ -85,11 +100,18 @@ def make_application_anew(server: Arbiter) -> None:
         return
     _in_use = InUse(_read, server.cfg)
     log.info("settings reloaded")
-    start_logging(_read, anew=True)
+    start_logging(_read.service, anew=True)
 
 
-def _check_change(old: ServiceSettings, new: ServiceSettings) -> None:
+def _check_change(old: Loaded, new: Loaded) -> None:
     """Raises: SettingsError."""
-    if changed := [name for name in NEED_A_RESTART if getattr(old, name) != getattr(new, name)]:
+    changed = [
+        name
+        for before, after in zip(old, new, strict=True)
+        for name in NEED_A_RESTART
+        # Where no directory was named, the service has one of its own, which stays.
+        if getattr(before, name, None) not in (None, getattr(after, name, None))
+    ]
+    if changed:
         names = ", ".join(name.upper() for name in changed)
         raise SettingsError(f"{names}: changed; restart the service for that")

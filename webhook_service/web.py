@@ -7,11 +7,13 @@ from datetime import timedelta
 from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
+from common.connection import StoreUnavailable, Unreadable
+from common.events import Events, StoreFailed
 from common.logs import get_logger
-from common.security_headers import NO_INDEX, SECURITY_HEADERS
-from common.store import NotFound, StoreUnavailable, Unreadable
-from common.submission import OtherInput
 from common.ports import LimitReached
+from common.security_headers import NO_INDEX, SECURITY_HEADERS
+from common.store import NotFound
+from common.submission import OtherInput
 
 RETRY_SECONDS = 10  # while Redis or QStash is away
 

@@ -18,9 +18,9 @@ from common.fields import Model, RequestId
 from common.logs import get_logger
 from common.ports import History, HistoryUnavailable, NoHistory
 from common.record import AnalysisRecord, Status, TransitionError
-from common.settings import TimeLadder
 from common.store import NotFound, Store
 from common.task import AnalysisInput
+from common.times import TimeLadder
 from webhook_service.answer import AnalysisFailed, Answer
 
 SETTLE_PAUSE_SECONDS = 0.5

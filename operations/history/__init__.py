@@ -1,17 +1,32 @@
 """The durable history, when there is a `DATABASE_URL`."""
 
-from common.ports import History, NoHistory
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from common.ports import NoHistory
 from common.store import Store
 from operations.history.settings import HistorySettings
 
+if TYPE_CHECKING:
+    from operations.history.archive import DatabaseHistory
+    from operations.history.database import Database
 
-def connect_history(settings: HistorySettings, store: Store) -> History:
+
+def connect_history(settings: HistorySettings, store: Store) -> DatabaseHistory | NoHistory:
     """Make the history of a store, if there is to be one; once per process.
 
     Connects at first use, as it limits its connections.
     """
     if settings.database_url is None:
         return NoHistory()
-    from operations.history.archive import DatabaseHistory  # its libraries are the operator's choice
+    from operations.history.archive import (
+        DatabaseHistory,  # its libraries are the operator's choice
+    )
 
     return DatabaseHistory(settings, store)
+
+
+def database_of(history: DatabaseHistory | NoHistory) -> Database | None:
+    """What the operator's commands ask."""
+    return None if isinstance(history, NoHistory) else history.database

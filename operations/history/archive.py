@@ -11,13 +11,13 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from common.connection import StoreUnavailable
-from common.events import Event, Settled
+from common.events import Event, Settled, StoreFailed
 from common.failures import Failure
 from common.logs import get_logger
 from common.ports import HistoryUnavailable
 from common.record import AnalysisRecord, Status
-from common.settings import QSTASH_DELIVERIES
 from common.store import NotFound, Store
+from common.times import QSTASH_DELIVERIES
 from operations.history.database import Database
 from operations.history.settings import HistorySettings
 
@@ -66,7 +66,9 @@ class DatabaseHistory:
             with suppress(NotFound):  # deleted just now
                 self.ended(record.request_id)
         except StoreUnavailable as error:
-            log.warning("not archived", request_id=record.request_id, cause=str(error))
+            self._store.events.emit(
+                StoreFailed("database", str(error), request_id=record.request_id)
+            )
             self._resume_at = time.monotonic() + PAUSE_SECONDS
             return
         if len(self._archived) >= MAX_REMEMBERED:

@@ -26,14 +26,14 @@ import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from operations.history import address
 from common.failures import Failure
 from common.fields import REQUEST_ID_PATTERN
 from common.logs import get_logger
-from common.record import AnalysisRecord, Status
-from operations.history.settings import HistorySettings
 from common.ports import HistoryUnavailable
+from common.record import AnalysisRecord, Status
 from common.store import NotFound, parse_record, utc_now
+from operations.history import address
+from operations.history.settings import HistorySettings
 
 SCHEMA_VERSION = 1
 CONNECT_SECONDS = 2  # the least that libpq takes

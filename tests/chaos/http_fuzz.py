@@ -13,9 +13,10 @@ from urllib.parse import quote, unquote_to_bytes
 import fakeredis
 from flask import Flask
 
+from common.connection import connect
 from common.failures import Failure
 from common.qstash import QStashRefused, QStashUnclear
-from common.store import Store, connect
+from common.store import Store
 from tests.chaos.report import Row
 from tests.chaos.target import Answer, Request, recorded_log, send
 from tests.conftest import WEBHOOK_URL, make_settings, make_store

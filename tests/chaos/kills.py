@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from common.store import StoreUnavailable
+from common.connection import StoreUnavailable
 from common.task import AnalysisInput
 from tests.chaos.evidence import Evidence
 from tests.chaos.history import Raw, read_history

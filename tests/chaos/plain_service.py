@@ -9,7 +9,8 @@ import openai
 import redis
 from flask import Flask, Response, request
 
-from common.settings import ServiceSettings, load
+from common.environment import load
+from common.settings import ServiceSettings
 from common.task import INSTRUCTIONS
 from tests.fakes import ANALYSIS
 

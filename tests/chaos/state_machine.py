@@ -31,10 +31,11 @@ import common.record
 from common.failures import Failure
 from common.qstash import QStashRefused, QStashUnclear, Queue
 from common.record import AnalysisRecord, TransitionError
-from common.settings import ServiceSettings, TimeLadder
+from common.settings import ServiceSettings
 from common.store import NotFound, Store
 from common.submission import NotOwner, OtherInput, Submissions
 from common.task import AnalysisInput
+from common.times import TimeLadder
 from tests.chaos.promises import (
     LEASE,
     MAX_ATTEMPTS,

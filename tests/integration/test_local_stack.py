@@ -11,8 +11,8 @@ import httpx
 import psutil
 import pytest
 
-from common.settings import SPEND_LIMITS
 from local_stack.__main__ import REAL_SETTINGS, choose_port, environment, stand_ins
+from operations.limit_settings import SPEND_LIMITS
 from tests.conftest import DEAD_PROXY
 from tests.fakes import ADA
 from tests.processes import ROOT, Stack, bare_environment, free_port, start_stack, wait_for

@@ -15,10 +15,12 @@ import streamlit as st
 from streamlit.runtime.caching import cache_utils
 from streamlit.testing.v1 import AppTest
 
+from common.connection import StoreUnavailable
 from common.failures import Failure
 from common.record import AnalysisRecord, Status
-from common.settings import DEVELOPMENT_TOKEN, SPEND_LIMITS
-from common.store import Store, StoreUnavailable, utc_now
+from common.settings import DEVELOPMENT_TOKEN
+from common.store import Store, utc_now
+from operations.limit_settings import SPEND_LIMITS
 from operations.limits import admission
 from page.errors import SORRY
 from page.words import poll_seconds

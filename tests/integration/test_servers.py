@@ -7,8 +7,9 @@ from subprocess import CalledProcessError
 
 import pytest
 
+from common.environment import SettingsError, load
 from common.failures import Failure
-from common.settings import ServiceSettings, SettingsError, load
+from common.settings import ServiceSettings
 from tests.conformance.servers import LITELLM, LLAMA_STACK, Server, hold, install, run
 from tests.conftest import leave_out, make_settings
 from tests.fakes import ADA

@@ -7,15 +7,9 @@ from datetime import datetime, timedelta
 import pytest
 import redis
 
+from common.connection import StoreUnavailable, connect
 from common.record import AnalysisRecord, Reason, Status, TransitionError
-from common.store import (
-    SCRIPTS,
-    AlreadyBound,
-    NotFound,
-    Store,
-    StoreUnavailable,
-    connect,
-)
+from common.store import SCRIPTS, AlreadyBound, NotFound, Store
 from operations.limits import admission
 from tests.conftest import make_settings, make_store
 from tests.fakes import (

@@ -8,8 +8,9 @@ import redis
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from common.connection import connect
 from common.record import AnalysisRecord
-from common.store import Store, connect
+from common.store import Store
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ID, LEASE, FakeAnalyst, FakeQueue, pending
 from webhook_service import create_app

@@ -8,10 +8,11 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from common.connection import connect
 from common.failures import Failure
 from common.record import AnalysisRecord, Status
 from common.settings import ServiceSettings
-from common.store import Store, connect
+from common.store import Store
 from local_stack import qstash_courier
 from tests.conftest import WEBHOOK_URL, make_settings
 from tests.fakes import CALL, DELAY, ID, LEASE, FakeAnalyst, FakeQueue, pending

@@ -17,21 +17,14 @@ from hypothesis import given, strategies
 from psycopg.conninfo import make_conninfo
 
 from common import addresses
-from common.settings import (
-    DEVELOPMENT_SIGNING_KEYS,
-    DEVELOPMENT_TOKEN,
-    QSTASH_DELIVERIES,
-    SPEND_LIMITS,
-    ServiceSettings,
-    Settings,
-    SettingsError,
-    TimeLadder,
-    given_names,
-    is_loopback,
-    load,
-)
-from common.store import SOCKET_TIMEOUT_SECONDS, connect
+from common.addresses import is_loopback
+from common.connection import connect
+from common.environment import SettingsError, given_names, load
+from common.settings import DEVELOPMENT_SIGNING_KEYS, DEVELOPMENT_TOKEN, ServiceSettings, Settings
+from common.store import SOCKET_TIMEOUT_SECONDS
+from common.times import QSTASH_DELIVERIES, TimeLadder
 from operations.history.database import Archive
+from operations.limit_settings import SPEND_LIMITS
 from tests.conftest import make_settings
 from tests.processes import ROOT
 

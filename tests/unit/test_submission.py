@@ -4,11 +4,12 @@ from datetime import timedelta
 
 import pytest
 
+from common.connection import StoreUnavailable, connect
 from common.failures import Failure
 from common.qstash import QStashRefused, QStashUnclear
 from common.record import MAX_ROUNDS, AnalysisRecord, Status, TransitionError
 from common.settings import ServiceSettings
-from common.store import NotFound, Store, StoreUnavailable, connect
+from common.store import NotFound, Store
 from common.submission import (
     NotOwner,
     OtherInput,

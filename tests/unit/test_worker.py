@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 import pytest
 import redis
 
+from common.connection import StoreUnavailable, connect
 from common.failures import Failure, Kind
 from common.record import AnalysisRecord, Status
-from common.store import Store, StoreUnavailable, Transition, connect
+from common.store import Store, Transition
 from tests.conftest import make_settings, make_store
 from tests.fakes import (
     ADA,

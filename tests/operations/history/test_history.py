@@ -14,15 +14,19 @@ import httpx
 import psycopg
 import pytest
 import redis
+from common.history import SubmissionsWithHistory, make_submissions
 from sqlalchemy import event
+from webhook_service.archiving import ArchivingWorker
 
+from common.connection import StoreUnavailable
 from common.failures import Failure
-from common.history import SubmissionsWithHistory, make_submissions, open_archive
+from common.ports import HistoryUnavailable
 from common.qstash import QStashRefused, Queue
 from common.record import AnalysisRecord, Status
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
-from common.store import HistoryUnavailable, NotFound, Store, StoreUnavailable
+from common.store import NotFound, Store
 from common.submission import NotOwner, Submissions, new_request_id
+from operations.history import open_archive
 from operations.history.database import Archive
 from tests.conftest import make_settings, make_store
 from tests.fakes import (
@@ -44,7 +48,6 @@ from tests.product import COMMANDS, GOOD, Server
 from tests.tokens import CURRENT, NEXT
 from webhook_service import create_app
 from webhook_service.answer import AnalysisFailed
-from webhook_service.archiving import ArchivingWorker
 from webhook_service.worker import Delivery, Outcome, OutcomeKind
 
 NOW = datetime.now(UTC)

@@ -7,20 +7,15 @@ import pytest
 import redis
 
 from common.failures import Limit
+from common.ports import LimitReached
 from common.qstash import QStashRefused
 from common.record import AnalysisRecord, Status, TransitionError
-from common.settings import ServiceSettings, TimeLadder
+from common.settings import ServiceSettings
 from common.store import Store
 from common.submission import NotOwner, Submissions
-from operations.limits import (
-    PAUSE,
-    UNLIMITED,
-    LimitReached,
-    admission,
-    capacity,
-    network,
-    visitor_of,
-)
+from common.times import TimeLadder
+from common.visitors import network, visitor_of
+from operations.limits import PAUSE, UNLIMITED, admission, capacity
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, LEASE, TOKENS, FakeQueue, pending
 

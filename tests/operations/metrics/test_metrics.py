@@ -70,7 +70,7 @@ def read(text: str) -> Samples:
 @pytest.fixture(autouse=True)
 def _no_directory_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")  # and so it is put back
-    monkeypatch.setattr("webhook_service.metrics._directory", "")
+    monkeypatch.setattr("operations.metrics_route._directory", "")
 
 
 @pytest.fixture

