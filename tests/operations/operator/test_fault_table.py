@@ -153,13 +153,13 @@ PROVOKE: dict[str, Callable[..., None]] = {
     "REDIS_URL: begins": start(REDIS_URL="https://name.upstash.io"),
     "REDIS_URL: has": start(REDIS_URL="redis://127.0.0.1?foo=1"),
     '"parameters left out"': keep_history,
-    '"not published, or perhaps not" … "cause": "QStashError': lambda store: publish(
+    '"publish failed" … "cause": "QStashError': lambda store: publish(
         answer(401, b"unauthorized"), store
     ),
-    '"not published, or perhaps not" … "cause": "dedup': lambda store: publish(DEDUPLICATED, store),
+    '"publish failed" … "cause": "dedup': lambda store: publish(DEDUPLICATED, store),
     '"record not read': deliver_for_a_broken_record,
     '"store unavailable" … "cause": "Redis: Read': ask_a_replica,
-    '"not published, or perhaps not" … "cause": "Daily': lambda store: publish(DAILY, store),
+    '"publish failed" … "cause": "Daily': lambda store: publish(DAILY, store),
     '"store unavailable" … "cause": "Redis: Conn': look_at_redis,
     '"store unavailable" … "cause": "Redis: Auth': with_wrong_password,
     '"attempt failed" … "code": "key': lambda store: attempt(
