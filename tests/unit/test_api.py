@@ -179,7 +179,7 @@ def test_an_analysis_that_cannot_be_read_is_404_and_one_line(
 
 
 def test_a_failure_is_shown_in_words(client: FlaskClient, store: Store) -> None:
-    store.create(pending(store.now()).give_up(round=1, now=store.now(), lease=LEASE))
+    store.create(pending(store.now()).give_up(of_round=1, now=store.now(), lease=LEASE))
 
     failure = client.get(f"/analyze/{ID}").get_json()["failure"]
 
@@ -225,7 +225,7 @@ def test_an_idempotency_key_with_another_input_is_422(
 
 def complete(store: Store, request_id: str) -> None:
     store.update(
-        request_id, lambda r, now: r.claim("a", round=1, now=r.due_at, call=CALL, lease=LEASE)
+        request_id, lambda r, now: r.claim("a", of_round=1, now=r.due_at, call=CALL, lease=LEASE)
     )
     store.update(request_id, lambda r, now: r.complete("a", ANALYSIS, model="m", now=now))
 

@@ -89,7 +89,7 @@ def make_people(store: Store, settings: ServiceSettings) -> SubmissionsWithHisto
 
 def completed(number: int = 1, at: datetime = NOW, request_id: str = ID) -> AnalysisRecord:
     claimed = pending(at, timedelta(0), request_id).claim(
-        "token", round=1, now=at, call=CALL, lease=LEASE
+        "token", of_round=1, now=at, call=CALL, lease=LEASE
     )
     done = claimed.complete("token", ANALYSIS, model=f"model-{number}", now=at)
     return done.model_copy(update={"round": number})

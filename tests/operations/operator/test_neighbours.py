@@ -285,7 +285,7 @@ def database(postgres: Postgres) -> Iterator[psycopg.Connection]:
 
 def completed(of_round: int = 1, request_id: str = ID) -> AnalysisRecord:
     record = pending(NOW, timedelta(0), request_id).model_copy(update={"round": of_round})
-    claimed = record.claim("token", round=of_round, now=NOW, call=CALL, lease=LEASE)
+    claimed = record.claim("token", of_round=of_round, now=NOW, call=CALL, lease=LEASE)
     return claimed.complete("token", ANALYSIS, model="model", now=NOW)
 
 
