@@ -17,7 +17,8 @@ from common.failures import Failure, Kind
 from common.fields import Model, RequestId
 from common.logs import get_logger
 from common.ports import History, HistoryUnavailable, NoHistory
-from common.record import AnalysisRecord, Status, TransitionError
+from common.record import AnalysisRecord
+from common.states import Status, TransitionError
 from common.store import NotFound, Store
 from common.task import AnalysisInput
 from common.times import TimeLadder

@@ -19,8 +19,9 @@ from werkzeug.test import TestResponse
 
 from common.connection import StoreUnavailable, connect
 from common.failures import Failure
-from common.record import REPUBLISH_AFTER, AnalysisRecord, Status, TransitionError
+from common.record import REPUBLISH_AFTER, AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import Status, TransitionError
 from common.store import SCRIPTS, NotFound, Store
 from common.submission import Submissions, new_request_id
 from local_stack import qstash_courier

@@ -10,8 +10,9 @@ from werkzeug.test import TestResponse
 
 from common.connection import connect
 from common.failures import Failure
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import Status
 from common.store import Store
 from local_stack import qstash_courier
 from tests.conftest import WEBHOOK_URL, make_settings

@@ -22,8 +22,9 @@ from common.connection import StoreUnavailable
 from common.failures import Failure
 from common.ports import HistoryUnavailable
 from common.qstash import QStashRefused, Queue
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
+from common.states import Status
 from common.store import NotFound, Store
 from common.submission import NotOwner, Submissions, new_request_id
 from operations.history import open_archive
