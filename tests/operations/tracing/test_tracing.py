@@ -29,17 +29,17 @@ from tests.unit.test_analyst import error
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}  # milliseconds until spans are sent; usually 5 s
 AS_THE_PAGE = """
 from common.logs import start_logging
-from common.task import AnalysisInput
+from common.options import load_with_options, plug_in, process_started
 from common.qstash import Queue
 from common.settings import Settings
-from common.environment import load
 from common.store import open_store
 from common.submission import Submissions, new_request_id
-from common.tracing import start_tracing
-settings = load(Settings)
+from common.task import AnalysisInput
+settings, chosen = load_with_options(Settings)
 start_logging(settings)
-start_tracing(settings, "ask-later-page")
+process_started("page", chosen)
 store = open_store(settings)
+plug_in("page", settings, chosen, store)
 submissions = Submissions(store, Queue(settings), settings)
 input = AnalysisInput(name="Ada", age=36, description="I sketch machines and like long walks.")
 """
