@@ -17,9 +17,11 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from common.settings import DEVELOPMENT_TOKEN
+from common.settings import DEVELOPMENT_TOKEN, SettingsError, load
 from local_stack import qstash_courier
+from operations import packages
 from operations.tracing import EXPORT_SECONDS
+from operations.tracing_settings import TracingSettings
 from tests.conftest import WEBHOOK_URL
 from tests.fakes import ID
 from tests.http_server import Behaviour, HttpServer, answer, hang, serve
@@ -197,6 +199,33 @@ def test_a_collector_that_is_of_no_use_costs_one_line_and_no_time(
     assert page.returncode == 0
     events = [json.loads(line)["event"] for line in log.splitlines()]
     assert set(events) == {"submitted", "published", "traces can't be sent"}
+
+
+@pytest.mark.parametrize(
+    ("is_installed", "value", "says"),
+    [
+        (True, "localhost:4318", "write a whole address"),
+        (
+            False,
+            "http://localhost:4318",
+            "needs opentelemetry.sdk: pip install -r requirements-operator.txt",
+        ),
+    ],
+)
+def test_a_wrong_address_and_a_missing_package_are_named_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, is_installed: bool, value: str, says: str
+) -> None:
+    monkeypatch.setattr(packages, "_is_installed", lambda package: is_installed)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", value)
+
+    with pytest.raises(SettingsError, match=f"  OTEL_EXPORTER_OTLP_ENDPOINT: .*{says}"):
+        load(TracingSettings)
+
+
+def test_what_is_not_installed_is_found_out() -> None:
+    assert packages._is_installed("opentelemetry.sdk")
+    assert not packages._is_installed("opentelemetry.no_such_part")
+    assert not packages._is_installed("no_such_package.part")
 
 
 FAIL_IN_A_SPAN = f"""{AS_THE_PAGE}
