@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from common.failures import Failure, Kind
 from common.fields import Model, RequestId, UtcDatetime
@@ -85,7 +85,10 @@ class AnalysisRecord(Model):
     status: Status = Status.PENDING
     input: AnalysisInput | None  # None once completed or cancelled
     owner_hash: str | None = None  # SHA-256 of the owner token; None when made by the API
-    created_by: str | None = None  # the name of the API key; None when made on the page
+    # The name of the API key; None when made on the page. Earlier versions wrote `madeBy`.
+    created_by: str | None = Field(
+        default=None, validation_alias=AliasChoices("createdBy", "madeBy", "created_by")
+    )
     created_at: UtcDatetime
     due_at: UtcDatetime
     deadline_at: UtcDatetime

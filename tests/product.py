@@ -112,7 +112,7 @@ class Product:
         self.model = GOOD
         self.redis.mend()
         self.client.delete("paused", "durations")
-        self.store.note_attempt(self.store.now(), took=USUAL)
+        self.store.note_duration(USUAL)
         self.gate.set()
         for server in (self.qstash, self.service, self.page):
             server.start()

@@ -291,7 +291,7 @@ def test_what_was_written_is_given_back_to_its_owner_alone(submissions: Submissi
 
 
 def test_the_pace_tells_rediss_clock_and_the_usual_duration(store: Store, queue: FakeQueue) -> None:
-    store.note_attempt(store.now(), took=timedelta(seconds=8))
+    store.note_duration(timedelta(seconds=8))
 
     ahead, usual = later(store, queue, seconds=-100).timing()
 

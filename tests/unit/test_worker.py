@@ -101,72 +101,20 @@ def test_a_duration_that_cannot_be_noted_does_not_matter(
     def away(*_: object, **__: object) -> None:
         raise StoreUnavailable
 
-    monkeypatch.setattr(store, "note_attempt", away)
+    monkeypatch.setattr(store, "note_duration", away)
 
     assert worker.process(DELIVERY) == SETTLED
     assert store.read(ID).status is Status.COMPLETED
 
 
-def spent_today(store: Store) -> tuple[int, int]:
-    spent = store.spent(f"{store.now():%Y-%m-%d}")
-    return spent.input_tokens, spent.output_tokens
-
-
-def test_what_a_call_took_is_stored_with_its_result_and_added_to_the_day(
+def test_the_tokens_of_a_call_are_stored_with_its_result(
     worker: Worker, store: Store, analyst: FakeAnalyst, due: AnalysisRecord
 ) -> None:
     analyst.answers = [Answer(ANALYSIS, "fake", TOKENS)]
 
     worker.process(DELIVERY)
-    worker.process(DELIVERY)  # once more
 
     assert store.read(ID).tokens == TOKENS
-    assert spent_today(store) == (300, 200)
-
-
-def test_a_call_that_was_of_no_use_is_spent_too(
-    worker: Worker, store: Store, analyst: FakeAnalyst, due: AnalysisRecord
-) -> None:
-    failed = AnalysisFailed(Failure.ANSWER_TRUNCATED, "incomplete")
-    failed.tokens = TOKENS
-    analyst.answers = [failed]
-
-    worker.process(DELIVERY)
-
-    assert store.read(ID).tokens is None
-    assert spent_today(store) == (300, 200)
-
-
-@pytest.mark.parametrize("meanwhile", ["cancelled", "deleted"])
-def test_a_call_whose_analysis_is_no_longer_wanted_is_spent_too(
-    worker: Worker, store: Store, analyst: FakeAnalyst, due: AnalysisRecord, meanwhile: str
-) -> None:
-    analyst.answers = [Answer(ANALYSIS, "fake", TOKENS)]
-    analyst.during_call = {
-        "cancelled": lambda: store.update(ID, lambda r, now: r.cancel(now=now)),
-        "deleted": lambda: store.delete(ID),
-    }[meanwhile]
-
-    assert worker.process(DELIVERY) == IGNORED
-
-    assert spent_today(store) == (300, 200)
-
-
-@pytest.mark.parametrize("failure", Failure)
-def test_nothing_new_is_let_in_while_our_access_to_the_model_is_refused(
-    worker: Worker,
-    store: Store,
-    analyst: FakeAnalyst,
-    due: AnalysisRecord,
-    fake_redis: redis.Redis,
-    failure: Failure,
-) -> None:
-    analyst.answers = [AnalysisFailed(failure, "HTTP 4xx")]
-
-    worker.process(DELIVERY)
-
-    is_paused = failure in (Failure.KEY_REFUSED, Failure.QUOTA_EXCEEDED)
-    assert fake_redis.ttl("paused") == (300 if is_paused else -2)
 
 
 def test_a_second_delivery_of_a_settled_analysis_makes_no_call(
@@ -386,11 +334,12 @@ class FailingStore(Store):
         transition: Transition,
         *,
         known: tuple[AnalysisRecord, datetime] | None = None,
+        cause: str | None = None,
     ) -> AnalysisRecord:
         self.updates += 1
         if 1 < self.updates <= 1 + self.failures:
             raise StoreUnavailable("away")
-        return super().update(request_id, transition, known=known)
+        return super().update(request_id, transition, known=known, cause=cause)
 
 
 class Clock:
