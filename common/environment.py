@@ -163,6 +163,11 @@ def bypass_proxies_on_loopback() -> None:
     os.environ.update(no_proxy=joined, NO_PROXY=joined)
 
 
+def unset(name: str) -> None:
+    """Take a variable out of this process's environment, before a library reads it."""
+    os.environ.pop(name, None)
+
+
 def given_names() -> set[str]:
     """The names of the variables that have a value in the environment, in `.env`, or in a file.
 

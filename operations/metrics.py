@@ -99,7 +99,7 @@ def count(event: Event) -> None:
         case Rejected():
             REJECTED.labels(event.code).inc()
         case DeliveryIgnored():
-            DUPLICATES.labels(event.cause).inc()
+            DUPLICATES.labels(event.reason).inc()
         case DeliveryRefused():
             REFUSED.labels(event.reason).inc()
         case StoreFailed():
