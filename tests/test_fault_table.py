@@ -21,6 +21,7 @@ from common.store import Store
 from common.submission import Submissions
 from local_stack import qstash_courier
 from operations.history.database import Archive
+from operations.settings import OperationsSettings
 from tests.conftest import WEBHOOK_URL, AllSettings, broken, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, ID, FakeAnalyst, FakeQueue, pending
 from tests.http_server import Behaviour, answer, hang, serve
@@ -118,7 +119,7 @@ def start(**environment: str) -> Callable[[pytest.MonkeyPatch], None]:
     def load_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in (good | environment).items():
             monkeypatch.setenv(name, value)
-        load(ServiceSettings)
+        load(ServiceSettings, OperationsSettings)
 
     return load_settings
 

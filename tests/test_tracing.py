@@ -35,9 +35,10 @@ from common.settings import Settings, load
 from common.store import open_store
 from common.submission import Submissions, new_request_id
 from common.tracing import start_tracing
-settings = load(Settings)
+from operations.settings import OperationsSettings
+settings, options = load(Settings, OperationsSettings)
 start_logging(settings)
-start_tracing(settings, "ask-later-page")
+start_tracing(options, "ask-later-page")
 store = open_store(settings)
 submissions = Submissions(store, Queue(settings), settings)
 input = AnalysisInput(name="Ada", age=36, description="I sketch machines and like long walks.")
