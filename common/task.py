@@ -34,7 +34,9 @@ INPUT_PROBLEMS = {
 }
 
 EXAMPLE = AnalysisInput(  # what `make smoke` sends
-    name="Smoke test", age=30, description="I check that the whole path works, kindly and often."
+    name="Smoke test",
+    age=30,
+    description="I check that the whole path works, kindly and often.",
 )
 
 
