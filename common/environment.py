@@ -109,14 +109,14 @@ class SecretsSettings(Part):
         return path
 
 
-A = TypeVar("A", bound=Part)
-B = TypeVar("B", bound=Part)
+KindT = TypeVar("KindT", bound=Part)
+OtherT = TypeVar("OtherT", bound=Part)
 
 
 @overload
-def load(kind: type[A], /) -> A: ...
+def load(kind: type[KindT], /) -> KindT: ...
 @overload
-def load(kind: type[A], other: type[B], /) -> tuple[A, B]: ...
+def load(kind: type[KindT], other: type[OtherT], /) -> tuple[KindT, OtherT]: ...
 def load(kind: type[Part], /, *others: type[Part]) -> Any:
     """Read and check the settings of one process: one object per kind, a tuple if several.
 
@@ -127,7 +127,7 @@ def load(kind: type[Part], /, *others: type[Part]) -> Any:
     return (settings, *more) if others else settings
 
 
-def load_all(kind: type[A], /, *others: type[B]) -> tuple[A, list[B]]:
+def load_all(kind: type[KindT], /, *others: type[OtherT]) -> tuple[KindT, list[OtherT]]:
     """Do what `load` does, for any number of others.
 
     Raises: SettingsError.

@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Literal
 
 from common.failures import Failure, Kind, Limit
 from common.logs import get_logger
-from common.record import AnalysisRecord, Reason, Tokens
+from common.record import AnalysisRecord, Tokens
+from common.states import Reason
 
 NO_RECORD: Literal["no such record"] = "no such record"
 NOT_OURS = "signed but not ours"

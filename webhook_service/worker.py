@@ -24,7 +24,8 @@ from common.failures import Failure, Kind
 from common.fields import Model, RequestId
 from common.logs import get_logger
 from common.ports import History, NoHistory
-from common.record import AnalysisRecord, Status, TransitionError
+from common.record import AnalysisRecord
+from common.states import Status, TransitionError
 from common.store import NotFound, Store
 from common.task import AnalysisInput
 from common.times import TimeLadder
@@ -62,7 +63,7 @@ class Outcome:
 class AnalystProtocol(Protocol):
     """What the worker needs of an analyst."""
 
-    def analyse(self, input: AnalysisInput, call_id: str) -> Answer:
+    def analyse(self, form: AnalysisInput, call_id: str) -> Answer:
         """Raises: AnalysisFailed."""
 
 
@@ -125,7 +126,7 @@ class Worker:
         self._store.update(
             delivery.request_id,
             lambda record, now: record.give_up(
-                round=delivery.round, now=now, lease=self._times.lease
+                of_round=delivery.round, now=now, lease=self._times.lease
             ),
         )
         return Outcome(OutcomeKind.SETTLED)
@@ -136,7 +137,7 @@ class Worker:
             delivery.request_id,
             lambda record, now: record.claim(
                 token,
-                round=delivery.round,
+                of_round=delivery.round,
                 now=now,
                 call=self._times.call,
                 lease=self._times.lease,

@@ -19,7 +19,8 @@ from werkzeug.test import TestResponse
 from common.connection import StoreUnavailable, connect
 from common.logs import make_formatter
 from common.qstash import Queue
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
+from common.states import Status
 from common.submission import Submissions, new_request_id
 from common.task import AnalysisInput
 from tests.conftest import WEBHOOK_URL, make_settings, make_store

@@ -17,8 +17,9 @@ from streamlit.testing.v1 import AppTest
 
 from common.connection import StoreUnavailable
 from common.failures import Failure
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
 from common.settings import DEVELOPMENT_TOKEN
+from common.states import Status
 from common.store import Store, utc_now
 from operations.limit_settings import SPEND_LIMITS
 from page.errors import SORRY
@@ -249,7 +250,7 @@ def test_a_second_try_that_is_rejected_says_why(
     monkeypatch.setenv("DAILY_ANALYSES", "1")
     now = store.now()
     real_redis.set(f"count:daily_analyses:{now:%Y-%m-%d}", 1)
-    page = show_owner(store, pending(now).give_up(round=1, now=now, lease=LEASE))
+    page = show_owner(store, pending(now).give_up(of_round=1, now=now, lease=LEASE))
 
     button(page, "Try again").click().run()
 
@@ -340,7 +341,7 @@ def test_a_waiting_analysis_shows_no_word_of_what_was_written(store: Store) -> N
 def test_a_running_analysis_shows_the_attempt(store: Store) -> None:
     now = store.now()
     page = show(
-        store, pending(now).claim("a", round=1, now=pending(now).due_at, call=CALL, lease=LEASE)
+        store, pending(now).claim("a", of_round=1, now=pending(now).due_at, call=CALL, lease=LEASE)
     )
 
     assert page.title[0].value == "Writing your analysis"
@@ -429,7 +430,7 @@ def test_the_submitter_can_cancel_and_delete(store: Store, real_redis: redis.Red
 def test_the_submitter_can_try_a_failed_analysis_again(store: Store) -> None:
     page = fill(open_page())
     request_id = request_id_of(page)
-    store.update(request_id, lambda r, now: r.give_up(round=1, now=now, lease=LEASE))
+    store.update(request_id, lambda r, now: r.give_up(of_round=1, now=now, lease=LEASE))
     page.run()
 
     button(page, "Try again").click().run()

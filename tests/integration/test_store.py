@@ -8,7 +8,9 @@ import pytest
 import redis
 
 from common.connection import StoreUnavailable, connect
-from common.record import AnalysisRecord, Reason, Status, TransitionError
+from common.qstash import deduplication_id
+from common.record import AnalysisRecord
+from common.states import Reason, Status, TransitionError
 from common.store import NotFound, Store
 from common.submission import Submissions
 from tests.conftest import make_settings, make_store
@@ -55,7 +57,9 @@ def record(store: Store) -> AnalysisRecord:
 
 
 def claim(store: Store, token: str) -> AnalysisRecord:
-    return store.update(ID, lambda r, now: r.claim(token, round=1, now=now, call=CALL, lease=LEASE))
+    return store.update(
+        ID, lambda r, now: r.claim(token, of_round=1, now=now, call=CALL, lease=LEASE)
+    )
 
 
 def complete(store: Store, token: str) -> AnalysisRecord:
@@ -132,7 +136,7 @@ def test_who_settles_anothers_record_waits_until_its_lease_has_ended(
     store: Store, record: AnalysisRecord, client: redis.Redis
 ) -> None:
     def give_up(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
-        return record.give_up(round=1, now=now, lease=LEASE)
+        return record.give_up(of_round=1, now=now, lease=LEASE)
 
     claim(store, "a")
     with pytest.raises(TransitionError):
@@ -172,7 +176,7 @@ def test_a_known_record_that_has_changed_is_read_again(
     claim(store, "a")
 
     updated = store.update(
-        ID, lambda r, _: r.published("msg", round=1), known=(record, record.created_at)
+        ID, lambda r, _: r.published("msg", of_round=1), known=(record, record.created_at)
     )
 
     assert (updated.status, updated.message_id) == (Status.PROCESSING, "msg")
@@ -182,7 +186,7 @@ def test_a_swap_repeated_after_a_lost_reply_is_done(
     store: Store, record: AnalysisRecord, client: redis.Redis
 ) -> None:
     now = store.now()
-    new = record.claim("a", round=1, now=now, call=CALL, lease=LEASE)
+    new = record.claim("a", of_round=1, now=now, call=CALL, lease=LEASE)
     raw = record.model_dump_json(by_alias=True)
 
     assert store._swap(raw, new, now)
@@ -360,7 +364,7 @@ def test_a_record_of_the_earlier_version_goes_on_and_keeps_its_maker(
     complete(store, "a")
 
     assert (before.status, before.created_by) == (Status.PENDING, "app")
-    assert before.deduplication_id == f"{ID}-1-c92a9eb8cda27cd7"
+    assert deduplication_id(before) == f"{ID}-1-c92a9eb8cda27cd7"
     assert (store.read(ID).status, store.read(ID).created_by) == (Status.COMPLETED, "app")
     assert "madeBy" not in str(client.get(KEY))
 

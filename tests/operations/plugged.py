@@ -57,7 +57,7 @@ def submit(submissions: Submissions, number: int, visitor: str | None = None) ->
 
 
 def fail(store: Store, number: int) -> None:
-    store.update(f"{number:032x}", lambda r, now: r.give_up(round=r.round, now=now, lease=LEASE))
+    store.update(f"{number:032x}", lambda r, now: r.give_up(of_round=r.round, now=now, lease=LEASE))
 
 
 def deliver(store: Store, number: int, answer: Answer | AnalysisFailed) -> None:

@@ -124,7 +124,7 @@ def test_a_second_try_keeps_its_maker() -> None:
         delay=first.due_at - first.created_at,
         deadline=first.deadline_at - first.due_at,
     )
-    failed = record.give_up(round=1, now=record.due_at, lease=LEASE)
+    failed = record.give_up(of_round=1, now=record.due_at, lease=LEASE)
 
     reopened = failed.reopen(
         now=record.due_at,

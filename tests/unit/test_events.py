@@ -30,8 +30,9 @@ from common.events import (
 )
 from common.failures import Failure, Limit
 from common.qstash import QStashRefused
-from common.record import AnalysisRecord, Reason, Status
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import Reason, Status
 from common.store import Store
 from common.submission import Submissions
 from tests.fakes import (
@@ -52,7 +53,7 @@ from webhook_service.answer import AnalysisFailed
 from webhook_service.worker import Delivery, Worker
 
 WAITING = pending()
-CLAIMED = WAITING.claim("claim-token", round=1, now=NOW + DELAY, call=CALL, lease=LEASE)
+CLAIMED = WAITING.claim("claim-token", of_round=1, now=NOW + DELAY, call=CALL, lease=LEASE)
 COMPLETED = CLAIMED.complete("claim-token", ANALYSIS, model="gpt-test", now=NOW + DELAY)
 NUMBERS = {"request_id": ID, "round": 1, "attempt": 0}
 FIRST = NUMBERS | {"attempt": 1}

@@ -12,8 +12,9 @@ from qstash import QStash
 
 from common.failures import Failure
 from common.qstash import QStashRefused, Queue
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
+from common.states import Status
 from common.store import Store
 from common.submission import Submissions
 from tests.conftest import make_settings

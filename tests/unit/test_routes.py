@@ -11,8 +11,9 @@ from werkzeug.test import TestResponse
 from common import tracing
 from common.connection import connect
 from common.failures import Failure
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import Status
 from common.store import Store
 from local_stack import qstash_courier
 from tests.conftest import WEBHOOK_URL, make_settings
@@ -174,7 +175,7 @@ def test_a_failure_callback_fails_the_analysis(
 def test_a_failure_callback_during_an_attempt_is_503_with_the_leases_rest(
     client: FlaskClient, store: Store, due: AnalysisRecord
 ) -> None:
-    store.update(ID, lambda r, now: r.claim("a", round=1, now=now, call=CALL, lease=LEASE))
+    store.update(ID, lambda r, now: r.claim("a", of_round=1, now=now, call=CALL, lease=LEASE))
 
     response = call_back(client)
 

@@ -9,7 +9,8 @@ import redis
 
 from common.connection import StoreUnavailable, connect
 from common.failures import Failure, Kind
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
+from common.states import Status
 from common.store import Store, Transition
 from tests.conftest import make_settings, make_store
 from tests.fakes import (
@@ -166,7 +167,7 @@ def test_a_delivery_before_its_time_is_told_to_come_back(
         pytest.param(
             lambda store: (
                 store.create(pending(store.now(), NO_DELAY)),
-                store.update(ID, lambda r, now: r.give_up(round=1, now=now, lease=LEASE)),
+                store.update(ID, lambda r, now: r.give_up(of_round=1, now=now, lease=LEASE)),
                 store.update(
                     ID, lambda r, now: r.reopen(now=now, delay=NO_DELAY, deadline=DEADLINE)
                 ),
@@ -253,7 +254,7 @@ def test_a_worker_that_died_on_every_attempt_leaves_a_failed_analysis(
     worker: Worker, store: Store, due: AnalysisRecord, fake_redis: redis.Redis
 ) -> None:
     def claim(token: str) -> Transition:
-        return lambda r, now: r.claim(token, round=1, now=now, call=NO_DELAY, lease=LEASE)
+        return lambda r, now: r.claim(token, of_round=1, now=now, call=NO_DELAY, lease=LEASE)
 
     for token in "abc":
         store.update(ID, claim(token))
@@ -284,7 +285,7 @@ def test_a_deletion_during_the_call_stands(
 def test_a_message_id_stored_during_the_call_stays_beside_the_result(
     worker: Worker, store: Store, analyst: FakeAnalyst, due: AnalysisRecord
 ) -> None:
-    analyst.during_call = lambda: store.update(ID, lambda r, _: r.published("msg", round=1))
+    analyst.during_call = lambda: store.update(ID, lambda r, _: r.published("msg", of_round=1))
 
     assert worker.process(DELIVERY) == SETTLED
     assert (store.read(ID).status, store.read(ID).message_id) == (Status.COMPLETED, "msg")

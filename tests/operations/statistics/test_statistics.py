@@ -9,7 +9,8 @@ import redis
 from common.connection import StoreUnavailable
 from common.failures import Failure
 from common.qstash import QStashRefused
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
+from common.states import Status
 from common.store import Store, Transition
 from common.submission import Submissions
 from operations.statistics import MAX_OVERDUE, Statistics, Unfinished, connect_statistics, day_of
@@ -72,7 +73,7 @@ def make(store: Store, age: timedelta, request_id: str = ID) -> AnalysisRecord:
 
 
 def fail(store: Store) -> None:
-    store.update(ID, lambda r, now: r.give_up(round=r.round, now=now, lease=LEASE))
+    store.update(ID, lambda r, now: r.give_up(of_round=r.round, now=now, lease=LEASE))
 
 
 def names(client: redis.Redis) -> list[str]:
@@ -89,7 +90,7 @@ def test_an_analysis_is_unfinished_from_its_submission_to_its_end(
 
     record = submit(submissions)
     seen.append(statistics.unfinished(store.now()))
-    store.update(ID, lambda r, now: r.claim("a", round=1, now=r.due_at, call=CALL, lease=LEASE))
+    store.update(ID, lambda r, now: r.claim("a", of_round=1, now=r.due_at, call=CALL, lease=LEASE))
     seen.append(statistics.unfinished(store.now()))
     store.update(ID, lambda r, now: r.complete("a", ANALYSIS, model="m", now=now, tokens=TOKENS))
     seen.append(statistics.unfinished(store.now()))
@@ -337,7 +338,7 @@ def test_a_call_that_ends_after_midnight_is_spent_on_the_new_day(
     before = datetime.fromisoformat("2026-11-23T23:59:50+00:00")
     times = iter([0.0] + [20.0] * 9)
     worker = Worker(store, analyst, make_settings().times, monotonic=lambda: next(times))
-    claimed = pending(before, NO_DELAY).claim("a", round=1, now=before, call=CALL, lease=LEASE)
+    claimed = pending(before, NO_DELAY).claim("a", of_round=1, now=before, call=CALL, lease=LEASE)
 
     worker._ask(claimed, "a", worker._monotonic())
 
