@@ -14,7 +14,6 @@ from prometheus_client.samples import Sample
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from common.events import Submitted
 from common.failures import Failure
 from common.record import AnalysisRecord, Tokens
 from common.settings import SettingsError, load
@@ -24,6 +23,7 @@ from operations import metrics_route, packages
 from operations.metrics_settings import MetricsSettings
 from tests.conftest import WEBHOOK_URL, make_options, make_settings
 from tests.fakes import ADA, ANALYSIS, ID, LEASE, OTHER_ID, TOKENS, FakeAnalyst, FakeQueue, pending
+from tests.operations.plugged import limits_with
 from tests.tokens import ANOTHER, FAILURE_URL, MESSAGE, token
 from webhook_service import create_app
 from webhook_service.answer import AnalysisFailed, Answer
@@ -83,8 +83,8 @@ def counted_from_now(app: Flask) -> Callable[[], Samples]:
 
 def put(store: Store, record: AnalysisRecord) -> None:
     """Store a record as a submission does."""
+    limits_with(store).admit(record)
     store.create(record)
-    store.events.emit(Submitted(record))
 
 
 def deliver(
@@ -137,7 +137,7 @@ def test_a_submission_and_its_duplicates_are_counted(
     make_app: MakeApp, store: Store, queue: FakeQueue
 ) -> None:
     counted = counted_from_now(make_app())
-    submissions = Submissions(store, queue, make_settings())
+    submissions = Submissions(store, queue, make_settings(), limits=limits_with(store))
 
     for _ in range(3):
         submissions.submit(ADA, request_id=ID, owner_token="owner")
