@@ -21,7 +21,6 @@ from common.logs import get_logger
 from common.store import Store
 from operations.metrics_settings import MetricsSettings
 from operations.statistics import Statistics
-from webhook_service.web import Problem, bearer_token
 
 log = get_logger(__name__)
 
@@ -39,6 +38,8 @@ def make_metrics(
     A directory that can't be written costs the metrics and nothing else.
     """
     assert settings.metrics_token, "without one there is no route"
+    from webhook_service.web import Problem, bearer_token  # the page's image has no such folder
+
     global _metrics
     try:
         _prepare_directory(settings.prometheus_multiproc_dir)
