@@ -28,7 +28,7 @@ def fill(bench: Bench, number: int) -> None:
     """Store so many analyses that are ready."""
     now = utc_now()
     record = pending(now, timedelta(0), "0" * 32).claim(
-        "t", round=1, now=now, call=CALL, lease=LEASE
+        "t", of_round=1, now=now, call=CALL, lease=LEASE
     )
     analysis = Analysis(summary="s" * 200, tone="calm", themes=["a", "b"], suggestions=["c", "d"])
     raw = record.complete("t", analysis, model="m", now=now).model_dump_json(by_alias=True)

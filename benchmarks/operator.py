@@ -44,7 +44,7 @@ def analysis(index: int, prefix: str, days: float) -> AnalysisRecord:
     """One that is ready, or one in ten that has failed, one in ten of those for want of quota."""
     now = utc_now() - timedelta(days=days, milliseconds=index)
     claimed = pending(now, timedelta(0), f"{prefix}{index:031x}").claim(
-        "t", round=1, now=now, call=CALL, lease=LEASE
+        "t", of_round=1, now=now, call=CALL, lease=LEASE
     )
     if index % 10:
         return claimed.complete("t", ANALYSIS, model="m", now=now)

@@ -15,13 +15,13 @@ them atomically. Every time in a record is an aware UTC datetime read from Redis
 
 import secrets
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from common.failures import Failure, Kind
 from common.fields import Model, RequestId, UtcDatetime
+from common.states import Reason, Status, TransitionError
 from common.task import Analysis, AnalysisInput
 
 MAX_ATTEMPTS = 3  # per round; each is at most one paid call
@@ -29,6 +29,13 @@ MAX_ROUNDS = 5
 DUE_TOLERANCE = timedelta(seconds=2)
 FIRST_RETRY = timedelta(seconds=10)  # doubled with each attempt
 REPUBLISH_AFTER = timedelta(seconds=15)
+NEEDED = {  # the fields that a status calls for
+    Status.PENDING: ("input",),
+    Status.PROCESSING: ("input", "claim_token", "claimed_at"),
+    Status.COMPLETED: ("result", "finished_at"),
+    Status.FAILED: ("failure", "finished_at"),
+    Status.CANCELLED: ("finished_at",),
+}
 
 
 class Tokens(Model):
@@ -36,43 +43,6 @@ class Tokens(Model):
 
     input_tokens: Annotated[int, Field(ge=0, le=10**9)]
     output_tokens: Annotated[int, Field(ge=0, le=10**9)]
-
-
-class Status(StrEnum):
-    """Where an analysis is; the last three are terminal."""
-
-    PENDING = "pending"
-    PROCESSING = "processing"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_terminal(self) -> bool:
-        return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
-
-
-class Reason(StrEnum):
-    """Why a transition is not possible."""
-
-    TERMINAL = "already terminal"
-    OTHER_ROUND = "of another round"
-    NOT_DUE = "not due yet"
-    CLAIMED = "claimed by another attempt"
-    TOO_LATE = "too little time left before the deadline"
-    NOT_THE_CLAIM = "not the attempt that holds the claim"
-    NOT_FAILED = "not failed"
-    INPUT_GONE = "its text is no longer kept"
-    ROUNDS_USED_UP = "no more rounds"
-
-
-class TransitionError(Exception):
-    """A transition is not possible; `retry_after` says when it may be, if ever."""
-
-    def __init__(self, reason: Reason, retry_after: timedelta | None = None) -> None:
-        super().__init__(reason.value)
-        self.reason = reason
-        self.retry_after = retry_after
 
 
 class AnalysisRecord(Model):
@@ -85,7 +55,10 @@ class AnalysisRecord(Model):
     status: Status = Status.PENDING
     input: AnalysisInput | None  # None once completed or cancelled
     owner_hash: str | None = None  # SHA-256 of the owner token; None when made by the API
-    created_by: str | None = None  # the name of the API key; None when made on the page
+    # The name of the API key; None when made on the page. Earlier versions wrote `madeBy`.
+    created_by: str | None = Field(
+        default=None, validation_alias=AliasChoices("createdBy", "madeBy", "created_by")
+    )
     created_at: UtcDatetime
     due_at: UtcDatetime
     deadline_at: UtcDatetime
@@ -108,7 +81,7 @@ class AnalysisRecord(Model):
     def new(
         cls,
         request_id: str,
-        input: AnalysisInput,
+        form: AnalysisInput,
         *,
         owner_hash: str | None,
         created_by: str | None = None,
@@ -122,7 +95,7 @@ class AnalysisRecord(Model):
             request_id=request_id,
             nonce=secrets.token_hex(8),
             fingerprint=fingerprint,
-            input=input,
+            input=form,
             owner_hash=owner_hash,
             created_by=created_by,
             created_at=now,
@@ -135,14 +108,14 @@ class AnalysisRecord(Model):
     # What a delivery does
 
     def claim(
-        self, token: str, *, round: int, now: datetime, call: timedelta, lease: timedelta
+        self, token: str, *, of_round: int, now: datetime, call: timedelta, lease: timedelta
     ) -> Self:
         """Begin an attempt, which may take `call`; fail the record when attempts are used up.
 
         For the length of a `lease`, nobody else can. A claim replayed with its own token returns
         the record unchanged.
         """
-        self._check_open(round)
+        self._check_open(of_round)
         if self.status is Status.PROCESSING and self.claim_token == token:
             return self
         self._check_unclaimed(now, lease)
@@ -210,9 +183,9 @@ class AnalysisRecord(Model):
             last_failed_at=now,
         )
 
-    def give_up(self, *, round: int, now: datetime, lease: timedelta) -> Self:
+    def give_up(self, *, of_round: int, now: datetime, lease: timedelta) -> Self:
         """Fail because QStash has given this round's message up; a running attempt goes on."""
-        self._check_open(round)
+        self._check_open(of_round)
         self._check_unclaimed(now, lease)
         return self._fail(Failure.DELIVERY_FAILED, now)
 
@@ -225,8 +198,6 @@ class AnalysisRecord(Model):
     def time_out(self, *, now: datetime) -> Self:
         """Fail because the deadline has passed."""
         return self._fail(Failure.TIMED_OUT, now) if self.is_overdue(now) else self
-
-    # What publishing does
 
     def is_unpublished(self, now: datetime) -> bool:
         """Whether the message seems never to have been published."""
@@ -243,23 +214,21 @@ class AnalysisRecord(Model):
             raise TransitionError(Reason.NOT_DUE)
         return self._evolve(published_at=now)
 
-    def published(self, message_id: str, *, round: int) -> Self:
+    def published(self, message_id: str, *, of_round: int) -> Self:
         """Remember the id of this round's message."""
-        self._check_open(round)
+        self._check_open(of_round)
         return self._evolve(message_id=message_id)
 
-    def not_queued(self, *, round: int, is_first: bool, now: datetime) -> Self:
+    def not_queued(self, *, of_round: int, is_first: bool, now: datetime) -> Self:
         """Fail because QStash refused the message, unless another try to publish succeeded.
 
         Whether an earlier one did shows when the analysis is due, and a little later is known.
         """
-        self._check_open(round)
+        self._check_open(of_round)
         is_early = not is_first and now < self.due_at + REPUBLISH_AFTER
         if self.message_id or self.attempt or is_early:
             return self
         return self._fail(Failure.NOT_QUEUED, now)
-
-    # What a person does
 
     def cancel(self, *, now: datetime) -> Self:
         """Stop, before or during the attempt, and forget the input."""
@@ -291,41 +260,17 @@ class AnalysisRecord(Model):
         )
         return fresh._evolve(round=self.round + 1, created_at=self.created_at)
 
-    # What publishing needs
-
-    @property
-    def deduplication_id(self) -> str:
-        """Name this round's message at QStash, which remembers the name for 10 minutes.
-
-        A record may be gone sooner, so its id alone would stop the next one with the same id.
-        Records made by an earlier version have no nonce.
-        """
-        return "-".join(filter(None, (self.request_id, str(self.round), self.nonce)))
-
-    # What reading needs
-
     @property
     def is_consistent(self) -> bool:
         """Whether the fields that the status calls for are there."""
-        match self.status:
-            case Status.PENDING:
-                needed: tuple[object, ...] = (self.input,)
-            case Status.PROCESSING:
-                needed = (self.input, self.claim_token, self.claimed_at)
-            case Status.COMPLETED:
-                needed = (self.result, self.finished_at)
-            case Status.FAILED:
-                needed = (self.failure, self.finished_at)
-            case Status.CANCELLED:
-                needed = (self.finished_at,)
-        return None not in needed
+        return all(getattr(self, name) is not None for name in NEEDED[self.status])
 
     # Shared by the above
 
-    def _check_open(self, round: int) -> None:
+    def _check_open(self, of_round: int) -> None:
         if self.status.is_terminal:
             raise TransitionError(Reason.TERMINAL)
-        if round != self.round:
+        if of_round != self.round:
             raise TransitionError(Reason.OTHER_ROUND)
 
     def _check_unclaimed(self, now: datetime, lease: timedelta) -> None:

@@ -8,7 +8,7 @@ from common.settings import Settings
 from common.store import Store
 from operations.history import connect_history
 from operations.limits import connect_limits
-from operations.metrics_route import make_metrics, service_ended, worker_ended
+from operations.metrics_route import make_metrics, serve_metrics, service_ended, worker_ended
 from operations.settings import OperationsSettings
 from operations.statistics import connect_statistics
 
@@ -22,16 +22,14 @@ def plug_in(
     store: Store,
 ) -> Options:
     """Start what the settings ask for, for one process. Connects to nothing yet."""
-    statistics = connect_statistics(store)
     limits = connect_limits(settings, chosen, store)
+    statistics = connect_statistics(store, are_submissions_added=True)  # the limits add them
     history = connect_history(chosen, store)
     blueprints = []
     if process == "service" and chosen.metrics_token:
         blueprints = make_metrics(chosen, store, statistics)
     if process == "page" and chosen.metrics_port:
-        from operations import metrics  # its library is the operator's choice
-
-        metrics.serve(chosen.metrics_port, store.events)
+        serve_metrics(chosen.metrics_port, store.events)
     if chosen.otel_exporter_otlp_endpoint:
         from operations import tracing  # its libraries are the operator's choice
 

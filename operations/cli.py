@@ -23,9 +23,10 @@ from common.failures import Failure
 from common.logs import start_logging
 from common.ports import HistoryUnavailable, LimitReached
 from common.qstash import DeadLetter, QStashRefused, QStashUnclear, Queue
-from common.record import AnalysisRecord, Reason, Status, TransitionError
+from common.record import AnalysisRecord
 from common.setting_types import duration
 from common.settings import ServiceSettings
+from common.states import Reason, Status, TransitionError
 from common.store import NotFound, open_store
 from common.submission import Submissions
 from operations.doctor import ALL_CHECKS, Fault, examine, make_clients

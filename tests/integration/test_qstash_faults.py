@@ -16,8 +16,9 @@ from werkzeug.serving import make_server
 
 from common.failures import Failure
 from common.qstash import Queue
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import Status
 from common.store import Store
 from common.submission import Submissions, new_request_id
 from tests.conftest import AllSettings, make_settings, make_store

@@ -19,8 +19,9 @@ from werkzeug.test import TestResponse
 
 from common.connection import StoreUnavailable, connect
 from common.failures import Failure
-from common.record import REPUBLISH_AFTER, AnalysisRecord, Status, TransitionError
+from common.record import REPUBLISH_AFTER, AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import Status, TransitionError
 from common.store import SCRIPTS, NotFound, Store
 from common.submission import Submissions, new_request_id
 from local_stack import qstash_courier
@@ -193,12 +194,12 @@ class World:
             self.server.store.update(self.id, lambda r, _: self.claimed(r))
         if status is Status.FAILED:
             self.server.store.update(
-                self.id, lambda r, now: r.give_up(round=1, now=now, lease=LEASE)
+                self.id, lambda r, now: r.give_up(of_round=1, now=now, lease=LEASE)
             )
         self.store.now()
 
     def claimed(self, record: AnalysisRecord) -> AnalysisRecord:
-        return record.claim("a", round=1, now=self.record.created_at, call=CALL, lease=LEASE)
+        return record.claim("a", of_round=1, now=self.record.created_at, call=CALL, lease=LEASE)
 
     @property
     def state(self) -> State:
@@ -269,7 +270,7 @@ def admit(world: World) -> None:
 
 
 def give_up(world: World) -> None:
-    world.store.update(world.id, lambda r, now: r.give_up(round=1, now=now, lease=LEASE))
+    world.store.update(world.id, lambda r, now: r.give_up(of_round=1, now=now, lease=LEASE))
 
 
 PENDING: State = (Status.PENDING, 0, None)

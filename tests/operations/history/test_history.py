@@ -22,8 +22,9 @@ from common.connection import StoreUnavailable
 from common.failures import Failure
 from common.ports import HistoryUnavailable
 from common.qstash import QStashRefused, Queue
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
+from common.states import Status
 from common.store import NotFound, Store
 from common.submission import NotOwner, Submissions, new_request_id
 from operations.history import open_archive
@@ -89,7 +90,7 @@ def make_people(store: Store, settings: ServiceSettings) -> SubmissionsWithHisto
 
 def completed(number: int = 1, at: datetime = NOW, request_id: str = ID) -> AnalysisRecord:
     claimed = pending(at, timedelta(0), request_id).claim(
-        "token", round=1, now=at, call=CALL, lease=LEASE
+        "token", of_round=1, now=at, call=CALL, lease=LEASE
     )
     done = claimed.complete("token", ANALYSIS, model=f"model-{number}", now=at)
     return done.model_copy(update={"round": number})

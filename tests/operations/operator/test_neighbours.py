@@ -27,8 +27,9 @@ from common.events import Event, PublishFailed, StoreFailed
 from common.failures import Failure
 from common.ports import HistoryUnavailable
 from common.qstash import Queue
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import Status
 from common.store import Store, utc_now
 from common.submission import Submissions
 from local_stack.redis_server import PERSISTENCE
@@ -285,7 +286,7 @@ def database(postgres: Postgres) -> Iterator[psycopg.Connection]:
 
 def completed(of_round: int = 1, request_id: str = ID) -> AnalysisRecord:
     record = pending(NOW, timedelta(0), request_id).model_copy(update={"round": of_round})
-    claimed = record.claim("token", round=of_round, now=NOW, call=CALL, lease=LEASE)
+    claimed = record.claim("token", of_round=of_round, now=NOW, call=CALL, lease=LEASE)
     return claimed.complete("token", ANALYSIS, model="model", now=NOW)
 
 

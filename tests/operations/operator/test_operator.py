@@ -15,8 +15,9 @@ from click.testing import CliRunner, Result
 
 from common.connection import Unreadable
 from common.qstash import Queue
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import Status
 from common.store import NotFound, Store
 from common.submission import new_request_id
 from operations.cli import commands
