@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE  # else each process of the tests compiles all of them anew
 
-.PHONY: run help test tests chaos conformance pictures bench load smoke check audit lock clean
+.PHONY: run help test tests unit chaos conformance pictures settings bench load smoke check audit lock clean
 
 run: .venv/installed  ## Run the whole product on this machine, without any account
 	@$(BIN)/python -m local_stack
@@ -16,6 +16,9 @@ test: .venv/installed  ## Everything that proves the product
 tests: .venv/installed  # five processes, also on two cores: most of the time they wait
 	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
 
+unit: .venv/installed  ## The tests without servers of their own: half a minute
+	$(BIN)/python -m pytest -n 2 tests/unit
+
 chaos: .venv/installed  ## The same proof with thousands of everything: a quarter of an hour, one table; SEED=7
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
 
@@ -26,13 +29,18 @@ conformance: .venv/installed  ## All of this against what OpenAI and Upstash pub
 pictures: .venv/installed  ## The README's pictures; with OUT=DIR, one of every state of the page
 	$(BIN)/python -m tests.screenshots $(OUT)
 
+settings: .venv/installed  ## docs/settings.md, from the classes of the settings
+	$(BIN)/python -m docs.settings_table > docs/settings.md.new
+	mv docs/settings.md.new docs/settings.md
+
 smoke: .venv/installed  ## One analysis through whatever is configured, or through `make run`
 	@set -a; [ ! -f .local/settings.env ] || . ./.local/settings.env; exec $(BIN)/python -m operations.smoke
 
-check: .venv/installed  ## ruff and mypy
+check: .venv/installed  ## ruff, mypy, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache pyproject.toml $(wildcard operations/imports.toml)
 
 .venv/installed: requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'

@@ -192,9 +192,9 @@ class Bench:
         """Store so many records that are due."""
         now, ids = utc_now(), [new_request_id() for _ in range(number)]
         pipeline = self.redis.pipeline(transaction=False)
-        for id in ids:
-            record = pending(now, timedelta(0), id)
-            pipeline.set(_key(id), record.model_dump_json(by_alias=True), px=KEPT_MS)
+        for request_id in ids:
+            record = pending(now, timedelta(0), request_id)
+            pipeline.set(_key(request_id), record.model_dump_json(by_alias=True), px=KEPT_MS)
         pipeline.execute()
         return ids
 

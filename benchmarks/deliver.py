@@ -105,7 +105,7 @@ if __name__ == "__main__":
     parser.add_argument("--keep-alive", action="store_true")
     arguments = parser.parse_args()
     deliverer = Deliverer(arguments.url, keep_alive=arguments.keep_alive)
-    messages = [deliverer.message(id) for id in arguments.ids.read_text().split()]
+    messages = [deliverer.message(request_id) for request_id in arguments.ids.read_text().split()]
     print("ready", flush=True)
     sys.stdin.readline()
     began = time.time()

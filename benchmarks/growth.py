@@ -34,8 +34,10 @@ def fill(bench: Bench, number: int) -> None:
     for start in range(0, number, 10_000):
         pipeline = bench.redis.pipeline(transaction=False)
         for index in range(start, min(start + 10_000, number)):
-            id = f"{index:032x}"
-            pipeline.set(f"analysis:{{{id}}}", raw.replace("0" * 32, id, 1), px=KEPT_MS)
+            request_id = f"{index:032x}"
+            pipeline.set(
+                f"analysis:{{{request_id}}}", raw.replace("0" * 32, request_id, 1), px=KEPT_MS
+            )
         pipeline.execute()
 
 

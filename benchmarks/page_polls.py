@@ -157,12 +157,12 @@ def store_running_analyses(redis_url: str, number: int) -> list[str]:
     """Store analyses that the model is at, which the page polls most often; return their ids."""
     client = redis.Redis.from_url(redis_url)
     client.flushall()
-    input = AnalysisInput(name="Ada", age=36, description="I sketch machines, and walk. " * 10)
+    given = AnalysisInput(name="Ada", age=36, description="I sketch machines, and walk. " * 10)
     now = datetime.now(UTC)
     ids = [f"{index:032x}" for index in range(number)]
     for request_id in ids:
         record = AnalysisRecord.new(
-            request_id, input, owner_hash=None, now=now, delay=timedelta(0), deadline=PROCESSING_FOR
+            request_id, given, owner_hash=None, now=now, delay=timedelta(0), deadline=PROCESSING_FOR
         ).claim("token", round=1, now=now, call=timedelta(seconds=25), lease=PROCESSING_FOR)
         client.set(f"analysis:{{{request_id}}}", record.model_dump_json(by_alias=True), ex=3600)
     client.close()

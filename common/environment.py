@@ -69,19 +69,6 @@ class Part(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    secrets_dir: Path | None = Field(
-        default=None,
-        description="A directory of files that are named like the variables and hold their values. "
-        "The environment and `.env` win over it. Empty: `/run/secrets`, where there is one.",
-    )
-
-    @field_validator("secrets_dir")
-    @classmethod
-    def _is_a_directory(cls, path: Path | None) -> Path | None:
-        if path and not _can_be_listed(path):
-            raise ValueError("is not a directory that can be read")
-        return path
-
     @field_validator("*", mode="before")
     @classmethod
     def _was_read(cls, value: object) -> object:
@@ -100,6 +87,26 @@ class Part(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         files = SecretFiles(settings_cls, _secrets_dir(_given(settings_cls)))
         return init_settings, env_settings, dotenv_settings, files
+
+
+class SecretsSettings(Part):
+    """Secrets in files.
+
+    Every variable of this page may stand in a file instead, as container platforms mount secrets.
+    The file is named like the variable, in either case; the environment and `.env` win over it.
+    """
+
+    secrets_dir: Path | None = Field(
+        default=None,
+        description="The directory of these files. Empty: `/run/secrets`, where there is one.",
+    )
+
+    @field_validator("secrets_dir")
+    @classmethod
+    def _is_a_directory(cls, path: Path | None) -> Path | None:
+        if path and not _can_be_listed(path):
+            raise ValueError("is not a directory that can be read")
+        return path
 
 
 A = TypeVar("A", bound=Part)
@@ -121,7 +128,7 @@ def load(kind: type[Part], /, *others: type[Part]) -> Any:
 
 
 def load_all(kind: type[A], /, *others: type[B]) -> tuple[A, list[B]]:
-    """Do what `load` does, for any number of others: such as `*option_settings()`.
+    """Do what `load` does, for any number of others.
 
     Raises: SettingsError.
     """

@@ -1,13 +1,12 @@
 """The settings of the core: one class per part, put together into those of each process.
 
-    python -m common.settings page      # exits non-zero, and says why, when something is wrong
+    python -m common page      # exits non-zero, and says why, when something is wrong
 
 `common/environment.py` reads them. Each option has a class of its own in `operations/`.
 """
 
 import logging
 import re
-import sys
 from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Literal
@@ -17,11 +16,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_va
 
 from common import addresses
 from common.addresses import is_loopback, is_upstash
-from common.environment import Part
-from common.environment import SettingsError as SettingsError
-from common.environment import given_names as given_names
-from common.environment import load as load
-from common.environment import load_all as load_all
+from common.environment import Part, SecretsSettings, SettingsError, given_names, load, load_all
 from common.setting_types import (
     MIN_SECRET_LENGTH,
     ApiKeys,
@@ -33,6 +28,7 @@ from common.setting_types import (
 )
 from common.times import TimeLadder
 
+__all__ = ["SettingsError", "given_names", "load", "load_all"]  # of the module that reads
 # Upstash's development server and our stand-in take this one: public, good for nothing else.
 DEVELOPMENT_TOKEN = "eyJVc2VySUQiOiJkZWZhdWx0VXNlciIsIlBhc3N3b3JkIjoiZGVmYXVsdFBhc3N3b3JkIn0="  # noqa: S105 (public)
 # So are their signing keys.
@@ -42,7 +38,7 @@ ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "
 
 
 class LogSettings(Part):
-    """Logs."""
+    """What is logged, and how."""
 
     log_format: Annotated[Literal["auto", "json", "console"], BeforeValidator(str.lower)] = Field(
         default="auto",
@@ -59,14 +55,17 @@ class LogSettings(Part):
 
 
 class RedisSettings(Part):
-    """Redis: where the analyses are kept. Set either the Upstash pair or `REDIS_URL`."""
+    """Redis.
+
+    It keeps the analyses. Set either the Upstash pair or `REDIS_URL`.
+    """
 
     upstash_redis_rest_url: WebAddress | None = Field(
         default=None,
         description="From Upstash's console; its host is used over TCP with TLS.",
     )
     upstash_redis_rest_token: Secret | None = Field(
-        default=None, description="The REST token from Upstash's console."
+        default=None, description="From Upstash's console."
     )
     redis_url: SecretStr = Field(
         default=SecretStr(""),
@@ -125,15 +124,16 @@ class RedisSettings(Part):
 
 
 class QStashSettings(Part):
-    """QStash: delivers each request to the webhook service."""
+    """QStash.
+
+    It delivers each request to the webhook service.
+    """
 
     qstash_url: WebAddress = Field(
         default="https://qstash.upstash.io",
         description="QStash's own address; only another region or a development server needs it.",
     )
-    qstash_token: Secret = Field(
-        description="`QSTASH_TOKEN` from Upstash's console: publishes messages."
-    )
+    qstash_token: Secret = Field(description="From Upstash's console: publishes messages.")
     qstash_webhook_url: WebAddress = Field(
         description="The service's public address, with https and ending in `/webhook`."
     )
@@ -182,7 +182,7 @@ class QStashSettings(Part):
 
 
 class SigningSettings(QStashSettings):
-    """The keys that prove that a delivery is QStash's."""
+    """QStash's signing keys."""
 
     qstash_current_signing_key: Secret = Field(
         description="From Upstash's console: proves that a delivery is QStash's."
@@ -211,7 +211,10 @@ class SigningSettings(QStashSettings):
 
 
 class ModelSettings(Part):
-    """The model: the service asks it, and the page tells the person who reads the text."""
+    """The model and its server.
+
+    The service asks it, and the page tells the person who reads the text.
+    """
 
     openai_base_url: WebAddress | None = Field(
         default=None,
@@ -242,12 +245,13 @@ class ModelSettings(Part):
 
 
 class AnalystSettings(Part):
-    """What only the process that asks the model needs."""
+    """How the model is asked."""
 
-    openai_api_key: Secret = Field(description="OpenAI's key, or the other server's: pays.")
+    openai_api_key: Secret = Field(description="OpenAI's key, or that of the other server.")
     openai_reasoning_effort: ReasoningEffort | None = Field(
         default=None,
-        description="How long a model thinks, from `none` to `max`. Empty: as the model likes.",
+        description="How long a model thinks: `none`, `minimal`, `low`, `medium`, `high`, `xhigh` "
+        "or `max`; each model takes some of them. Empty: as the model likes.",
     )
     openai_max_output_tokens: Annotated[int, Field(ge=16, le=1_000_000)] = Field(
         default=2000, description="How many tokens an answer may take, thinking included."
@@ -255,7 +259,7 @@ class AnalystSettings(Part):
 
 
 class ApiSettings(Part):
-    """The API of the webhook service."""
+    """The API for programs."""
 
     api_keys: ApiKeys = Field(
         default={},
@@ -270,26 +274,17 @@ class ApiSettings(Part):
     )
 
 
-class Settings(LogSettings, RedisSettings, QStashSettings, ModelSettings):
-    """What both processes need: Redis, publishing to QStash, and which model is asked."""
+class Settings(RedisSettings, QStashSettings, ModelSettings, LogSettings, SecretsSettings):
+    """What both processes need."""
 
 
 class PageSettings(Settings):
-    """What the page's process needs besides."""
+    """The page."""
 
-    port: Port = Field(default=8501, description="Where the page listens.")
+    port: Port = Field(default=8501, description="The port where the page listens.")
 
 
 class ServiceSettings(Settings, SigningSettings, AnalystSettings, ApiSettings):
-    """What the webhook service needs besides."""
+    """The webhook service."""
 
-    port: Port = Field(default=3001, description="Where the webhook service listens.")
-
-
-if __name__ == "__main__":
-    from common.options import load_with_options  # which imports this module
-
-    try:
-        load_with_options(PageSettings if sys.argv[1:] == ["page"] else ServiceSettings)
-    except SettingsError as error:
-        sys.exit(str(error))
+    port: Port = Field(default=3001, description="The port where the webhook service listens.")

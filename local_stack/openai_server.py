@@ -32,10 +32,10 @@ COMMON_WORDS = frozenset(
 MAX_THEMES = 4
 
 
-def analyse(input: dict[str, object], schema: dict[str, Any]) -> dict[str, object]:
+def analyse(given: dict[str, object], schema: dict[str, Any]) -> dict[str, object]:
     """Fill the schema with what is counted in the input: two texts, two answers."""
-    text = " ".join(str(value) for name, value in input.items() if name != "name")
-    counted = count(str(input.get("name", "You")), text)
+    text = " ".join(str(value) for name, value in given.items() if name != "name")
+    counted = count(str(given.get("name", "You")), text)
     return {
         name: counted[name] if name in counted else _filler(name, counted, of)
         for name, of in schema["properties"].items()

@@ -223,13 +223,13 @@ class Courier:
             return
         self._forget_at = now + 1
         self._messages = {
-            id: message
-            for id, message in self._messages.items()
+            key: message
+            for key, message in self._messages.items()
             if message.ended_at is None or now - message.ended_at < KEPT_SECONDS
         }
         self._deduplicated = {
-            id: (message_id, taken_at)
-            for id, (message_id, taken_at) in self._deduplicated.items()
+            key: (message_id, taken_at)
+            for key, (message_id, taken_at) in self._deduplicated.items()
             if now - taken_at < DEDUPLICATION_SECONDS
         }
 

@@ -15,9 +15,10 @@ SPEND_LIMITS = (
 
 
 class LimitSettings(Part):
-    """Limits and spend, for page and API together. 0: no limit.
+    """Limits on submissions and spend.
 
-    The defaults are beyond what an honest site of one page process comes to; an office of 100
+    They hold for page and API together. 0: no limit, and so in the local stack unless set. The
+    defaults are beyond what an honest site of one page process comes to; an office of 100
     people may be one visitor. A day's tokens are its analyses at 2,000 each.
     """
 
@@ -43,3 +44,6 @@ class LimitSettings(Part):
     def unlimited(self) -> list[str]:
         """The limits on submissions and spend that are switched off, as variables."""
         return [name.upper() for name in SPEND_LIMITS if not getattr(self, name)]
+
+
+NO_LIMITS = LimitSettings.model_construct(None, **dict.fromkeys(SPEND_LIMITS, 0))

@@ -11,7 +11,10 @@ from operations.packages import needs
 
 
 class MetricsSettings(Part):
-    """Metrics for Prometheus."""
+    """Metrics.
+
+    Needs `pip install -r requirements-operator.txt`.
+    """
 
     metrics_token: Annotated[Secret | None, needs("prometheus_client")] = Field(
         default=None,

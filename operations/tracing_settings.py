@@ -10,7 +10,10 @@ from operations.packages import needs
 
 
 class TracingSettings(Part):
-    """Traces for OpenTelemetry."""
+    """Traces.
+
+    Needs `pip install -r requirements-operator.txt`.
+    """
 
     otel_exporter_otlp_endpoint: Annotated[WebAddress | None, needs("opentelemetry.sdk")] = Field(
         default=None,

@@ -3,9 +3,10 @@
 import sys
 from argparse import ArgumentParser
 
+from common.environment import SettingsError, load
 from common.logs import start_logging
 from common.open_files import raise_open_files
-from common.settings import PageSettings, SettingsError, load
+from common.settings import PageSettings
 from page.server import make_app
 
 

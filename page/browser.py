@@ -1,30 +1,33 @@
 """What the page needs the visitor's browser for: ticking clocks, its storage, its clipboard.
 
 Three components without an iframe or a build step: `progress`, `requests` and `copy`, each of them
-files of its name beside this one. Their scripts write text as text (`textContent`) alone.
+files of its name in `components/`. Their scripts write text as text (`textContent`) alone.
 """
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import streamlit as st
-from pydantic import Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from common.fields import Model, RequestId
-from page.words import Entry, Progress
+from page.connection import now
+from page.progress import Progress
+from page.snapshot import Snapshot
+from page.texts import APP_NAME, GONE, STATUSES
 
 if TYPE_CHECKING:
     from streamlit.components.v2.types import ComponentRenderer
 
-HERE = Path(__file__).parent
-STYLE = HERE / "page.css"
+STYLE = Path(__file__).parent / "page.css"
+COMPONENTS = Path(__file__).parent / "components"
 REQUESTS = "requests"  # the key of the one list
 
 
 def _component(name: str) -> "ComponentRenderer":
-    html, css, js = ((HERE / f"{name}.{kind}").read_text() for kind in ("html", "css", "js"))
+    html, css, js = ((COMPONENTS / f"{name}.{kind}").read_text() for kind in ("html", "css", "js"))
     return st.components.v2.component(f"ask_later_{name}", html=html, css=css, js=js)
 
 
@@ -34,9 +37,9 @@ _copy = _component("copy")
 
 
 class StorageReply(Model):
-    """What the browser tells from its storage, and nobody has to believe.
+    """What the browser says is in its storage; nobody has to believe it.
 
-    requests.js compares what it is sent back as text: there, the fields have the same order.
+    requests.js compares what it gets back as text: there, the fields have the same order.
     """
 
     wanted: str | None = None  # the one whose owner token was asked for
@@ -45,19 +48,52 @@ class StorageReply(Model):
     unfinished: Annotated[tuple[RequestId, ...], Field(max_length=20)] = ()
 
 
-def is_listed(request_id: str) -> bool | None:
-    """Whether this one is in the browser's list; None until it has told about this very one."""
-    heard = storage_reply()
-    return heard.request_id == request_id if heard.wanted == request_id else None
-
-
 def storage_reply() -> StorageReply:
-    """What the browser has told by now; nothing if any of it is not as it should be."""
+    """Return the browser's latest reply; an empty one if any of it is not as it should be."""
     state = st.session_state.get(REQUESTS)
     try:
-        return StorageReply.model_validate(state.get("told") if isinstance(state, Mapping) else {})
+        return StorageReply.model_validate(state.get("reply") if isinstance(state, Mapping) else {})
     except ValidationError:
         return StorageReply()
+
+
+def is_listed(request_id: str) -> bool | None:
+    """Whether this one is in the browser's list; None until it has replied about this very one."""
+    reply = storage_reply()
+    return reply.request_id == request_id if reply.wanted == request_id else None
+
+
+class Entry(Model):
+    """One of "Your requests in this browser", as it goes there."""
+
+    request_id: str
+    state: str
+    is_over: bool
+    created_at: AwareDatetime | None = None
+    kept_until: AwareDatetime | None = None
+    owner_token: str | None = None
+
+
+def entry(snapshot: Snapshot, kept: timedelta, owner_token: str | None = None) -> Entry | None:
+    """What the browser should remember; None when nothing is known."""
+    record = snapshot.record
+    if snapshot.is_gone:
+        return Entry(request_id=snapshot.request_id, state=GONE, is_over=True)
+    if record is None:
+        return None
+    return Entry(
+        request_id=record.request_id,
+        state=STATUSES[record.status].label,
+        is_over=snapshot.is_over,
+        created_at=record.created_at,
+        kept_until=(record.finished_at or record.deadline_at) + kept,
+        owner_token=owner_token,
+    )
+
+
+def name_tab(title: str = APP_NAME) -> None:
+    """Give the browser's tab its title and icon."""
+    st.set_page_config(page_title=title, page_icon="⏳")
 
 
 def draw_progress(progress: Progress) -> None:
@@ -71,9 +107,8 @@ def draw_copy(label: str, text: str) -> None:
 
 
 def draw_requests(
-    entries: list[Entry],
+    entries: Sequence[Entry | None],
     *,
-    now: datetime,
     forget: str | None = None,
     wanted: str | None = None,
     announcement: str = "",
@@ -81,31 +116,30 @@ def draw_requests(
 ) -> None:
     """Keep the list in the browser's storage up to date, and draw it if it is to be shown.
 
-    A new entry is kept only with its owner token. `now` is Redis's clock, as the visitor's may be
-    wrong. `forget` is the id of one that was deleted,
+    A new entry is kept only with its owner token. `forget` is the id of one that was deleted,
     `wanted` of the one whose owner token is needed. The announcement is read aloud.
     """
-    heard = storage_reply()
+    reply = storage_reply()
     data = {
-        "now": now.isoformat(),
-        "entries": [entry.model_dump(mode="json", by_alias=True) for entry in entries],
+        "now": now().isoformat(),  # by Redis's clock, as the visitor's may be wrong
+        "entries": [entry.model_dump(mode="json", by_alias=True) for entry in entries if entry],
         "forget": forget,
         "wanted": wanted,
         "announcement": announcement,
         "isShown": is_shown,
-        "told": heard.model_dump(mode="json", by_alias=True),
+        "reply": reply.model_dump(mode="json", by_alias=True),
     }
-    _draw_requests(data, drawn_for=heard)
+    _draw_requests(data, drawn_for=reply)
 
 
 @st.fragment
 def _draw_requests(data: Mapping[str, object], drawn_for: StorageReply) -> None:
-    """Draw the list, and the whole page anew once the browser has told something new.
+    """Draw the list, and the whole page anew once the browser has replied something new.
 
-    In a fragment, as what the browser tells would cut the run of a click off, and undo the click,
-    if it asked for a run of the whole page. Only what is validated is compared: anything else may
-    differ from itself (NaN does), and the page would run for ever.
+    In a fragment, as a reply that asked for a run of the whole page would end the run of a click,
+    and so undo the click. Only what is validated is compared: anything else may differ from itself
+    (NaN does), and the page would run for ever.
     """
     if storage_reply() != drawn_for:
         st.rerun()
-    _requests(key=REQUESTS, data=data, on_told_change=lambda: None)
+    _requests(key=REQUESTS, data=data, on_reply_change=lambda: None)

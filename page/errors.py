@@ -1,4 +1,4 @@
-"""What the page says where it has met a fault of its own."""
+"""What the page shows in place of an error of its own."""
 
 import streamlit as st
 

@@ -80,11 +80,11 @@ class SecurityHeaders:
 
 
 class GuardedSockets:
-    """Refuses websockets that another site's page opens, and messages that the page never sends.
+    """Refuses websockets that another site's page opens, and drops messages that ours never sends.
 
-    Streamlit would refuse the former, too, after asking an outside server for its own public
-    address while everybody else waits. Of the latter it takes, from anybody, one that empties the
-    caches of the whole process, our connections among them.
+    Streamlit would refuse such websockets, too, but first asks an outside server for its own public
+    address while everybody else waits. It accepts, from anybody, a message that empties the caches
+    of the whole process, our connections among them.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -116,7 +116,10 @@ def _is_foreign(headers: Headers) -> bool:
 
 
 def _is_known(frame: bytes | None) -> bool:
-    """Whether the page's own script sends such a message, or it is none, which ends the session."""
+    """Whether the page's own script sends such messages.
+
+    What is no message at all is let through: it ends the session.
+    """
     if frame is None:
         return True
     try:
@@ -136,7 +139,7 @@ async def _index(request: Request) -> Response:
 
 
 async def _robots(request: Request) -> Response:
-    """Let search engines in: they must read the page to learn what not to index."""
+    """Allow search engines: they must read the page to learn what not to index."""
     return PlainTextResponse("User-agent: *\nDisallow:\n")
 
 

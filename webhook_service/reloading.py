@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from common.environment import Part
+from common.environment import Part, SettingsError
 from common.logs import get_logger, start_logging
 from common.options import load_with_options
-from common.settings import ServiceSettings, SettingsError
+from common.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter

@@ -49,7 +49,7 @@ def _redis() -> ArqRedis:
 
 
 async def _enqueue(redis: ArqRedis, request_ids: Iterable[str]) -> None:
-    await asyncio.gather(*(redis.enqueue_job("analyse", id) for id in request_ids))
+    await asyncio.gather(*(redis.enqueue_job("analyse", request_id) for request_id in request_ids))
 
 
 def enqueue(request_ids: Iterable[str]) -> None:

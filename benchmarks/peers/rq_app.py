@@ -28,5 +28,5 @@ def _queue() -> Queue:
 def enqueue(request_ids: Iterable[str]) -> None:
     """Send the jobs in one pipeline; nobody reads their results."""
     _queue().enqueue_many(
-        [Queue.prepare_data(job.analyse, (id,), result_ttl=0) for id in request_ids]
+        [Queue.prepare_data(job.analyse, (request_id,), result_ttl=0) for request_id in request_ids]
     )

@@ -18,7 +18,11 @@ def _check(url: SecretStr | None) -> SecretStr | None:
 
 
 class HistorySettings(Part):
-    """What Redis forgets after its time, kept in a database."""
+    """The history.
+
+    It keeps in a database what Redis forgets after its time. Needs
+    `pip install -r requirements-operator.txt`.
+    """
 
     database_url: Annotated[SecretStr | None, AfterValidator(_check)] = Field(
         default=None,

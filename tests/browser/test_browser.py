@@ -254,7 +254,7 @@ def test_wrong_fields_are_named_and_the_text_stays(visit: Visiting, product: Pro
     assert sender.request_id == ""
 
 
-def test_a_text_far_too_long_is_kept_and_told_to_be(visit: Visiting, product: Product) -> None:
+def test_a_text_far_too_long_is_kept_and_named(visit: Visiting, product: Product) -> None:
     sender = visit()
     sender.fill(name="a" * 600, description="🚀" * 10_000)
     sender.button("Send request").click()
@@ -287,10 +287,10 @@ def test_sending_twice_makes_one_analysis(
     assert product.page.output.count('"event": "submitted"') == before + 1
 
 
-def test_a_click_counts_even_if_the_browser_tells_of_its_list_just_after(
+def test_a_click_counts_even_if_the_browser_sends_its_list_just_after(
     visit: Visiting, product: Product, browser: Browser
 ) -> None:
-    entries = json.dumps([{"requestId": ID, "state": "Waiting"}])  # else there is nothing to tell
+    entries = json.dumps([{"requestId": ID, "state": "Waiting"}])  # else there is nothing to send
     stored = [{"name": "ask-later-requests", "value": entries}]
     origins = [{"origin": product.page.url, "localStorage": stored}]
     context = open_context(browser, storage_state={"origins": origins})
@@ -300,21 +300,21 @@ def test_a_click_counts_even_if_the_browser_tells_of_its_list_just_after(
 
 
 def swap_click_and_list(tab: WebSocketRoute) -> None:
-    """Hold what the browser tells of its list, and the click, and let them in at once."""
+    """Hold what the browser sends of its list, and the click, and pass both on at once."""
     server = tab.connect_to_server()
-    told: list[bytes] = []
+    replies: list[bytes] = []
     clicks: list[bytes] = []
 
     def pass_on(message: str | bytes) -> None:
         assert isinstance(message, bytes)
         is_click = b"FormSubmitter" in message
-        if told and clicks:
+        if replies and clicks:
             server.send(message)
         elif is_click or b'"unfinished"' in message:
-            (clicks if is_click else told).append(message)
-            if told and clicks:
+            (clicks if is_click else replies).append(message)
+            if replies and clicks:
                 server.send(clicks[0])
-                server.send(told[0])
+                server.send(replies[0])
         else:
             server.send(message)
 
@@ -342,7 +342,7 @@ def test_what_was_confirmed_is_done_even_if_the_next_click_comes_at_once(
 
 
 def hold_first_of_two(tab: WebSocketRoute, waits: Event, held: list[bytes]) -> None:
-    """Once it waits, let two messages in at once: the second meets the run of the first."""
+    """Once it waits, pass two messages on at once: the second meets the run of the first."""
     server = tab.connect_to_server()
 
     def pass_on(message: str | bytes) -> None:
@@ -360,7 +360,7 @@ def hold_first_of_two(tab: WebSocketRoute, waits: Event, held: list[bytes]) -> N
 
 
 @pytest.mark.parametrize(
-    ("state", "deed", "heading"),
+    ("state", "action", "heading"),
     [
         ("waiting", "Yes, cancel it", "Cancelled"),
         ("failed at last", "Try again", "Your request is in the queue"),
@@ -368,15 +368,15 @@ def hold_first_of_two(tab: WebSocketRoute, waits: Event, held: list[bytes]) -> N
     ],
 )
 def test_a_double_click_does_what_one_does(
-    visit: Visiting, product: Product, state: str, deed: str, heading: str
+    visit: Visiting, product: Product, state: str, action: str, heading: str
 ) -> None:
     sender = send(visit, product, state)
     for popover in {"waiting": ["Cancel"], "done": ["Delete now"]}.get(state, []):
         sender.button(popover).click()
-    expect(sender.button(deed)).to_be_visible()
+    expect(sender.button(action)).to_be_visible()
     sender.settle()
 
-    sender.button(deed).dblclick()
+    sender.button(action).dblclick()
 
     sender.expect_heading(heading)
     sender.rest()
@@ -782,7 +782,7 @@ def test_an_entry_that_is_damaged_does_not_hide_the_others(
     expect(sender.page.locator(".requests li", has_text="Ready")).to_have_count(1)
 
 
-def test_what_is_damaged_in_the_list_is_not_told_again_and_again(
+def test_what_is_damaged_in_the_list_is_not_sent_again_and_again(
     visit: Visiting, product: Product
 ) -> None:
     product.put(ID, "done")

@@ -29,8 +29,10 @@ def poison(analyses: int, directory: Path, seed: int, *, is_hurried: bool = Fals
     ids = _ids(analyses)
     with open_site(directory, seed=seed) as site:
         submissions = site.submissions()
-        for number, id in enumerate(ids):
-            submissions.submit(_input("poison" if number == 0 else "sound", number), request_id=id)
+        for number, request_id in enumerate(ids):
+            submissions.submit(
+                _input("poison" if number == 0 else "sound", number), request_id=request_id
+            )
         while is_hurried and not _is_over(site, ids[0]):
             if _is_cut_off(site, ids[0]):
                 with site.raw_client() as client:
@@ -41,7 +43,7 @@ def poison(analyses: int, directory: Path, seed: int, *, is_hurried: bool = Fals
         site.wait_until_settled(ids, within_seconds=400)
         records = site.raw_records(ids)
         asked = _count(site, "asked")
-    poisoned, *others = (records[id] or {} for id in ids)
+    poisoned, *others = (records[request_id] or {} for request_id in ids)
     is_over = (poisoned["failure"], poisoned["attempt"]) == ("attempts_exhausted", 3)
     calls = asked[_marker("poison", 0)]
     unfinished = {
@@ -90,18 +92,18 @@ def sleepers(deliveries: int, directory: Path, seed: int) -> Row:
     ) as site:
         _create(site, ids)
         with ThreadPoolExecutor(2 * deliveries) as pool:
-            first = [pool.submit(_deliver, site, id) for id in ids]
+            first = [pool.submit(_deliver, site, request_id) for request_id in ids]
             wait_for(lambda: site.calls_running() == deliveries)
             sleeping = site.workers()
             try:
                 for worker in sleeping:
                     worker.suspend()
                 with site.raw_client() as client:
-                    for id in ids:
-                        end_lease(client, id)
+                    for request_id in ids:
+                        end_lease(client, request_id)
                 other = free_port()
                 site.start_service(other)
-                second = [pool.submit(_deliver, site, id, other) for id in ids]
+                second = [pool.submit(_deliver, site, request_id, other) for request_id in ids]
                 wait_for(lambda: site.calls_running() == 2 * deliveries)
                 site.release_answers()
                 for delivery in second:
@@ -117,10 +119,10 @@ def sleepers(deliveries: int, directory: Path, seed: int) -> Row:
         after = site.raw_records(ids)
         answered = _count(site, "answered")
     wrong = sum(
-        after[id] != stored[id]
-        or sum(raw["status"] == "completed" for raw in history[id]) != 1
+        after[request_id] != stored[request_id]
+        or sum(raw["status"] == "completed" for raw in history[request_id]) != 1
         or answered[_marker("sound", number)] != 2
-        for number, id in enumerate(ids)
+        for number, request_id in enumerate(ids)
     )
     return Row(
         "deliveries that woke up after another had taken over: results overwritten", len(ids), wrong
@@ -137,9 +139,10 @@ def crowds(ids_count: int, deliveries: int, directory: Path, seed: int) -> Row:
         _create(site, ids)
         codes: Counter[int] = Counter()
         with ThreadPoolExecutor(deliveries) as pool:
-            for id in ids:
+            for request_id in ids:
                 jobs = [
-                    pool.submit(_deliver, site, id, when=all_there.wait) for _ in range(deliveries)
+                    pool.submit(_deliver, site, request_id, when=all_there.wait)
+                    for _ in range(deliveries)
                 ]
                 codes.update(job.result() for job in jobs)
         asked = _count(site, "asked")
@@ -149,14 +152,14 @@ def crowds(ids_count: int, deliveries: int, directory: Path, seed: int) -> Row:
     return Row(f"deliveries, {deliveries} of each id at once", codes.total(), wrong, note)
 
 
-def _is_over(site: Site, id: str) -> bool:
-    record = site.raw_records([id])[id]
+def _is_over(site: Site, request_id: str) -> bool:
+    record = site.raw_records([request_id])[request_id]
     return record is None or record["status"] not in ("pending", "processing")
 
 
-def _is_cut_off(site: Site, id: str) -> bool:
+def _is_cut_off(site: Site, request_id: str) -> bool:
     """Whether its worker has died in mid-call: nobody's running attempt may lose its lease."""
-    record = site.raw_records([id])[id] or {}
+    record = site.raw_records([request_id])[request_id] or {}
     has_called = any(line["token"] == record["claimToken"] for line in site.ledger())
     return record["status"] == "processing" and has_called and site.calls_running() == 0
 
@@ -164,10 +167,10 @@ def _is_cut_off(site: Site, id: str) -> bool:
 def _create(site: Site, ids: list[str]) -> None:
     """Store records that are due, of which QStash knows nothing."""
     store = site.store()
-    for number, id in enumerate(ids):
+    for number, request_id in enumerate(ids):
         now, at_once = store.now(), timedelta(0)
         record = AnalysisRecord.new(
-            id,
+            request_id,
             _input("sound", number),
             owner_hash=None,
             now=now,
@@ -191,10 +194,10 @@ def _count(site: Site, event: str) -> Counter[str]:
 
 
 def _deliver(
-    site: Site, id: str, port: int | None = None, when: Callable[[], object] = lambda: None
+    site: Site, request_id: str, port: int | None = None, when: Callable[[], object] = lambda: None
 ) -> int:
     """Deliver as QStash does, as soon as `when` returns, and return the status of the answer."""
-    body = json.dumps({"requestId": id, "round": 1}).encode()
+    body = json.dumps({"requestId": request_id, "round": 1}).encode()
     url = site.url("/webhook", port)
     # Certificates play no part here, and loading them costs more than the request.
     with httpx.Client(timeout=300, verify=False) as client:

@@ -37,20 +37,20 @@ class Evidence:
 
     # What failed
 
-    def used_up_attempts(self, id: str) -> bool:
+    def used_up_attempts(self, request_id: str) -> bool:
         """Whether all attempts were made, and each of them ended by a fault."""
-        record = self.records[id]
-        tokens = self._tokens(id)
+        record = self.records[request_id]
+        tokens = self._tokens(request_id)
         return (
             record is not None
             and record["failure"] == "attempts_exhausted"
             and record["attempt"] == len(tokens) == MAX_ATTEMPTS
-            and tokens <= self.failed_calls | self.cut_off[id]
+            and tokens <= self.failed_calls | self.cut_off[request_id]
         )
 
-    def was_never_delivered(self, id: str) -> bool:
+    def was_never_delivered(self, request_id: str) -> bool:
         """Whether QStash gave its message up, and a fault explains each answer that it got."""
-        record = self.records[id]
+        record = self.records[request_id]
         if record is None or record["failure"] != "delivery_failed":
             return False
         message_id = record["messageId"]
@@ -58,27 +58,29 @@ class Evidence:
         return (
             message_id in GIVEN_UP.findall(self.qstash_log)
             and len(answers) >= MAX_DELIVERIES
-            and all(self._is_explained(id, message_id, *answer) for answer in answers)
+            and all(self._is_explained(request_id, message_id, *answer) for answer in answers)
         )
 
-    def _is_explained(self, id: str, message_id: str, at: float, answer: str) -> bool:
+    def _is_explained(self, request_id: str, message_id: str, at: float, answer: str) -> bool:
         if answer == "no answer":
             return _follows(at, [*self.killed.values(), *self.rolls], SOON)
         return answer == "503" and any(
-            self._is_fault(id, line)
+            self._is_fault(request_id, line)
             for line in self._by_message[message_id]
             if -1 <= at - _time(line["time"]) <= SOON
         )
 
-    def _is_fault(self, id: str, line: dict[str, Any]) -> bool:
+    def _is_fault(self, request_id: str, line: dict[str, Any]) -> bool:
         """Whether this line of the service's log tells of a fault that was injected."""
         match line["event"]:
             case "store unavailable":
                 return _follows(_time(line["time"]), self.redis_kills, STORE_SECONDS)
             case "settled":
-                return self._calls.get((id, line["attempt"])) in self.failed_calls
+                return self._calls.get((request_id, line["attempt"])) in self.failed_calls
             case "delivery ignored":  # an earlier attempt has the lease, or ended a moment ago
-                return bool(self._tokens(id) & (self.failed_calls | self.cut_off[id]))
+                return bool(
+                    self._tokens(request_id) & (self.failed_calls | self.cut_off[request_id])
+                )
         return False
 
     # What the witnesses say
@@ -101,13 +103,13 @@ class Evidence:
                 claims[line["pid"], line["request_id"]].append(line["call_id"])
             elif line["event"] == "settled":
                 settled[line["pid"], line["request_id"]] += 1
-        for (pid, id), tokens in claims.items():
-            if pid in self.killed and len(tokens) > settled[pid, id]:
-                found[id].add(tokens[-1])
+        for (pid, request_id), tokens in claims.items():
+            if pid in self.killed and len(tokens) > settled[pid, request_id]:
+                found[request_id].add(tokens[-1])
         written = {token for tokens in claims.values() for token in tokens}
         kills = [*self.killed.values(), *self.redis_kills]
-        for id, values in self.history.items():
-            found[id] |= {
+        for request_id, values in self.history.items():
+            found[request_id] |= {
                 raw["claimToken"]
                 for raw in values
                 if raw["status"] == "processing" and raw["claimToken"] not in written
@@ -161,8 +163,10 @@ class Evidence:
         claims = [line for line in self._lines if line["event"] == "claimed"]
         return {(line["request_id"], line["attempt"]): line["call_id"] for line in claims}
 
-    def _tokens(self, id: str) -> set[str]:
-        return {raw["claimToken"] for raw in self.history[id] if raw["status"] == "processing"}
+    def _tokens(self, request_id: str) -> set[str]:
+        return {
+            raw["claimToken"] for raw in self.history[request_id] if raw["status"] == "processing"
+        }
 
 
 def _time(written: str) -> float:

@@ -140,8 +140,8 @@ class Fuzzer:
 
     def message(self, path: str) -> bytes:
         """A message as QStash delivers it, most of them about an analysis that there is."""
-        round = 1 if self.chance() < 0.7 else self.json(1)
-        message = json.dumps({"requestId": self.id(), "round": round}).encode()
+        number = 1 if self.chance() < 0.7 else self.json(1)
+        message = json.dumps({"requestId": self.id(), "round": number}).encode()
         if path == "/webhook":
             return message
         return json.dumps({"sourceBody": base64.b64encode(message).decode()}).encode()

@@ -85,14 +85,14 @@ def _submit_amid_kills(site: Site, plan: Plan) -> dict[str, AnalysisInput]:
     submissions = site.submissions()
     accepted: dict[str, AnalysisInput] = {}
 
-    def submit(id: str) -> None:
+    def submit(request_id: str) -> None:
         for _ in range(20):
             try:
-                submissions.submit(inputs[id], request_id=id, owner_token="owner")
+                submissions.submit(inputs[request_id], request_id=request_id, owner_token="owner")
             except StoreUnavailable:
                 time.sleep(0.5)  # the person presses the button again
             else:
-                accepted[id] = inputs[id]
+                accepted[request_id] = inputs[request_id]
                 return
 
     has_all = threading.Event()
@@ -127,11 +127,17 @@ def check(plan: Plan, accepted: dict[str, AnalysisInput], seen: Evidence) -> lis
     records, asked = seen.records, Counter(_marks(seen, "asked", "token"))
     answered = Counter(_marks(seen, "answered", "marker"))
     statuses = Counter(str(record and record["status"]) for record in records.values())
-    failed = [id for id, record in records.items() if record and record["status"] == "failed"]
-    used_up = [id for id in failed if seen.used_up_attempts(id)]
-    doomed = [id for id in used_up if "-doomed-" in accepted[id].description]
-    others = [id for id in used_up if id not in doomed]
-    undelivered = [id for id in failed if seen.was_never_delivered(id)]
+    failed = [
+        request_id
+        for request_id, record in records.items()
+        if record and record["status"] == "failed"
+    ]
+    used_up = [request_id for request_id in failed if seen.used_up_attempts(request_id)]
+    doomed = [
+        request_id for request_id in used_up if "-doomed-" in accepted[request_id].description
+    ]
+    others = [request_id for request_id in used_up if request_id not in doomed]
+    undelivered = [request_id for request_id in failed if seen.was_never_delivered(request_id)]
     excused = len(used_up) + len(undelivered)
     unfinished = statuses["pending"] + statuses["processing"]
     duplicates, failures = sum(plan.duplicates()), len(seen.failed_calls)
@@ -206,12 +212,12 @@ def _extra_calls(
     explains; and those that nothing does.
     """
     extra, late, unexplained = 0, 0, 0
-    for id, input in accepted.items():
-        more = max(0, answered[input.description.split()[2]] - 1)
-        beyond = max(0, more - len(seen.cut_off[id]))
+    for request_id, given in accepted.items():
+        more = max(0, answered[given.description.split()[2]] - 1)
+        beyond = max(0, more - len(seen.cut_off[request_id]))
         extra += more
-        late += min(beyond, seen.late[id])
-        unexplained += max(0, beyond - seen.late[id])
+        late += min(beyond, seen.late[request_id])
+        unexplained += max(0, beyond - seen.late[request_id])
     return extra, late, unexplained
 
 
@@ -222,7 +228,9 @@ def _changes_after_end(values: list[Raw]) -> int:
 
 
 def _names(ids: list[str], accepted: dict[str, AnalysisInput]) -> str:
-    numbers = sorted(int(accepted[id].description.split()[2].split("-")[2]) for id in ids)
+    numbers = sorted(
+        int(accepted[request_id].description.split()[2].split("-")[2]) for request_id in ids
+    )
     return f"{len(ids)} ({', '.join(map(str, numbers))})" if ids else "none"
 
 

@@ -82,13 +82,13 @@ class Seen:
             and self.record["claimToken"] == token
         )
 
-    def may_be_claimed(self, round: int, call: timedelta) -> bool:
+    def may_be_claimed(self, number: int, call: timedelta) -> bool:
         """Invariant 3, read the other way round: whether a delivery must get its claim now."""
         return (
             self.record is not None
             and self.status in UNFINISHED
             and not self.is_held
-            and self.record["round"] == round
+            and self.record["round"] == number
             and self.record["attempt"] < MAX_ATTEMPTS
             and (self.status == "processing" or self.now >= self.time("nextAttemptAt") - TOLERANCE)
             and self.now + call <= self.time("deadlineAt")
@@ -103,17 +103,17 @@ class Ledger:
     tokens: set[tuple[str, str]] = field(default_factory=set)  # each with its life
     births: Counter[str] = field(default_factory=Counter)  # by id: more than one after a wipe
 
-    def life(self, id: str) -> str:
+    def life(self, request_id: str) -> str:
         """Which of its lives an id is in."""
-        return f"{id} {self.births[id]}"
+        return f"{request_id} {self.births[request_id]}"
 
-    def call(self, token: str, life: str, round: int) -> None:
+    def call(self, token: str, life: str, number: int) -> None:
         must((life, token) not in self.calls, "2: one call per claim token")
-        self.calls[life, token] = round
+        self.calls[life, token] = number
 
-    def count(self, life: str, round: int) -> int:
+    def count(self, life: str, number: int) -> int:
         """How many calls there were in a round."""
-        return sum(each == round for (of, _), each in self.calls.items() if of == life)
+        return sum(each == number for (of, _), each in self.calls.items() if of == life)
 
 
 def check_write(actor: Actor, before: Seen, after: Seen, ledger: Ledger, call: timedelta) -> None:

@@ -182,8 +182,11 @@ class Site:
     def raw_records(self, ids: list[str]) -> dict[str, dict[str, Any] | None]:
         """What Redis holds, without the application's reading."""
         with self.raw_client() as client:
-            values = client.mget([f"analysis:{{{id}}}" for id in ids])
-        return {id: json.loads(raw) if raw else None for id, raw in zip(ids, values, strict=True)}
+            values = client.mget([f"analysis:{{{request_id}}}" for request_id in ids])
+        return {
+            request_id: json.loads(raw) if raw else None
+            for request_id, raw in zip(ids, values, strict=True)
+        }
 
     def wait_until_settled(self, ids: list[str], within_seconds: float) -> None:
         """Wait until nothing is unfinished in Redis; what then still is, the checker tells.

@@ -60,10 +60,12 @@ from webhook_service.answer import AnalysisFailed, Answer
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
 
 IDS = ("a" * 32, "b" * 32)
-OWNERS = {id: f"owner of {id}" for id in IDS}
+OWNERS = {request_id: f"owner of {request_id}" for request_id in IDS}
 INPUTS = {
-    id: AnalysisInput(name="Ada", age=36, description=f"What {id[0]} wrote about itself.")
-    for id in IDS
+    request_id: AnalysisInput(
+        name="Ada", age=36, description=f"What {request_id[0]} wrote about itself."
+    )
+    for request_id in IDS
 }
 TIMES = TimeLadder(25)
 MAX_AT_ONCE = 3
@@ -180,11 +182,13 @@ class World(RuleBasedStateMachine):
     def look(self) -> dict[str, Seen]:
         """The raw state of both analyses, in one round trip."""
         with self.raw.pipeline(transaction=False) as commands:
-            for id in IDS:
-                commands.get(f"analysis:{{{id}}}")
-                commands.pttl(f"analysis:{{{id}}}")
+            for request_id in IDS:
+                commands.get(f"analysis:{{{request_id}}}")
+                commands.pttl(f"analysis:{{{request_id}}}")
             replies = iter(commands.execute())
-        return {id: Seen(parse(next(replies)), next(replies), self.now()) for id in IDS}
+        return {
+            request_id: Seen(parse(next(replies)), next(replies), self.now()) for request_id in IDS
+        }
 
     def watched(self, write: Callable[[], Any]) -> Any:
         """Let a write happen, and judge what it changed."""
@@ -192,14 +196,14 @@ class World(RuleBasedStateMachine):
         reply = write()
         after = self.look()
         actor = current_actor(self.actors)
-        for id in IDS:
-            if after[id].record != before[id].record:
-                check_write(actor, before[id], after[id], self.ledger, TIMES.call)
+        for request_id in IDS:
+            if after[request_id].record != before[request_id].record:
+                check_write(actor, before[request_id], after[request_id], self.ledger, TIMES.call)
         return reply
 
     # The model
 
-    def analyse(self, input: AnalysisInput, call_id: str) -> Answer:
+    def analyse(self, input: AnalysisInput, call_id: str) -> Answer:  # noqa: A002
         assert input in INPUTS.values()
         actor = current_actor(self.actors)
         must(call_id == actor.token, "2: who calls has a claim")
@@ -248,11 +252,13 @@ class World(RuleBasedStateMachine):
         ):
             raise step.error
 
-    @rule(id=ids, stops=at_submission, plan=plans)
-    def submit(self, id: str, stops: frozenset[Gate], plan: str) -> None:
+    @rule(request_id=ids, stops=at_submission, plan=plans)
+    def submit(self, request_id: str, stops: frozenset[Gate], plan: str) -> None:
         self.begin(
             Actor("submit"),
-            lambda: self.submissions.submit(INPUTS[id], request_id=id, owner_token=OWNERS[id]),
+            lambda: self.submissions.submit(
+                INPUTS[request_id], request_id=request_id, owner_token=OWNERS[request_id]
+            ),
             stops,
             plan,
         )
@@ -268,21 +274,21 @@ class World(RuleBasedStateMachine):
     )
     def deliver(self, message: int, stops: frozenset[Gate], plan: str, when: str) -> None:
         """First, duplicate, replayed or late, of this round or of an older one."""
-        id, round = self.queue.messages[message % len(self.queue.messages)]
-        seen = self.look()[id]
+        request_id, number = self.queue.messages[message % len(self.queue.messages)]
+        seen = self.look()[request_id]
         if seen.status == "pending" and when == "when due":
             self.let_pass(max(timedelta(0), seen.time("nextAttemptAt") - seen.now))
         elif seen.status == "processing" and when == "when the lease has ended":
             self.let_pass(max(timedelta(0), seen.time("claimedAt") + LEASE - seen.now))
         elif when == "at the last moment" and seen.status in UNFINISHED:
             self.let_pass(max(timedelta(0), seen.time("deadlineAt") - TIMES.call / 2 - seen.now))
-        seen = self.look()[id]
-        actor = Actor("deliver", round)
-        delivery = Delivery(request_id=id, round=round)
+        seen = self.look()[request_id]
+        actor = Actor("deliver", number)
+        delivery = Delivery(request_id=request_id, round=number)
         step = self.begin(actor, lambda: self.worker.process(delivery), stops, plan)
         if step.at is not Gate.BEFORE_WRITE:
             must(
-                (actor.token is not None) == seen.may_be_claimed(round, TIMES.call),
+                (actor.token is not None) == seen.may_be_claimed(number, TIMES.call),
                 "3: a claim is granted exactly when it may be",
             )
 
@@ -298,12 +304,12 @@ class World(RuleBasedStateMachine):
         if self.steps and self.steps[-1].at is Gate.AFTER_WRITE:
             self.go_on(len(self.steps) - 1, "replay")
 
-    @rule(id=ids, plan=st.sampled_from(sorted(ENDINGS)), is_in_time=st.booleans())
-    def overtake(self, id: str, plan: str, is_in_time: bool) -> None:
+    @rule(request_id=ids, plan=st.sampled_from(sorted(ENDINGS)), is_in_time=st.booleans())
+    def overtake(self, request_id: str, plan: str, is_in_time: bool) -> None:
         """An attempt outlives its lease, a second one begins, and the first one settles."""
-        if self.look()[id].record is None:
-            self.submit(id, frozenset(), "accepted")
-        message = self.latest_message(id)
+        if self.look()[request_id].record is None:
+            self.submit(request_id, frozenset(), "accepted")
+        message = self.latest_message(request_id)
         if message is None:
             return
         in_call = frozenset([Gate.IN_CALL])
@@ -315,49 +321,51 @@ class World(RuleBasedStateMachine):
         if first in self.steps:
             self.go_on(self.steps.index(first), "go on")
 
-    def latest_message(self, id: str) -> int | None:
-        mine = [index for index, message in enumerate(self.queue.messages) if message[0] == id]
+    def latest_message(self, request_id: str) -> int | None:
+        mine = [
+            index for index, message in enumerate(self.queue.messages) if message[0] == request_id
+        ]
         return mine[-1] if mine else None
 
-    @rule(id=ids)
-    def fail_and_retry(self, id: str) -> None:
+    @rule(request_id=ids)
+    def fail_and_retry(self, request_id: str) -> None:
         """The latest message is delivered and fails for good; the person tries again."""
-        message = self.latest_message(id)
+        message = self.latest_message(request_id)
         if message is not None:
             self.deliver(message, frozenset(), "refused", "when due")
-            self.decide(id, frozenset(), "retry", is_owner=True)
+            self.decide(request_id, frozenset(), "retry", is_owner=True)
 
     @precondition(lambda self: self.queue.messages)
     @rule(message=any_of, stops=at_write)
     def give_up(self, message: int, stops: frozenset[Gate]) -> None:
         """QStash's failure callback, perhaps of an older round."""
-        id, round = self.queue.messages[message % len(self.queue.messages)]
-        delivery = Delivery(request_id=id, round=round)
-        self.begin(Actor("give_up", round), lambda: self.worker.give_up(delivery), stops)
+        request_id, number = self.queue.messages[message % len(self.queue.messages)]
+        delivery = Delivery(request_id=request_id, round=number)
+        self.begin(Actor("give_up", number), lambda: self.worker.give_up(delivery), stops)
 
-    @rule(id=ids, stops=at_write, ahead=st.sampled_from([0, 4000]))
-    def look_up(self, id: str, stops: frozenset[Gate], ahead: int) -> None:
+    @rule(request_id=ids, stops=at_write, ahead=st.sampled_from([0, 4000]))
+    def look_up(self, request_id: str, stops: frozenset[Gate], ahead: int) -> None:
         """A poll, by a reader whose clock may be ahead."""
         store = self.store_with(timedelta(seconds=ahead))
         submissions = Submissions(store, self.queue, quick_settings(), self.now)
-        before = self.look()[id]
-        step = self.begin(Actor("look_up"), lambda: submissions.look_up(id), stops)
+        before = self.look()[request_id]
+        step = self.begin(Actor("look_up"), lambda: submissions.look_up(request_id), stops)
         if step.has_ended and isinstance(step.result, AnalysisRecord):
             must(step.result.status.is_terminal or not before.is_overdue, "7: over at its deadline")
 
     @rule(
-        id=ids,
+        request_id=ids,
         stops=at_write,
         what=st.sampled_from(["cancel", "cancel", "retry", "retry", "delete"]),
         is_owner=st.sampled_from([True, True, True, False]),
     )
-    def decide(self, id: str, stops: frozenset[Gate], what: str, is_owner: bool) -> None:
+    def decide(self, request_id: str, stops: frozenset[Gate], what: str, is_owner: bool) -> None:
         """The person cancels, retries or deletes; a reader of the link tries the same."""
         act = getattr(self.submissions, what)
         if is_owner:
-            self.begin(Actor(what), lambda: act(id, OWNERS[id]), stops)
+            self.begin(Actor(what), lambda: act(request_id, OWNERS[request_id]), stops)
         else:
-            step = self.begin(Actor("stranger"), lambda: act(id, "a guess"))
+            step = self.begin(Actor("stranger"), lambda: act(request_id, "a guess"))
             must(
                 isinstance(step.error, NotOwner | NotFound | TransitionError), "only the owner may"
             )
@@ -393,11 +401,11 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def promises_hold(self) -> None:
-        for id, seen in self.look().items():
+        for request_id, seen in self.look().items():
             if seen.record is None:
                 continue
             check_stored(seen) if not seen.is_overdue else None
-            calls = self.ledger.count(self.ledger.life(id), seen.record["round"])
+            calls = self.ledger.count(self.ledger.life(request_id), seen.record["round"])
             must(calls <= seen.record["attempt"] <= MAX_ATTEMPTS, "2: calls are counted")
         must(min(self.ttl_ms().values(), default=1) > 0, "6: every key has a time to live")
 
@@ -406,9 +414,12 @@ class World(RuleBasedStateMachine):
         for step in list(self.steps):
             step.go_on("die")
         self.let_pass(timedelta(minutes=11))
-        for id in IDS:
+        for request_id in IDS:
             with suppress(NotFound):
-                must(self.store.read(id).status.is_terminal, "7: at the deadline all is terminal")
+                must(
+                    self.store.read(request_id).status.is_terminal,
+                    "7: at the deadline all is terminal",
+                )
         self.client.close()
         self.raw.close()
 

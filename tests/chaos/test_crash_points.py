@@ -95,7 +95,7 @@ class MortalAnalyst(FakeAnalyst):
     life: Life
     first: AnalysisFailed | None = None  # what the first call comes to instead
 
-    def analyse(self, input: AnalysisInput, call_id: str) -> Answer:
+    def analyse(self, input: AnalysisInput, call_id: str) -> Answer:  # noqa: A002
         is_first = not self.calls
         answer = Answer(ANALYSIS, model=f"answer {len(self.calls)}")
         self.answers = [self.first if is_first and self.first else answer]
@@ -138,10 +138,10 @@ class World:
 
     def deliver(self) -> None:
         """QStash delivers every message that was not answered with success, often enough."""
-        for round in sorted({round for _, round in self.queue.published}):
+        for number in sorted({number for _, number in self.queue.published}):
             for _ in range(4):
                 self.let_pass(DELAY)
-                outcome = self.worker.process(Delivery(request_id=ID, round=round))
+                outcome = self.worker.process(Delivery(request_id=ID, round=number))
                 if outcome.kind is not OutcomeKind.RETRY:
                     break
 

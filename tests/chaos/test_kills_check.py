@@ -13,10 +13,10 @@ from tests.chaos.history import Raw
 BEGAN = 1_800_000_000.0
 PLAN = kills.Plan(analyses=3, seed=1, kills=1, redis_kills=0)
 ACCEPTED = {
-    id: AnalysisInput(
+    request_id: AnalysisInput(
         name="Ada", age=36, description=f"{kills.PERSONAL} marker-normal-{number} about myself"
     )
-    for number, id in enumerate(("a" * 32, "b" * 32, "c" * 32))
+    for number, request_id in enumerate(("a" * 32, "b" * 32, "c" * 32))
 }
 WORKER = 77
 
@@ -31,36 +31,43 @@ class Run:
     def __init__(self) -> None:
         self.log: list[dict[str, object]] = []
         self.qstash: list[str] = []
-        self.seen = Evidence({}, {id: [] for id in ACCEPTED}, [], "", "")
+        self.seen = Evidence({}, {request_id: [] for request_id in ACCEPTED}, [], "", "")
 
-    def attempt(self, id: str, number: int, seconds: float, event: str | None = "failed") -> None:
+    def attempt(
+        self, request_id: str, number: int, seconds: float, event: str | None = "failed"
+    ) -> None:
         """A claim and its call, which the model let fail, answered, or never got to."""
-        token = f"{id[0]}{number}"
+        token = f"{request_id[0]}{number}"
         raw = {"status": "processing", "claimToken": token, "claimedAt": at(seconds)}
-        self.seen.history[id].append(raw)
-        where = {"request_id": id, "attempt": number, "pid": WORKER, "message_id": f"msg_{id[0]}"}
+        self.seen.history[request_id].append(raw)
+        where = {
+            "request_id": request_id,
+            "attempt": number,
+            "pid": WORKER,
+            "message_id": f"msg_{request_id[0]}",
+        }
         self.log.append({"event": "claimed", "call_id": token, "time": at(seconds), **where})
         if event:
-            marker = ACCEPTED[id].description.split()[2]
+            marker = ACCEPTED[request_id].description.split()[2]
             self.seen.ledger += [
                 {"event": name, "token": token, "marker": marker} for name in ("asked", event)
             ]
             self.log.append({"event": "settled", "time": at(seconds + 1), **where})
 
-    def deliver(self, id: str, seconds: float, answer: str) -> None:
+    def deliver(self, request_id: str, seconds: float, answer: str) -> None:
         url = "http://127.0.0.1:3001/webhook"
-        message = f"msg_{id[0]} delivered to {url}: {answer}"
+        message = f"msg_{request_id[0]} delivered to {url}: {answer}"
         self.qstash.append(f"{BEGAN + seconds:.3f} {message}")
 
-    def give_up(self, id: str) -> None:
-        self.qstash.append(f"{BEGAN + 200:.3f} msg_{id[0]} given up after 3 retries")
+    def give_up(self, request_id: str) -> None:
+        self.qstash.append(f"{BEGAN + 200:.3f} msg_{request_id[0]} given up after 3 retries")
 
-    def end(self, id: str, attempt: int, failure: str | None) -> None:
+    def end(self, request_id: str, attempt: int, failure: str | None) -> None:
         status = "failed" if failure else "completed"
         record: Raw = {"status": status, "failure": failure, "attempt": attempt}
-        record |= {"messageId": f"msg_{id[0]}"}
-        self.seen.records[id] = record
-        self.seen.history[id].append({**record, "claimToken": None})
+        record |= {"messageId": f"msg_{request_id[0]}"}
+        self.seen.records[request_id] = record
+        self.seen.history[request_id].append({**record, "claimToken": None})
 
     def wrong(self, what: str) -> int:
         self.seen.log = "\n".join(json.dumps(line) for line in self.log)
@@ -75,55 +82,60 @@ def run() -> Run:
 
 
 def test_three_attempts_that_met_faults_are_excused(run: Run) -> None:
-    for id in ACCEPTED:
-        run.attempt(id, 1, 0)
-        run.attempt(id, 2, 30)
-        run.attempt(id, 3, 60, None)
-        run.end(id, 3, "attempts_exhausted")
+    for request_id in ACCEPTED:
+        run.attempt(request_id, 1, 0)
+        run.attempt(request_id, 2, 30)
+        run.attempt(request_id, 3, 60, None)
+        run.end(request_id, 3, "attempts_exhausted")
     run.seen.killed = {WORKER: BEGAN + 60.5}
 
     assert run.wrong(kills.COMPLETED) == 0
 
 
 def test_a_third_attempt_that_no_fault_explains_is_not(run: Run) -> None:
-    for id in ACCEPTED:
-        run.attempt(id, 1, 0)
-        run.attempt(id, 2, 30)
-        run.attempt(id, 3, 60, "answered")
-        run.end(id, 3, "attempts_exhausted")
+    for request_id in ACCEPTED:
+        run.attempt(request_id, 1, 0)
+        run.attempt(request_id, 2, 30)
+        run.attempt(request_id, 3, 60, "answered")
+        run.end(request_id, 3, "attempts_exhausted")
 
     assert run.wrong(kills.COMPLETED) == 3
 
 
 @pytest.mark.parametrize("attempt", [1, 3])
 def test_a_product_that_fails_after_the_first_error_is_caught(run: Run, attempt: int) -> None:
-    for id in ACCEPTED:
-        run.attempt(id, 1, 0)
-        run.end(id, attempt, "attempts_exhausted")
+    for request_id in ACCEPTED:
+        run.attempt(request_id, 1, 0)
+        run.end(request_id, attempt, "attempts_exhausted")
 
     assert run.wrong(kills.COMPLETED) == 3
 
 
 @pytest.mark.parametrize("event", ["store unavailable", "delivery ignored", "settled"])
 def test_a_product_that_answers_503_until_qstash_gives_up_is_caught(run: Run, event: str) -> None:
-    for id in ACCEPTED:
+    for request_id in ACCEPTED:
         for seconds in (0, 25, 75, 150):
-            where = {"request_id": id, "attempt": 1, "message_id": f"msg_{id[0]}", "pid": WORKER}
+            where = {
+                "request_id": request_id,
+                "attempt": 1,
+                "message_id": f"msg_{request_id[0]}",
+                "pid": WORKER,
+            }
             run.log.append({"event": event, "time": at(seconds), **where})
-            run.deliver(id, seconds, "503")
-        run.give_up(id)
-        run.end(id, 0, "delivery_failed")
+            run.deliver(request_id, seconds, "503")
+        run.give_up(request_id)
+        run.end(request_id, 0, "delivery_failed")
     run.seen.killed = {WORKER: BEGAN + 300}
 
     assert run.wrong(kills.COMPLETED) == 3
 
 
 def cut_every_delivery_off(run: Run) -> None:
-    for id in ACCEPTED:
+    for request_id in ACCEPTED:
         for seconds in (0, 25, 75, 150):
-            run.deliver(id, seconds, "no answer")
-        run.give_up(id)
-        run.end(id, 0, "delivery_failed")
+            run.deliver(request_id, seconds, "no answer")
+        run.give_up(request_id)
+        run.end(request_id, 0, "delivery_failed")
 
 
 def test_deliveries_without_an_answer_and_without_a_kill_are_not_excused(run: Run) -> None:
@@ -141,10 +153,10 @@ def test_deliveries_that_kills_cut_off_are_excused_in_small_numbers(run: Run) ->
 
 
 def test_a_claim_that_nobody_wrote_down_needs_a_kill_beside_it(run: Run) -> None:
-    for id in ACCEPTED:
+    for request_id in ACCEPTED:
         for number in (1, 2, 3):
-            run.attempt(id, number, 30 * number)
-        run.end(id, 3, "attempts_exhausted")
+            run.attempt(request_id, number, 30 * number)
+        run.end(request_id, 3, "attempts_exhausted")
     run.log = [line for line in run.log if line["attempt"] != 2]
     run.seen.ledger = [line for line in run.seen.ledger if not line["token"].endswith("2")]
 

@@ -52,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_: object) -> None:
         """Say nothing: the table is what is to be read."""
 
 
@@ -108,10 +108,17 @@ class Front(Handler):
 
     def delivered(self, wanted: dict[str, list[str]]) -> list[dict[str, object]]:
         """The log, of what really arrived: more than the stand-in's own word."""
-        (id,), state = wanted["messageId"], wanted["state"]
-        if state != ["DELIVERED"] or id not in self.arrived:
+        (message_id,), state = wanted["messageId"], wanted["state"]
+        if state != ["DELIVERED"] or message_id not in self.arrived:
             return []
-        return [{"time": 0, "messageId": id, "state": "DELIVERED", "url": self.arrived[id]}]
+        return [
+            {
+                "time": 0,
+                "messageId": message_id,
+                "state": "DELIVERED",
+                "url": self.arrived[message_id],
+            }
+        ]
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = pass_on  # noqa: N815
 

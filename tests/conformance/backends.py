@@ -174,9 +174,9 @@ def claude(fault: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     }
 
 
-def _text(fault: str, input: str, schema: dict[str, Any]) -> str:
+def _text(fault: str, given: str, schema: dict[str, Any]) -> str:
     """What the model writes."""
-    text = json.dumps(analyse(json.loads(input), schema))
+    text = json.dumps(analyse(json.loads(given), schema))
     return {
         "fence": f"```json\n{text}\n```",
         "think": f"<think>\n{THOUGHT}\n</think>\n\n{text}",

@@ -20,6 +20,7 @@ from common.open_files import OPEN_FILES_NEEDED
 from common.settings import PageSettings, ServiceSettings
 from local_stack import qstash_courier
 from local_stack.redis_server import PERSISTENCE
+from operations.settings import OperationsSettings
 from tests.fakes import ADA, ANALYSIS, ID
 from tests.http_server import answer, serve
 from tests.processes import ROOT, Stack, bare_environment, free_port, start_stack, wait_for
@@ -60,10 +61,14 @@ def test_each_container_gets_the_settings_of_its_process_and_no_other() -> None:
     hosts_own = {"FORWARDED_ALLOW_IPS"}  # uvicorn's
     only_by_address = {"UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"}  # Redis is here
 
+    the_others = {
+        "page": {"METRICS_TOKEN", "PROMETHEUS_MULTIPROC_DIR"},
+        "service": {"METRICS_PORT"},
+    }
+
     for name, kind in (("page", PageSettings), ("service", ServiceSettings)):
-        wanted = {field.upper() for field in kind.model_fields} - only_by_address
-        if name == "service":
-            wanted -= {"METRICS_PORT"}  # the page's alone
+        fields = {*kind.model_fields, *OperationsSettings.model_fields}
+        wanted = {field.upper() for field in fields} - only_by_address - the_others[name]
         assert set(COMPOSE["services"][name]["environment"]) - hosts_own == wanted
         assert "env_file" not in COMPOSE["services"][name]
 

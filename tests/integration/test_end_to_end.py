@@ -17,8 +17,8 @@ from tests.unit.test_analyst import error, response
 GOOD = answer(200, response(ANALYSIS.model_dump_json()))
 
 
-def submit(stack: Stack, input: dict[str, object]) -> str:
-    accepted = httpx.post(f"{stack.service_url}/analyze", json=input)
+def submit(stack: Stack, given: dict[str, object]) -> str:
+    accepted = httpx.post(f"{stack.service_url}/analyze", json=given)
     assert accepted.status_code == 202, accepted.text
     return accepted.headers["Location"]
 
@@ -37,7 +37,7 @@ def finish(stack: Stack, location: str, within_seconds: float = 30) -> dict[str,
 
 
 def test_two_texts_come_back_analysed_differently(stack: Stack) -> None:
-    locations = [submit(stack, input.model_dump()) for input in (ADA, BOB)]
+    locations = [submit(stack, given.model_dump()) for given in (ADA, BOB)]
 
     ada, bob = (finish(stack, location) for location in locations)
 

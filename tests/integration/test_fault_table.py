@@ -22,7 +22,7 @@ from common.store import Store
 from common.submission import Submissions
 from local_stack import qstash_courier
 from operations.history.database import Archive
-from tests.conftest import WEBHOOK_URL, broken, make_settings, make_store
+from tests.conftest import WEBHOOK_URL, AllSettings, broken, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, ID, FakeAnalyst, FakeQueue, pending
 from tests.http_server import Behaviour, answer, hang, serve
 from tests.processes import ROOT, free_port
@@ -41,7 +41,7 @@ def deliver(token: str) -> None:
     client().post("/webhook", data=MESSAGE, headers={"Upstash-Signature": token})
 
 
-def client(settings: ServiceSettings | None = None) -> FlaskClient:
+def client(settings: AllSettings | None = None) -> FlaskClient:
     app = create_app(settings or make_settings(), queue=FakeQueue(), analyst=FakeAnalyst())
     return app.test_client()
 
@@ -125,7 +125,7 @@ def start(**environment: str) -> Callable[[pytest.MonkeyPatch], None]:
 
 
 def reload_without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    in_use = reloading.InUse(make_settings(), Config())
+    in_use = reloading.InUse(reloading.Loaded(make_settings(), None), Config())
     monkeypatch.setattr(reloading, "_in_use", in_use)
     monkeypatch.setattr(reloading, "_read", None)
     reloading.read_settings()  # nothing is set

@@ -105,12 +105,12 @@ REQUESTS = "ask_later_requests"
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("json_value", '{"told": NaN}'),
-        ("json_value", '{"told": {"wanted": NaN, "unfinished": [NaN]}}'),
-        ("json_value", '{"told": [1]}'),
-        ("json_value", '{"told": {"wanted": "0"}}'),
+        ("json_value", '{"reply": NaN}'),
+        ("json_value", '{"reply": {"wanted": NaN, "unfinished": [NaN]}}'),
+        ("json_value", '{"reply": [1]}'),
+        ("json_value", '{"reply": {"wanted": "0"}}'),
         ("json_value", "[1]"),
-        ("json_trigger_value", '{"told": {"wanted": "gone with the run"}}'),
+        ("json_trigger_value", '{"reply": {"wanted": "gone with the run"}}'),
     ],
 )
 def test_whatever_the_list_is_said_to_hold_the_page_runs_once(
@@ -132,7 +132,7 @@ TEXT, NUMBER, AREA, SEND = (
     "Short description (10 to 2,000 characters)",
     "Send request",
 )
-DEEP = '{"told": %s}' % ("[" * 100_000 + "]" * 100_000)
+DEEP = '{"reply": %s}' % ("[" * 100_000 + "]" * 100_000)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ DEEP = '{"told": %s}' % ("[" * 100_000 + "]" * 100_000)
     [
         (REQUESTS, "json_value", "{{"),
         (REQUESTS, "json_value", DEEP),
-        (REQUESTS, "json_value", '{"told": %s}' % ("1" * 5000)),
+        (REQUESTS, "json_value", '{"reply": %s}' % ("1" * 5000)),
         (REQUESTS, "string_value", "{{"),
         (REQUESTS, "bool_value", True),
         (REQUESTS, "trigger_value", True),
@@ -165,10 +165,10 @@ def test_a_forged_value_costs_one_line_at_most_and_shows_no_traceback(
 
     assert len(lines) <= 1
     assert tab.boxes == []
-    for told in lines:
-        assert "Traceback" not in told
-        assert "canary" not in told
-    assert all(len(line) < 5000 for line in lines)
+    for line in lines:
+        assert "Traceback" not in line
+        assert "canary" not in line
+        assert len(line) < 5000
 
 
 @pytest.mark.parametrize(

@@ -68,17 +68,17 @@ def test_it_answers_to_loopback_names_alone(server_url: str, host: str) -> None:
     ["?!?!?!?!?!", "1234567890", "🌱" * 10, "私は機械が大好きです。", "a b c d e f g h"],
 )
 def test_any_text_gets_a_whole_analysis(description: str) -> None:
-    input: dict[str, object] = {"name": "Ada", "age": 36, "description": description}
+    given: dict[str, object] = {"name": "Ada", "age": 36, "description": description}
 
-    found = openai_server.analyse(input, Analysis.model_json_schema())
+    found = openai_server.analyse(given, Analysis.model_json_schema())
 
     assert Analysis.model_validate(found)
 
 
 def test_the_name_is_not_counted_as_text() -> None:
-    input: dict[str, object] = {"name": "Bartholomew", "age": 36, "description": "I like machines."}
+    given: dict[str, object] = {"name": "Bartholomew", "age": 36, "description": "I like machines."}
 
-    summary = str(openai_server.analyse(input, Analysis.model_json_schema())["summary"])
+    summary = str(openai_server.analyse(given, Analysis.model_json_schema())["summary"])
 
     assert "you wrote 3 words" in summary
     assert "“machines”" in summary

@@ -23,7 +23,8 @@ from common.store import Store, utc_now
 from operations.limit_settings import SPEND_LIMITS
 from operations.limits import admission
 from page.errors import SORRY
-from page.words import poll_seconds
+from page.snapshot import poll_seconds
+from page.state import KEY
 from tests.conftest import BROKEN, WEBHOOK_URL, broken, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, LEASE, OTHER_ID, pending
 from tests.http_server import HttpServer, answer, serve
@@ -58,17 +59,17 @@ def store(real_redis: redis.Redis) -> Store:
     return make_store(real_redis)
 
 
-def open_page(request_id: str | None = None, **told: object) -> AppTest:
-    """The page, once the browser has told what is in its storage."""
+def open_page(request_id: str | None = None, **reply: object) -> AppTest:
+    """The page, once the browser has replied what is in its storage."""
     page = first_run(request_id)
-    page.session_state["requests"] = {"told": {"wanted": request_id, **told}}
+    page.session_state["requests"] = {"reply": {"wanted": request_id, **reply}}
     page.run()
     assert not page.exception
     return page
 
 
 def first_run(request_id: str | None) -> AppTest:
-    """The page before the browser has told anything."""
+    """The page before the browser has replied."""
     page = AppTest.from_file(PAGE, default_timeout=20)
     if request_id is not None:
         page.query_params["request"] = request_id
@@ -122,9 +123,9 @@ def data(page: AppTest, component: str) -> dict[str, Any]:
     return found
 
 
-def show(store: Store, record: AnalysisRecord, **told: object) -> AppTest:
+def show(store: Store, record: AnalysisRecord, **reply: object) -> AppTest:
     store.create(record)
-    return open_page(record.request_id, **told)
+    return open_page(record.request_id, **reply)
 
 
 def show_owner(store: Store, record: AnalysisRecord) -> AppTest:
@@ -229,7 +230,7 @@ def test_a_limit_is_a_sentence_above_the_form_and_the_text_is_kept(
     assert len(qstash.requests) == 1
 
 
-def test_what_was_not_let_in_can_be_sent_again_later(
+def test_what_was_rejected_can_be_sent_again_later(
     store: Store, real_redis: redis.Redis, qstash: HttpServer
 ) -> None:
     store.note_attempt(store.now(), pause=timedelta(minutes=5))
@@ -243,7 +244,7 @@ def test_what_was_not_let_in_can_be_sent_again_later(
     assert store.read(request_id_of(page)).status is Status.PENDING
 
 
-def test_a_second_try_that_is_not_let_in_says_why(
+def test_a_second_try_that_is_rejected_says_why(
     monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> None:
     monkeypatch.setenv("DAILY_ANALYSES", "1")
@@ -337,7 +338,7 @@ def test_a_waiting_analysis_shows_no_word_of_what_was_written(store: Store) -> N
     assert "Ada" not in text(page)
 
 
-def test_a_running_analysis_tells_the_attempt(store: Store) -> None:
+def test_a_running_analysis_shows_the_attempt(store: Store) -> None:
     now = store.now()
     page = show(
         store, pending(now).claim("a", round=1, now=pending(now).due_at, call=CALL, lease=LEASE)
@@ -347,7 +348,7 @@ def test_a_running_analysis_tells_the_attempt(store: Store) -> None:
     assert "Attempt 1 of 3" in text(page)
 
 
-def test_a_retry_tells_the_reason_and_the_next_attempt(store: Store) -> None:
+def test_a_retry_shows_the_reason_and_the_next_attempt(store: Store) -> None:
     record = pending(store.now())._evolve(attempt=1, last_failure=Failure.RATE_LIMITED)
 
     page = show(store, record)
@@ -383,7 +384,7 @@ def test_the_stand_ins_answer_is_not_called_an_ai_models(store: Store) -> None:
 
 
 @pytest.mark.parametrize("code", Failure)
-def test_a_failure_is_told_with_what_to_do(store: Store, code: Failure) -> None:
+def test_a_failure_is_shown_with_what_to_do(store: Store, code: Failure) -> None:
     record = pending(store.now())._evolve(
         status=Status.FAILED, failure=code, finished_at=store.now()
     )
@@ -454,7 +455,7 @@ def test_redis_away_while_waiting_keeps_the_last_state(
     assert "can't reach our store" in text(page)
 
 
-def test_redis_away_at_the_first_look_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redis_away_at_the_first_fetch_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
 
     assert "can't reach our store" in text(open_page(ID))
@@ -472,16 +473,16 @@ def test_the_submitter_is_known_again_after_a_reload(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reply",
     [
         {"requestId": ID, "ownerToken": "wrong"},
         {"requestId": ID, "ownerToken": ""},
         {"requestId": OTHER_ID, "ownerToken": "token"},
     ],
 )
-def test_a_wrong_owner_token_changes_nothing(store: Store, told: dict[str, object]) -> None:
+def test_a_wrong_owner_token_changes_nothing(store: Store, reply: dict[str, object]) -> None:
     record = pending(store.now())._evolve(owner_hash=sha256(b"token").hexdigest())
-    page = show(store, record, **told)
+    page = show(store, record, **reply)
 
     for label in ("Yes, cancel it", "Yes, delete it"):
         if label in labels(page):
@@ -492,7 +493,7 @@ def test_a_wrong_owner_token_changes_nothing(store: Store, told: dict[str, objec
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reply",
     [
         {"requestId": "../etc", "ownerToken": "token"},
         {"requestId": ID, "ownerToken": ["token"]},
@@ -505,13 +506,13 @@ def test_a_wrong_owner_token_changes_nothing(store: Store, told: dict[str, objec
         {"unfinished": [float("nan")]},
     ],
 )
-def test_nonsense_from_the_browser_counts_as_nothing_told(
-    store: Store, told: dict[str, object]
+def test_nonsense_from_the_browser_counts_as_no_reply(
+    store: Store, reply: dict[str, object]
 ) -> None:
-    page = show(store, pending(store.now()), **told)
+    page = show(store, pending(store.now()), **reply)
 
     assert labels(page) == labels(first_run(ID)) == []
-    assert data(page, "requests")["told"] == NOTHING
+    assert data(page, "requests")["reply"] == NOTHING
 
 
 NOTHING: dict[str, object] = {
@@ -526,15 +527,15 @@ NOTHING: dict[str, object] = {
 @pytest.mark.parametrize(
     "state",
     [
-        {"told": float("nan")},
-        {"told": [float("nan")]},
-        {"told": [1]},
-        {"told": "x" * 100_000},
-        {"told": json.loads("[" * 400 + "]" * 400)},
-        {"told": {"wanted": {"wanted": float("nan")}}},
+        {"reply": float("nan")},
+        {"reply": [float("nan")]},
+        {"reply": [1]},
+        {"reply": "x" * 100_000},
+        {"reply": json.loads("[" * 400 + "]" * 400)},
+        {"reply": {"wanted": {"wanted": float("nan")}}},
         [1],
         float("nan"),
-        "told",
+        "reply",
         True,
     ],
     ids=lambda state: str(state)[:20],
@@ -548,7 +549,7 @@ def test_whatever_the_browser_sends_the_page_does_not_run_again_and_again(
     page.run()  # this fails if it doesn't come to an end
 
     assert not page.exception
-    assert data(page, "requests")["told"] == NOTHING
+    assert data(page, "requests")["reply"] == NOTHING
 
 
 def test_the_owner_token_goes_into_the_browsers_storage_once(store: Store) -> None:
@@ -558,11 +559,11 @@ def test_the_owner_token_goes_into_the_browsers_storage_once(store: Store) -> No
     assert len(entry["ownerToken"]) == 32
 
     page.session_state["requests"] = {
-        "told": {"requestId": request_id, "ownerToken": entry["ownerToken"]}
+        "reply": {"requestId": request_id, "ownerToken": entry["ownerToken"]}
     }
     page.run()
     assert "Yes, cancel it" in labels(page)
-    page.session_state["requests"] = {"told": {"wanted": request_id}}  # after "Forget all"
+    page.session_state["requests"] = {"reply": {"wanted": request_id}}  # after "Forget all"
     page.run()
 
     assert data(page, "requests")["entries"][0]["ownerToken"] is None
@@ -576,7 +577,7 @@ def test_what_goes_into_the_browsers_storage_holds_no_text(store: Store) -> None
     assert "machines" not in json.dumps(data(page, "requests"))
 
 
-def test_the_list_is_told_how_its_unfinished_requests_went(store: Store) -> None:
+def test_the_list_gets_the_state_of_its_unfinished_requests(store: Store) -> None:
     record = pending(store.now())
     store.create(record.cancel(now=record.created_at))
 
@@ -590,7 +591,7 @@ def test_the_list_is_told_how_its_unfinished_requests_went(store: Store) -> None
     assert data(page, "requests")["isShown"]
 
 
-def test_until_the_browser_has_told_its_storage_nobody_is_taken_for_a_stranger(
+def test_until_the_browser_has_replied_nobody_is_taken_for_a_stranger(
     store: Store,
 ) -> None:
     failed = {"status": Status.FAILED, "failure": Failure.TIMED_OUT, "finished_at": store.now()}
@@ -604,10 +605,10 @@ def test_until_the_browser_has_told_its_storage_nobody_is_taken_for_a_stranger(
     assert data(dead, "requests")["announcement"] == "One moment."
 
 
-def test_what_the_browser_told_of_another_page_tells_nothing_about_this_one(store: Store) -> None:
+def test_a_reply_about_another_page_says_nothing_about_this_one(store: Store) -> None:
     failed = {"status": Status.FAILED, "failure": Failure.TIMED_OUT, "finished_at": store.now()}
     page = show_owner(store, pending(store.now())._evolve(**failed))
-    page.session_state["requests"] = {"told": {"wanted": None}}  # on the form; then Back
+    page.session_state["requests"] = {"reply": {"wanted": None}}  # on the form; then Back
     page.run()
 
     assert page.error[0].value == Failure.TIMED_OUT.sentence
@@ -636,7 +637,7 @@ def test_the_person_is_told_once_that_it_is_ready(store: Store) -> None:
     assert not again.toast
 
 
-def test_cancelling_what_has_just_become_ready_is_told_to_have_come_too_late(store: Store) -> None:
+def test_cancelling_what_has_just_become_ready_comes_too_late(store: Store) -> None:
     page = fill(open_page())
     ready = {"status": Status.COMPLETED, "result": ANALYSIS, "model": "m"}
     store.update(request_id_of(page), lambda r, now: r._evolve(**ready, finished_at=now))
@@ -706,13 +707,13 @@ def test_the_form_says_that_the_stand_in_asks_no_model(monkeypatch: pytest.Monke
     assert "No AI model reads it" in text(open_page())
 
 
-def test_the_usual_duration_is_told(store: Store) -> None:
+def test_the_form_says_the_usual_duration(store: Store) -> None:
     store.note_attempt(store.now(), took=timedelta(seconds=8))
 
     assert "then about 8 s of writing" in text(open_page())
 
 
-def test_while_the_store_is_away_the_usual_duration_it_told_last_goes_on(
+def test_while_the_store_is_away_its_latest_usual_duration_is_used(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter([0.0] * 100)
@@ -745,11 +746,11 @@ def test_an_analysis_that_cannot_be_read_is_said_once(
     assert page.title[0].value == "This analysis can't be read"
     assert "Trying again will not help" in text(page)
     assert labels(page) == ["New request"]
-    assert poll_seconds(page.session_state["snapshot"], utc_now()) is None
+    assert poll_seconds(page.session_state[KEY].snapshot, utc_now()) is None
     assert "Traceback" not in caplog.text
 
 
-def test_a_fault_of_the_page_is_told_in_a_sentence_without_what_it_says() -> None:
+def test_a_fault_of_the_page_is_one_sentence_without_its_details() -> None:
     def page() -> None:
         from page.errors import on_script_error
 

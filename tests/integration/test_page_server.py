@@ -84,12 +84,12 @@ def test_a_websocket_of_another_site_is_refused_without_asking_anybody(
     stack: Stack, origin: str
 ) -> None:
     """By our own line in the log: Streamlit would refuse it, too, once it was asked."""
-    told = stack.output.count(REFUSED)
+    before = stack.output.count(REFUSED)
 
     refused = handshake(stack.page_url, more=f"Origin: {origin}\r\n")
 
     assert " 403 " in refused
-    wait_for(lambda: stack.output.count(REFUSED) > told)
+    wait_for(lambda: stack.output.count(REFUSED) > before)
 
 
 def test_a_websocket_of_the_page_itself_is_taken(stack: Stack) -> None:
@@ -152,9 +152,9 @@ def test_the_log_has_neither_a_visitors_address_nor_what_they_opened(stack: Stac
     httpx.get(f"{stack.page_url}/?request={OTHER_ID}", headers=known)
     httpx.get(f"{stack.page_url}/_stcore/health?request={OTHER_ID}", headers=known)
     assert " 101 " in handshake(stack.page_url, more=f"X-Forwarded-For: {VISITOR}\r\n")
-    told = stack.output.count(REFUSED)
+    before = stack.output.count(REFUSED)
     handshake(stack.page_url, more=f"Origin: null\r\nX-Forwarded-For: {VISITOR}\r\n")
-    wait_for(lambda: stack.output.count(REFUSED) > told)  # so all lines before are there
+    wait_for(lambda: stack.output.count(REFUSED) > before)  # so all lines before are there
 
     for planted in (VISITOR, OTHER_ID, "127.0.0.1:5", '"GET '):
         assert planted not in stack.output
@@ -207,11 +207,11 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 @pytest.mark.parametrize(
-    ("soft", "hard", "limit", "is_told"),
+    ("soft", "hard", "limit", "is_logged"),
     [(1024, 4096, 4096, False), (1024, 1024, 1024, True), (4096, 4096, 4096, False)],
 )
-def test_the_limit_of_open_files_is_raised_and_too_low_a_one_is_told(
-    tmp_path: Path, soft: int, hard: int, limit: int, is_told: bool
+def test_the_limit_of_open_files_is_raised_and_too_low_a_one_is_logged(
+    tmp_path: Path, soft: int, hard: int, limit: int, is_logged: bool
 ) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", RAISE.format(soft=soft, hard=hard)],
@@ -223,7 +223,7 @@ def test_the_limit_of_open_files_is_raised_and_too_low_a_one_is_told(
     )
 
     assert ended.stdout.strip() == str(limit)
-    assert ("too few open files allowed" in ended.stderr) == is_told
+    assert ("too few open files allowed" in ended.stderr) == is_logged
 
 
 def test_both_processes_raise_it(stack: Stack) -> None:

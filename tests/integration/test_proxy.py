@@ -40,7 +40,7 @@ def echo(address: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *arguments: object) -> None:
+        def log_message(self, *_: object) -> None:
             pass
 
     with ThreadingHTTPServer((address, port), Echo) as server:

@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from common.settings import ServiceSettings
 from tests.processes import ROOT, start_stack, wait_for
 
 README = (ROOT / "README.md").read_text()
@@ -23,12 +22,6 @@ page.text_area[0].set_value("I sketch machines and like long walks.")
 page.button[0].click().run()
 print(page.title[0].value, page.exception)
 """
-
-
-def test_the_settings_table_lists_every_setting() -> None:
-    listed = re.findall(r"`([A-Z_]{4,})`", README.partition("## Settings")[2].partition("\n## ")[0])
-
-    assert sorted(set(listed)) == sorted(name.upper() for name in ServiceSettings.model_fields)
 
 
 @pytest.mark.parametrize("folder", ["page", "common", "webhook_service"])

@@ -24,7 +24,7 @@ from common.connection import connect
 from common.settings import DEVELOPMENT_TOKEN
 from common.store import Store
 from common.submission import new_request_id
-from tests.conftest import WEBHOOK_URL, make_settings, make_store
+from tests.conftest import WEBHOOK_URL, make_options, make_settings, make_store
 from tests.fakes import pending
 from tests.http_server import serve
 from tests.operations.metrics.test_metrics import BEARER, TOKEN, read
@@ -111,7 +111,7 @@ def started(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
             "OPENAI_BASE_URL": f"{openai.url}/v1",
             "OPENAI_API_KEY": "test",
             "METRICS_TOKEN": TOKEN,
-            "METRICS_DIR": str(directory),
+            "PROMETHEUS_MULTIPROC_DIR": str(directory),
         }
         environment = bare_environment(directory, OTEL_BSP_SCHEDULE_DELAY=NEVER)
         server = Server(command, environment, directory / "log.txt", directory)
@@ -217,7 +217,8 @@ def test_an_application_that_can_not_be_made_leaves_the_old_one(
         def load(self) -> object:
             raise ValueError("hunter2 is no such parameter")
 
-    old, new = make_settings(), make_settings(port=3002)
+    old = reloading.Loaded(make_settings(), make_options())
+    new = reloading.Loaded(make_settings(port=3002), make_options())
     configuration = Config()
     monkeypatch.setattr(reloading, "_in_use", reloading.InUse(old, configuration))
     monkeypatch.setattr(reloading, "_read", new)

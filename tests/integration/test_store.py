@@ -69,13 +69,19 @@ def test_an_id_is_created_once(store: Store, record: AnalysisRecord) -> None:
     assert store.read(ID) == record
 
 
-@pytest.mark.parametrize("id", ["", "x", "0" * 31, "0" * 33, "A" * 32, "0" * 32 + "\n", "*", "../"])
-def test_a_malformed_id_never_reaches_redis(id: str) -> None:
+@pytest.mark.parametrize(
+    "request_id", ["", "x", "0" * 31, "0" * 33, "A" * 32, "0" * 32 + "\n", "*", "../"]
+)
+def test_a_malformed_id_never_reaches_redis(request_id: str) -> None:
     store = make_store(connect(make_settings(redis_url="redis://127.0.0.1:1/0")))
 
-    for use in (store.read, store.delete, lambda id: store.update(id, lambda r, _: r)):
+    for use in (
+        store.read,
+        store.delete,
+        lambda request_id: store.update(request_id, lambda r, _: r),
+    ):
         with pytest.raises(NotFound):
-            use(id)
+            use(request_id)
 
 
 def test_an_unknown_record_is_not_found_and_not_made(store: Store, client: redis.Redis) -> None:
@@ -359,7 +365,7 @@ def test_one_analysis_costs_eight_commands_and_a_poll_one(
     with real_redis.monitor() as monitor:  # type: ignore[no-untyped-call]
         sent_commands(real_redis, monitor)  # leaves out those of a new connection
         record = pending(store.now(), NO_DELAY)
-        store.create(record, admission(every_limit, record.created_at, "visitor"))
+        store.create(record, admission(every_limit, every_limit, record.created_at, "visitor"))
         store.update(ID, lambda r, _: r.published("m", round=1), known=(record, record.created_at))
         claimed = claim(store, "a")
         store.update(

@@ -11,9 +11,8 @@ from werkzeug.test import TestResponse
 from common.failures import Failure
 from common.qstash import QStashRefused
 from common.record import Status
-from common.settings import ServiceSettings
 from common.store import Store
-from tests.conftest import make_settings
+from tests.conftest import AllSettings, make_settings
 from tests.fakes import ADA, ANALYSIS, BOB, ID, LEASE, OTHER_ID, FakeAnalyst, FakeQueue, pending
 from webhook_service import create_app
 
@@ -240,7 +239,7 @@ def test_a_refused_publish_is_503_with_location_and_the_key_publishes_again(
     assert accepted.status_code == 202
 
 
-def test_redis_away_is_503(settings: ServiceSettings, queue: FakeQueue) -> None:
+def test_redis_away_is_503(settings: AllSettings, queue: FakeQueue) -> None:
     client = create_app(settings, queue=queue, analyst=FakeAnalyst(), open_api=True).test_client()
 
     for response in (submit(client), submit(client, "key"), client.get(f"/analyze/{ID}")):

@@ -121,7 +121,9 @@ def test_the_stand_in_gets_what_the_suite_sent_but_for_tidying() -> None:
             )
             tidied = httpx.delete(f"http://{front}/v2/dlq/1-0")
             log = f"http://{front}/v2/events?messageId=%s&state=DELIVERED"
-            logged = [httpx.get(log % id).json()["events"] for id in ("msg_1", "msg_2")]
+            logged = [
+                httpx.get(log % message_id).json()["events"] for message_id in ("msg_1", "msg_2")
+            ]
 
     (request,) = stand_in.requests
     assert (passed.status_code, passed.json()) == (501, {"error": "named"})

@@ -42,8 +42,8 @@ MALFORMED = [
 ]
 
 
-def shortened(id: str) -> str:
-    return ascii(id[:50])
+def shortened(request_id: str) -> str:
+    return ascii(request_id[:50])
 
 
 @pytest.fixture
@@ -59,10 +59,10 @@ def client(store: Store, queue: FakeQueue) -> FlaskClient:
 
 
 ACTS: dict[str, Callable[[Submissions, str], object]] = {
-    "look up": lambda s, id: s.look_up(id),
-    "cancel": lambda s, id: s.cancel(id, OWNER),
-    "retry": lambda s, id: s.retry(id, OWNER),
-    "delete": lambda s, id: s.delete(id, OWNER),
+    "look up": lambda s, request_id: s.look_up(request_id),
+    "cancel": lambda s, request_id: s.cancel(request_id, OWNER),
+    "retry": lambda s, request_id: s.retry(request_id, OWNER),
+    "delete": lambda s, request_id: s.delete(request_id, OWNER),
 }
 
 
@@ -71,44 +71,44 @@ def target() -> Untouched:
     return Untouched()
 
 
-def path_of(id: str) -> str:
+def path_of(request_id: str) -> str:
     """The test client reads a URL, in which these must be written otherwise."""
-    return "/analyze/" + quote(id, safe="/")
+    return "/analyze/" + quote(request_id, safe="/")
 
 
-@pytest.mark.parametrize("id", ["", *MALFORMED], ids=shortened)
+@pytest.mark.parametrize("request_id", ["", *MALFORMED], ids=shortened)
 def test_what_is_no_id_never_reaches_redis_whatever_a_person_does(
-    target: Untouched, id: str
+    target: Untouched, request_id: str
 ) -> None:
     submissions = Submissions(target.store, target.queue, make_settings())
     before = target.touches
 
     for act in ACTS.values():
         with pytest.raises(NotFound):
-            act(submissions, id)
+            act(submissions, request_id)
 
     assert target.touches == before
 
 
-@pytest.mark.parametrize("id", ["", *MALFORMED], ids=shortened)
+@pytest.mark.parametrize("request_id", ["", *MALFORMED], ids=shortened)
 def test_nothing_is_submitted_under_what_is_no_id(
-    submissions: Submissions, fake_redis: redis.Redis, queue: FakeQueue, id: str
+    submissions: Submissions, fake_redis: redis.Redis, queue: FakeQueue, request_id: str
 ) -> None:
     with pytest.raises(ValueError, match="request_id"):
-        submissions.submit(ADA, request_id=id)
+        submissions.submit(ADA, request_id=request_id)
 
     assert (fake_redis.keys("*"), queue.published) == ([], [])
 
 
-@pytest.mark.parametrize("id", MALFORMED, ids=shortened)
-def test_what_is_no_id_never_reaches_redis_over_http(target: Untouched, id: str) -> None:
+@pytest.mark.parametrize("request_id", MALFORMED, ids=shortened)
+def test_what_is_no_id_never_reaches_redis_over_http(target: Untouched, request_id: str) -> None:
     client = target.app.test_client()
-    message = json.dumps({"requestId": id, "round": 1}).encode()
+    message = json.dumps({"requestId": request_id, "round": 1}).encode()
     report = json.dumps({"sourceBody": base64.b64encode(message).decode()}).encode()
     before = target.touches
 
     statuses = [
-        client.get(path_of(id)).status_code,
+        client.get(path_of(request_id)).status_code,
         client.post(
             "/webhook", data=message, headers={"Upstash-Signature": token(WEBHOOK_URL, message)}
         ).status_code,
@@ -132,12 +132,14 @@ def test_a_real_id_does_reach_redis(target: Untouched) -> None:
 
 
 # What holds a slash is the path of nothing: 404 as well, in other words.
-@pytest.mark.parametrize("malformed", [id for id in MALFORMED if "/" not in id], ids=shortened)
+@pytest.mark.parametrize(
+    "malformed", [request_id for request_id in MALFORMED if "/" not in request_id], ids=shortened
+)
 def test_unknown_expired_and_malformed_are_answered_alike_to_the_byte(
     client: FlaskClient, store: Store, fake_redis: redis.Redis, malformed: str
 ) -> None:
-    def answer(id: str) -> tuple[int, bytes, list[tuple[str, str]]]:
-        found = client.get(path_of(id))
+    def answer(request_id: str) -> tuple[int, bytes, list[tuple[str, str]]]:
+        found = client.get(path_of(request_id))
         return found.status_code, found.data, [h for h in found.headers if h[0] != "Date"]
 
     store.create(pending(store.now()))

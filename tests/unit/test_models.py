@@ -196,10 +196,10 @@ def test_only_visible_characters_count_towards_the_shortest_description(padded: 
     ],
 )
 def test_every_script_is_taken_as_it_was_written(name: str, description: str) -> None:
-    input = AnalysisInput.model_validate(GOOD | {"name": name, "description": description})
+    given = AnalysisInput.model_validate(GOOD | {"name": name, "description": description})
     answer = Analysis.model_validate(ANALYSIS.model_dump() | {"summary": description, "tone": name})
 
-    assert (input.name, input.description) == (name, description)
+    assert (given.name, given.description) == (name, description)
     assert (answer.tone, answer.summary) == (name, description)
 
 
@@ -226,9 +226,9 @@ def test_no_message_repeats_what_was_written() -> None:
 
 
 def test_text_is_trimmed_and_keeps_its_lines() -> None:
-    input = AnalysisInput.model_validate(GOOD | {"description": "  first line\nsecond 🌱  "})
+    given = AnalysisInput.model_validate(GOOD | {"description": "  first line\nsecond 🌱  "})
 
-    assert input.description == "first line\nsecond 🌱"
+    assert given.description == "first line\nsecond 🌱"
 
 
 def test_a_whole_number_from_the_form_counts_as_one() -> None:
@@ -301,7 +301,7 @@ def test_a_running_attempt_is_left_alone_until_its_lease_has_ended(
 
 
 @pytest.mark.parametrize(
-    ("record", "round", "now", "reason"),
+    ("record", "number", "now", "reason"),
     [
         pytest.param(completed(), 1, DUE, Reason.TERMINAL, id="completed"),
         pytest.param(failed(), 1, DUE, Reason.TERMINAL, id="failed"),
@@ -319,9 +319,9 @@ def test_a_running_attempt_is_left_alone_until_its_lease_has_ended(
         ),
     ],
 )
-def test_a_claim_is_refused(record: AnalysisRecord, round: int, now, reason: Reason) -> None:  # type: ignore[no-untyped-def]
+def test_a_claim_is_refused(record: AnalysisRecord, number: int, now, reason: Reason) -> None:  # type: ignore[no-untyped-def]
     assert (
-        refusal_of(lambda: record.claim("x", round=round, now=now, call=CALL, lease=LEASE))
+        refusal_of(lambda: record.claim("x", round=number, now=now, call=CALL, lease=LEASE))
         is reason
     )
 
@@ -493,9 +493,9 @@ def test_only_a_failed_record_is_reopened(record: AnalysisRecord) -> None:
 
 def test_rounds_are_capped() -> None:
     record = failed()
-    for round in range(2, MAX_ROUNDS + 1):
+    for number in range(2, MAX_ROUNDS + 1):
         record = record.reopen(now=NOW, delay=DELAY, deadline=DEADLINE)
-        record = record.give_up(round=round, now=NOW, lease=LEASE)
+        record = record.give_up(round=number, now=NOW, lease=LEASE)
 
     assert refusal_of(lambda: record.reopen(now=NOW, delay=DELAY, deadline=DEADLINE)) is (
         Reason.ROUNDS_USED_UP

@@ -162,9 +162,9 @@ FORGERIES = [
         pytest.param(
             lambda url, other=other: forged(token(other(url))),
             lambda url, other=other: f"wrong url: got {other(url)!r}, want {url!r}",
-            id=id,
+            id=name,
         )
-        for id, other in {
+        for name, other in {
             "the other route's": the_other,
             "another host": lambda url: url.replace("service", "other"),
             "http for https": lambda url: url.replace("https", "http"),
@@ -297,8 +297,8 @@ OLD, NEW, NEWEST = "old-key-" * 5, "new-key-" * 5, "newest-key-" * 4
 def test_a_delivery_is_let_in_exactly_if_signed_with_one_of_the_two_configured_keys(
     configured: tuple[str, str], signing: str
 ) -> None:
-    current, next = configured
-    settings = make_settings(qstash_current_signing_key=current, qstash_next_signing_key=next)
+    current, following = configured
+    settings = make_settings(qstash_current_signing_key=current, qstash_next_signing_key=following)
     client: FlaskClient = create_app(
         settings, store=Untouched().store, queue=FakeQueue(), analyst=FakeAnalyst()
     ).test_client()

@@ -197,9 +197,9 @@ def test_a_looker_whose_clock_is_ahead_publishes_nothing(
 
 
 def test_looking_up_what_does_not_exist(submissions: Submissions) -> None:
-    for id in (ID, "nonsense", ""):
+    for request_id in (ID, "nonsense", ""):
         with pytest.raises(NotFound):
-            submissions.look_up(id)
+            submissions.look_up(request_id)
 
 
 def test_cancelling_takes_the_message_back(submissions: Submissions, queue: FakeQueue) -> None:

@@ -90,12 +90,12 @@ def make_people(store: Store, settings: OperationsSettings) -> Submissions:
     return Submissions(store, FakeQueue(), CORE, history=DatabaseHistory(settings, store))
 
 
-def completed(round: int = 1, at: datetime = NOW, request_id: str = ID) -> AnalysisRecord:
+def completed(number: int = 1, at: datetime = NOW, request_id: str = ID) -> AnalysisRecord:
     claimed = pending(at, timedelta(0), request_id).claim(
         "token", round=1, now=at, call=CALL, lease=LEASE
     )
-    done = claimed.complete("token", ANALYSIS, model=f"model-{round}", now=at)
-    return done.model_copy(update={"round": round})
+    done = claimed.complete("token", ANALYSIS, model=f"model-{number}", now=at)
+    return done.model_copy(update={"round": number})
 
 
 def failed(at: datetime = NOW, **changes: object) -> AnalysisRecord:
@@ -171,7 +171,7 @@ def test_concurrent_duplicates_make_one_row_of_the_latest_round(
     with_history: OperationsSettings, rows: psycopg.Connection
 ) -> None:
     databases = [Database(with_history) for _ in range(4)]
-    writes = [(database, completed(round)) for round in (3, 1, 5, 2, 4) for database in databases]
+    writes = [(database, completed(number)) for number in (3, 1, 5, 2, 4) for database in databases]
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda write: write[0].write(write[1]), writes))
@@ -261,7 +261,9 @@ def test_the_failed_come_page_by_page_none_twice_and_none_left_out(
     ids = [f"{number:032x}" for number in range(10)]
     # Several end at the same instant, across the end of a page.
     ends = [NOW - timedelta(minutes=10 - number // 4) for number in range(10)]
-    database.write_many(failed(end, request_id=id) for id, end in zip(ids, ends, strict=True))
+    database.write_many(
+        failed(end, request_id=request_id) for request_id, end in zip(ids, ends, strict=True)
+    )
     database.write(completed(request_id="f" * 32))
 
     listed = list(database.failed())
@@ -295,8 +297,8 @@ def test_the_oldest_are_purged_first(
     database = Database(with_history)
     database.ping()
     ids = [f"{number:032x}" for number in range(4)]
-    for days, id in zip((33, 31, 34, 32), ids, strict=True):
-        database.write_many([completed(at=NOW - timedelta(days=days), request_id=id)])
+    for days, request_id in zip((33, 31, 34, 32), ids, strict=True):
+        database.write_many([completed(at=NOW - timedelta(days=days), request_id=request_id)])
 
     assert database.purge() == 2
     assert {row[0] for row in rows.execute("SELECT request_id FROM analyses")} == {ids[1], ids[3]}

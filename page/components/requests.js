@@ -1,8 +1,8 @@
 // "Your requests in this browser": the one place that keeps ids and owner tokens. It is on the page
 // all the time, and so it is what reads aloud, too.
 
-const PLACE = "ask-later-requests";
-const MOST = 20;
+const STORAGE_KEY = "ask-later-requests";
+const MAX_ENTRIES = 20;
 const GONE = "No longer kept";
 // The server takes nothing from a message in which an id or a token has another form.
 const ID = /^[0-9a-f]{32}$/;
@@ -16,17 +16,17 @@ const clock = { now: undefined, ahead: 0 }; // ahead: milliseconds, of the serve
 export default function ({ parentElement, data, setStateValue }) {
   noteClock(data.now);
   write(update(read(), data));
-  tell(data, setStateValue);
+  sendReply(data, setStateValue);
   announce(data.announcement);
   const section = parentElement.querySelector(".requests");
   section.hidden = !data.isShown;
   if (!data.isShown) return;
   const draw = () => drawList(section);
   draw();
-  letForget(section.querySelector(".forget"), () => {
+  setUpForget(section.querySelector(".forget"), () => {
     write([]);
     draw();
-    tell(data, setStateValue);
+    sendReply(data, setStateValue);
   });
   window.onstorage = draw; // another tab has sent a request, or forgotten all
 }
@@ -39,7 +39,7 @@ function noteClock(now) {
 
 function read() {
   try {
-    const entries = JSON.parse(localStorage.getItem(PLACE));
+    const entries = JSON.parse(localStorage.getItem(STORAGE_KEY));
     return Array.isArray(entries) ? entries.filter((entry) => entry?.requestId) : [];
   } catch {
     return []; // no storage in this browser, or not ours
@@ -49,7 +49,7 @@ function read() {
 function write(entries) {
   try {
     if (JSON.stringify(entries) !== JSON.stringify(read())) {
-      localStorage.setItem(PLACE, JSON.stringify(entries));
+      localStorage.setItem(STORAGE_KEY, JSON.stringify(entries));
     }
   } catch {
     // Without storage the list stays empty, and the tab itself knows its owner token.
@@ -67,23 +67,23 @@ function update(entries, { entries: news, forget }) {
   known.delete(forget);
   return [...known.values()]
     .sort((one, other) => String(other.createdAt).localeCompare(String(one.createdAt)))
-    .slice(0, MOST);
+    .slice(0, MAX_ENTRIES);
 }
 
-// The server is told no more than it needs: one owner token, or whose state may have changed. It
-// sends back what it took, in this order: what differs from that is told, and must be such that it
-// is taken, or it would be told again and again.
-function tell(data, setStateValue) {
+// The server gets no more than it needs: one owner token, or the ids whose state may have changed.
+// It sends back what it accepted, with the fields in this order. A reply that differs from that is
+// sent, and must be one that is accepted, or it would be sent again and again.
+function sendReply(data, setStateValue) {
   const entries = read().filter((entry) => has(entry.requestId, ID));
   const wanted = entries.find((entry) => entry.requestId === data.wanted);
-  const unfinished = data.isShown ? entries.filter((entry) => !entry.isOver).slice(0, MOST) : [];
-  const told = {
+  const unfinished = data.isShown ? entries.filter((entry) => !entry.isOver) : [];
+  const reply = {
     wanted: data.wanted,
     requestId: wanted?.requestId ?? null,
     ownerToken: has(wanted?.ownerToken, TOKEN) ? wanted.ownerToken : null,
-    unfinished: unfinished.map((entry) => entry.requestId),
+    unfinished: unfinished.slice(0, MAX_ENTRIES).map((entry) => entry.requestId),
   };
-  if (JSON.stringify(told) !== JSON.stringify(data.told)) setStateValue("told", told);
+  if (JSON.stringify(reply) !== JSON.stringify(data.reply)) setStateValue("reply", reply);
 }
 
 const has = (value, form) => typeof value === "string" && form.test(value);
@@ -123,7 +123,7 @@ function drawEntry(entry) {
   return item;
 }
 
-function letForget(button, forget) {
+function setUpForget(button, forget) {
   const ask = (isAsked) => {
     button.dataset.asked = isAsked ? "yes" : "";
     button.textContent = isAsked ? "Yes, forget all" : "Forget all";

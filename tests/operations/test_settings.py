@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -15,16 +15,25 @@ import hypothesis
 import pytest
 from hypothesis import given, strategies
 from psycopg.conninfo import make_conninfo
+from pydantic import SecretStr
 
-from common import addresses
+from common import addresses, environment
 from common.addresses import is_loopback
-from common.connection import connect
+from common.connection import SOCKET_TIMEOUT_SECONDS, connect
 from common.environment import SettingsError, given_names, load
-from common.settings import DEVELOPMENT_SIGNING_KEYS, DEVELOPMENT_TOKEN, ServiceSettings, Settings
-from common.store import SOCKET_TIMEOUT_SECONDS
+from common.options import load_with_options
+from common.settings import (
+    DEVELOPMENT_SIGNING_KEYS,
+    DEVELOPMENT_TOKEN,
+    PageSettings,
+    ServiceSettings,
+    Settings,
+)
 from common.times import QSTASH_DELIVERIES, TimeLadder
-from operations.history.database import Archive
+from operations.history.address import POSTGRES_TAKES
+from operations.history.database import Database
 from operations.limit_settings import SPEND_LIMITS
+from operations.settings import OperationsSettings
 from tests.conftest import make_settings
 from tests.processes import ROOT
 
@@ -38,15 +47,19 @@ GOOD = {
 }
 
 
+class AllSettings(OperationsSettings, ServiceSettings):
+    """Every variable there is."""
+
+
 def load_with(
     monkeypatch: pytest.MonkeyPatch, changes: Mapping[str, str | None] | None = None
-) -> ServiceSettings:
+) -> AllSettings:
     for name, value in {**GOOD, **(changes or {})}.items():
         if value is None:
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    return load(ServiceSettings)
+    return load(AllSettings)
 
 
 def test_the_defaults_are_those_documented(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,9 +329,9 @@ def test_a_socket_of_redis_is_an_address(monkeypatch: pytest.MonkeyPatch) -> Non
     assert made.path == "/run/redis.sock"
 
 
-def libpq_takes(settings: Settings) -> str:
+def libpq_takes(settings: AllSettings) -> str:
     """What the driver makes of the address, as one string. Raises what a connection would."""
-    engine = Archive(settings)._engine
+    engine = Database(settings)._engine
     arguments, options = engine.dialect.create_connect_args(engine.url)
     options.pop("context", None)  # the dialect's own
     return make_conninfo(*arguments, **options)
@@ -374,7 +387,7 @@ def test_what_is_left_out_of_an_address_is_logged_by_name_alone(
         },
     )
     connect(settings)
-    Archive(settings)
+    Database(settings)
 
     events = [json.loads(line) for line in caplog.text.splitlines()]
     assert [(event["event"], event["cause"]) for event in events] == [
@@ -409,7 +422,7 @@ PARAMETER = part(
     "user=%25",
     "options=-c%20a=b",
 ) | strategies.tuples(
-    strategies.sampled_from([*addresses.REDIS_TLS, *addresses.POSTGRES_TAKES, "db", "foo"]),
+    strategies.sampled_from([*addresses.REDIS_TLS, *POSTGRES_TAKES, "db", "foo"]),
     part("", "1", "none", "prefer", "true", "a,b", "/a", "%00", "99999"),
 ).map("=".join)
 ADDRESS = strategies.tuples(
@@ -451,7 +464,7 @@ def test_nothing_but_a_sentence_comes_of_a_wrong_address(
     elif address.lower().startswith("postgres"):
         libpq_takes(settings)
     elif address:
-        Archive(settings)
+        Database(settings)
 
 
 def test_redis_is_reached_over_tcp_with_the_upstash_pair(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -597,74 +610,194 @@ def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_history_without_its_packages_is_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("common.settings.find_spec", lambda _: None)
+    monkeypatch.setattr("operations.packages.find_spec", lambda _: None)
 
     with pytest.raises(SettingsError, match=r"DATABASE_URL: .* requirements-operator\.txt"):
         load_with(monkeypatch, {"DATABASE_URL": "postgresql://user:hunter2@host/name"})
 
 
-def test_a_secret_may_stand_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("from-a-file\n")
+@pytest.fixture
+def secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The directory that SECRETS_DIR names."""
+    directory = tmp_path / "mounted"
+    directory.mkdir()
+    monkeypatch.setenv("SECRETS_DIR", str(directory))
+    return directory
 
-    settings = load_with(
-        monkeypatch, {"OPENAI_API_KEY": "", "OPENAI_API_KEY_FILE": str(tmp_path / "key")}
-    )
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "openai_api_key"])
+def test_a_secret_may_stand_in_a_file_of_its_name(
+    monkeypatch: pytest.MonkeyPatch, secrets: Path, name: str
+) -> None:
+    (secrets / name).write_text("from-a-file\n")
+
+    settings = load_with(monkeypatch, {"OPENAI_API_KEY": ""})
 
     assert settings.openai_api_key.get_secret_value() == "from-a-file"
     assert "OPENAI_API_KEY" in given_names()
 
 
-def test_the_name_of_a_secrets_file_may_stand_in_the_env_file(
+def test_without_a_directory_named_secrets_are_where_containers_have_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "key").write_text("from-a-file")
-    (tmp_path / ".env").write_text(f"QSTASH_TOKEN_FILE={tmp_path}/key\n")
+    (tmp_path / "OPENAI_API_KEY").write_text("from-a-file")
+    monkeypatch.setattr(environment, "SECRETS_DIR", tmp_path)
+
+    settings = load_with(monkeypatch, {"OPENAI_API_KEY": None})
+
+    assert settings.openai_api_key.get_secret_value() == "from-a-file"
+
+
+def test_the_directory_of_secrets_may_stand_in_the_env_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secrets: Path
+) -> None:
+    (secrets / "QSTASH_TOKEN").write_text("from-a-file")
+    (tmp_path / ".env").write_text(f"SECRETS_DIR={secrets}\n")
+    monkeypatch.delenv("SECRETS_DIR")
 
     settings = load_with(monkeypatch, {"QSTASH_TOKEN": None})
 
     assert settings.qstash_token.get_secret_value() == "from-a-file"
 
 
+def test_the_secrets_of_an_option_may_stand_in_files_too(
+    monkeypatch: pytest.MonkeyPatch, secrets: Path
+) -> None:
+    (secrets / "METRICS_TOKEN").write_text("a-token-of-this-test")
+
+    assert load_with(monkeypatch).metrics_token == SecretStr("a-token-of-this-test")
+
+
+def test_secrets_as_kubernetes_mounts_them_are_read(
+    monkeypatch: pytest.MonkeyPatch, secrets: Path
+) -> None:
+    """Links to files of a hidden directory, which is replaced as a whole."""
+    (secrets / "..2026_11_27").mkdir()
+    (secrets / "..data").symlink_to("..2026_11_27")
+    (secrets / "..data" / "OPENAI_API_KEY").write_text("from-a-file")
+    (secrets / "OPENAI_API_KEY").symlink_to("..data/OPENAI_API_KEY")
+
+    settings = load_with(monkeypatch, {"OPENAI_API_KEY": None})
+
+    assert settings.openai_api_key.get_secret_value() == "from-a-file"
+
+
+@pytest.mark.parametrize(("file", "key"), [("from-a-file", "key"), ("", "key")])
+def test_the_environment_wins_over_a_secrets_file(
+    monkeypatch: pytest.MonkeyPatch, secrets: Path, file: str, key: str
+) -> None:
+    (secrets / "OPENAI_API_KEY").write_text(file)
+
+    settings = load_with(monkeypatch, {"OPENAI_API_KEY": key})
+
+    assert settings.openai_api_key.get_secret_value() == "key"
+
+
+def test_an_empty_secrets_file_counts_as_unset(
+    monkeypatch: pytest.MonkeyPatch, secrets: Path
+) -> None:
+    (secrets / "OPENAI_API_KEY").write_text("\n")
+    (secrets / "OPENAI_BASE_URL").write_text("")
+
+    with pytest.raises(SettingsError) as caught:
+        load_with(monkeypatch, {"OPENAI_API_KEY": None})
+
+    assert str(caught.value).splitlines()[1:] == ["  OPENAI_API_KEY: missing"]
+
+
 @pytest.mark.parametrize(
-    ("content", "key", "problem"),
+    ("make", "problem"),
     [
-        pytest.param(None, "", "this file can't be read (No such file or directory)", id="none"),
-        pytest.param(b"\xff\xfe", "", "this file can't be read (not UTF-8 text)", id="not text"),
+        pytest.param(lambda path: path.write_bytes(b"\xff\xfe"), "not UTF-8 text", id="not text"),
         pytest.param(
-            "key".encode("utf-16-le"), "", "this file can't be read (not UTF-8 text)", id="UTF-16"
+            lambda path: path.write_bytes("key".encode("utf-16-le")), "not UTF-8 text", id="UTF-16"
         ),
-        pytest.param(b"key", "key", "set it or OPENAI_API_KEY, not both", id="both"),
+        pytest.param(
+            lambda path: path.mkdir(), "what is there is no file of that directory", id="directory"
+        ),
+        pytest.param(
+            lambda path: path.symlink_to(__file__),
+            "what is there is no file of that directory",
+            id="a link that leads out",
+        ),
     ],
 )
 def test_a_secrets_file_that_is_of_no_use_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, key: str, problem: str
+    monkeypatch: pytest.MonkeyPatch, secrets: Path, make: Callable[[Path], object], problem: str
 ) -> None:
-    path = tmp_path / "secret"
-    if content:
-        path.write_bytes(content)
+    make(secrets / "OPENAI_API_KEY")
 
     with pytest.raises(SettingsError) as caught:
-        load_with(monkeypatch, {"OPENAI_API_KEY": key, "OPENAI_API_KEY_FILE": str(path)})
+        load_with(monkeypatch, {"OPENAI_API_KEY": None})
 
-    assert str(caught.value).splitlines()[1:] == [f"  OPENAI_API_KEY_FILE: {problem}"]
+    told = f"  OPENAI_API_KEY: its file in SECRETS_DIR can't be read ({problem})"
+    assert str(caught.value).splitlines()[1:] == [told]
+
+
+def test_a_directory_of_secrets_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path / "missing"))
+
+    with pytest.raises(SettingsError) as caught:
+        load_with(monkeypatch)
+
+    (told,) = str(caught.value).splitlines()[1:]
+    assert told == "  SECRETS_DIR: is not a directory that can be read"
+
+
+def test_a_secret_whose_file_is_named_by_a_variable_is_told_where_to_put_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("DATABASE_URL_FILE=/run/hunter2\n")
+    monkeypatch.setenv("OPENAI_API_KEY_FILE", "/run/hunter2")
+
+    with pytest.raises(SettingsError) as caught:
+        load_with(monkeypatch)
+
+    assert sorted(str(caught.value).splitlines()[1:]) == [
+        f"  {name}_FILE: is not read: put what that file holds as {name} into SECRETS_DIR"
+        for name in ("DATABASE_URL", "OPENAI_API_KEY")
+    ]
 
 
 def test_what_stands_in_a_file_is_checked_like_the_rest(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, secrets: Path
 ) -> None:
-    (tmp_path / "key").write_text("two words")
+    (secrets / "OPENAI_API_KEY").write_text("two words")
 
     with pytest.raises(SettingsError, match="OPENAI_API_KEY: holds spaces") as caught:
-        load_with(monkeypatch, {"OPENAI_API_KEY": "", "OPENAI_API_KEY_FILE": f"{tmp_path}/key"})
+        load_with(monkeypatch, {"OPENAI_API_KEY": ""})
 
     assert "two words" not in str(caught.value)
 
 
-def test_with_a_history_an_analysis_is_kept_for_its_days() -> None:
-    settings = make_settings(database_url="sqlite:///history.db", history_days=7)
+def test_several_kinds_are_read_at_once_and_all_their_problems_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load_with(monkeypatch)
 
-    assert settings.kept == timedelta(days=7)
-    assert make_settings(history_days=7).kept == timedelta(hours=1)
+    settings, options = load(ServiceSettings, OperationsSettings)
+    monkeypatch.setenv("QSTASH_DELAY", "soon")
+    monkeypatch.setenv("HISTORY_DAYS", "0")
+    with pytest.raises(SettingsError) as caught:
+        load(PageSettings, AllSettings)
+
+    assert (settings.port, options.history_days) == (3001, 30)
+    named = [line.partition(":")[0].strip() for line in str(caught.value).splitlines()[1:]]
+    assert sorted(named) == ["HISTORY_DAYS", "QSTASH_DELAY"]
+
+
+def test_the_options_are_checked_where_they_are_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {**GOOD, "HISTORY_DAYS": "7"}.items():
+        monkeypatch.setenv(name, value)
+
+    settings, chosen = load_with_options(ServiceSettings)
+
+    assert isinstance(chosen, OperationsSettings)
+    assert (settings.port, chosen.history_days) == (3001, 7)
 
 
 def test_api_keys_are_read_by_hash_and_a_name_may_have_several(
@@ -714,12 +847,12 @@ def test_env_example_lists_exactly_the_settings() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
 
     names = [line.partition("=")[0] for line in lines if re.match(r"[A-Z]", line)]
-    assert sorted(names) == sorted(name.upper() for name in ServiceSettings.model_fields)
+    assert sorted(names) == sorted(name.upper() for name in AllSettings.model_fields)
 
 
 def test_env_example_explains_every_variable_and_its_values_are_the_defaults() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
-    defaults = {name.upper(): field.default for name, field in ServiceSettings.model_fields.items()}
+    defaults = {name.upper(): field.default for name, field in AllSettings.model_fields.items()}
 
     for number, line in enumerate(lines):
         if re.match(r"[A-Z]", line):
@@ -729,17 +862,32 @@ def test_env_example_explains_every_variable_and_its_values_are_the_defaults() -
             assert not value or value == str(defaults[name]).removesuffix(".0")
 
 
-def test_env_example_and_the_guides_tell_the_default_of_each_limit() -> None:
+def test_env_example_and_the_guide_tell_the_default_of_each_limit() -> None:
     example = (ROOT / ".env.example").read_text()
-    guide, readme = (ROOT / "docs" / "operating.md").read_text(), (ROOT / "README.md").read_text()
+    guide = (ROOT / "docs" / "operating.md").read_text()
 
     for name in SPEND_LIMITS:
-        default = ServiceSettings.model_fields[name].default
+        default = AllSettings.model_fields[name].default
         assert default > 0
         assert re.search(rf"(?m): {default}\n{name.upper()}=$", example), name
         assert f"| `{name.upper()}` ({default:,}) |" in guide
-        (row,) = [line for line in readme.splitlines() if f"`{name.upper()}`" in line]
-        assert f"{default:,}" in row
+
+
+def test_the_page_of_settings_is_what_is_made_of_the_classes() -> None:
+    made = run(["-m", "docs.settings_table"], ROOT)
+
+    assert made.stdout == (ROOT / "docs" / "settings.md").read_text(), "run: make settings"
+
+
+def test_each_setting_has_a_description_and_a_row_of_its_own() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+
+    for kind in (AllSettings, PageSettings):
+        for name, field in kind.model_fields.items():
+            assert field.description, name
+            assert f"| `{name.upper()}` | " in page
+            assert page.count(f"| `{name.upper()}` | ") == (2 if name == "port" else 1)
+            assert field.description in page
 
 
 def test_an_explicit_zero_switches_a_limit_off_and_an_empty_value_does_not(
@@ -786,8 +934,7 @@ def test_an_env_file_that_is_of_no_use_is_named(
     with pytest.raises(SettingsError) as naming:
         given_names()
 
-    assert str(loading.value) == f"{path}: this file can't be read ({reason})"
-    assert str(naming.value) == f".env: this file can't be read ({reason})"
+    assert str(loading.value) == str(naming.value) == f"{path}: this file can't be read ({reason})"
 
 
 def test_an_env_file_may_begin_with_the_mark_of_utf_8(
@@ -805,7 +952,7 @@ GUNICORN += ["webhook_service:create_app()"]
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(["-m", "common.settings", "page"], id="page"),
+        pytest.param(["-m", "common", "page"], id="page"),
         pytest.param(GUNICORN, id="service"),
         pytest.param(["-m", "operations", "doctor"], id="operator"),
         pytest.param(["-m", "operations.smoke"], id="smoke"),
@@ -827,8 +974,8 @@ def test_a_process_whose_env_file_is_unreadable_names_it_and_shows_no_traceback(
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(["-m", "common.settings", "page"], id="page"),
-        pytest.param(["-m", "common.settings", "service"], id="service"),
+        pytest.param(["-m", "common", "page"], id="page"),
+        pytest.param(["-m", "common", "service"], id="service"),
         pytest.param(GUNICORN, id="gunicorn"),
     ],
 )

@@ -1,7 +1,7 @@
 // The ring and the timeline. Ticks from absolute times, by the server's clock.
 
 const SIGNS = { done: "✓", now: "", ahead: "", stopped: "✕" };
-const SAID = { done: "Done", now: "Now", ahead: "Still ahead", stopped: "Stopped here" };
+const SHAPE_NAMES = { done: "Done", now: "Now", ahead: "Still ahead", stopped: "Stopped here" };
 const timeOfDay = new Intl.DateTimeFormat(undefined, {
   hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
 });
@@ -22,8 +22,8 @@ export default function ({ parentElement, data }) {
   tick();
 }
 
-// How far the server's clock is ahead of this one. A slow answer makes it look less ahead than it
-// is, so the largest difference counts, until one of the clocks is set.
+// How far the server's clock is ahead of this one. A slow answer makes the difference seem
+// smaller than it is, so the largest one counts, until one of the clocks is set.
 function noteClock(mount, now) {
   if (mount.now === now) return;
   mount.now = now;
@@ -64,7 +64,7 @@ function drawStep(step) {
   sign.setAttribute("aria-hidden", "true");
   const text = element("div", "text");
   text.append(
-    element("span", "unseen", `${SAID[step.shape]}: `),
+    element("span", "unseen", `${SHAPE_NAMES[step.shape]}: `),
     element("strong", "", step.title),
   );
   if (step.note) text.append(element("div", "note", step.note));

@@ -1,4 +1,4 @@
-// A button that copies a text, and says that it did.
+// A button that copies a text, and then shows that it did.
 
 export default function ({ parentElement, data }) {
   const button = parentElement.querySelector("button");

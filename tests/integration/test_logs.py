@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from common.environment import SettingsError, load
 from common.failures import Failure
 from common.store import Store
 from common.submission import Submissions
+from operations import packages
+from operations.settings import OperationsSettings
 from tests.conftest import WEBHOOK_URL, make_settings
 from tests.fakes import ADA, ANALYSIS, ID, TOKENS, FakeAnalyst, FakeQueue
 from tests.processes import ROOT, bare_environment
@@ -149,7 +152,7 @@ def test_a_wrong_setting_is_named_at_the_start(
     tmp_path: Path, name: str, value: str, says: str
 ) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "common.settings", "page"],
+        [sys.executable, "-m", "common", "page"],
         cwd=ROOT,
         env=bare_environment(tmp_path, **{name: value}),
         capture_output=True,
@@ -173,14 +176,12 @@ def test_a_wrong_setting_is_named_at_the_start(
 def test_a_missing_package_is_named_at_the_start(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, package: str
 ) -> None:
-    from common import settings
-
-    installed = settings._is_installed
-    monkeypatch.setattr(settings, "_is_installed", lambda x: x != package and installed(x))
+    installed = packages._is_installed
+    monkeypatch.setattr(packages, "_is_installed", lambda x: x != package and installed(x))
     monkeypatch.setenv(name, value)
 
-    with pytest.raises(settings.SettingsError) as caught:
-        settings.load(settings.ServiceSettings)
+    with pytest.raises(SettingsError) as caught:
+        load(OperationsSettings)
 
     assert f"  {name}: needs {package}: pip install -r requirements-operator.txt" in str(
         caught.value
@@ -188,11 +189,9 @@ def test_a_missing_package_is_named_at_the_start(
 
 
 def test_what_is_not_installed_is_found_out() -> None:
-    from common import settings
-
-    assert settings._is_installed("opentelemetry.sdk")
-    assert not settings._is_installed("opentelemetry.no_such_part")
-    assert not settings._is_installed("no_such_package.part")
+    assert packages._is_installed("opentelemetry.sdk")
+    assert not packages._is_installed("opentelemetry.no_such_part")
+    assert not packages._is_installed("no_such_package.part")
 
 
 WIRE_ALL = """
@@ -214,14 +213,14 @@ def test_what_is_off_is_not_imported(tmp_path: Path) -> None:
         "OPENAI_API_KEY": "key",
     }
     # redis itself looks for OpenTelemetry's metrics, and imports them if they are installed.
-    off = ("prometheus_client", "operations.tracing", "operations.metrics",
-           "opentelemetry.sdk.trace",
+    off = ("prometheus_client", "opentelemetry.sdk.trace",
            "opentelemetry.exporter", "opentelemetry.instrumentation")  # fmt: skip
 
     imported = log(tmp_path, WIRE_ALL, **settings)[-1].split()
 
     assert "common.logs" in imported
     assert [name for name in imported if name.startswith(off)] == []
+    assert not {"operations.metrics", "operations.tracing"} & {*imported}
 
 
 LOG_LATE = """

@@ -1,0 +1,121 @@
+"""What can be done with an analysis; changing anything needs the submitter's owner token."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Literal
+
+import streamlit as st
+
+from common.connection import StoreUnavailable
+from common.logs import get_logger
+from common.ports import LimitReached
+from common.record import AnalysisRecord, Reason, Status, TransitionError
+from common.store import NotFound
+from common.submission import NotOwner
+from page import browser, texts
+from page.connection import connect
+from page.state import go_to, page_state, visitor
+
+Action = Callable[[str, str], None]  # of a request id and an owner token
+Kind = Literal["primary", "secondary"]
+
+log = get_logger("page")
+
+
+@st.fragment
+def draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
+    """Offer what can be done now.
+
+    In a fragment, where clicks wait for each other: one that asks for a run of the whole page can
+    undo the one before, if they come over a slow line together.
+    """
+    with st.container(horizontal=True):
+        if owner_token and record.status is Status.FAILED and record.input:
+            _draw_second_try(record, owner_token)
+        address = (st.context.url or "").rstrip("/")
+        browser.draw_copy("Copy link", f"{address}/?request={record.request_id}")
+        new_request_button()
+        if owner_token and not record.status.is_terminal:
+            with st.popover("Cancel", key="cancel"):
+                st.markdown(f"**Cancel this request?** {texts.cancel_warning(record)}")
+                action_button("Yes, cancel it", _cancel, record, owner_token)
+        if owner_token:
+            with st.popover("Delete now", key="delete"):
+                st.markdown(texts.DELETE_WARNING)
+                action_button("Yes, delete it", _delete, record, owner_token)
+
+
+def new_request_button(kind: Kind = "secondary") -> None:
+    """Draw a button that leads to an empty form."""
+    st.button("New request", type=kind, on_click=go_to, args=(None,))
+
+
+def _draw_second_try(record: AnalysisRecord, owner_token: str) -> None:
+    needs_other_text = texts.needs_other_text(record)
+    if record.has_rounds_left:
+        kind: Kind = "secondary" if needs_other_text else "primary"
+        action_button("Try again", _retry, record, owner_token, kind)
+    if needs_other_text:
+        action_button("Change the text", _change_text, record, owner_token, "primary")
+
+
+def action_button(
+    label: str, action: Action, record: AnalysisRecord, owner_token: str, kind: Kind = "secondary"
+) -> None:
+    """Draw a button for what only the owner may do.
+
+    It acts before the page is drawn: a further click could end the run before it gets that far.
+    """
+    st.button(label, type=kind, on_click=run_action, args=(action, record.request_id, owner_token))
+
+
+def run_action(action: Action, request_id: str, owner_token: str) -> None:
+    """Do it, and then show what came of it, unless it has led elsewhere itself."""
+    notice = ""
+    try:
+        action(request_id, owner_token)
+    except (NotFound, NotOwner, TransitionError) as error:
+        log.info("not done", request_id=request_id, cause=str(error) or type(error).__name__)
+        notice = texts.NO_LONGER_POSSIBLE
+    except LimitReached as error:
+        notice = texts.limit_text(error)
+    except StoreUnavailable as error:
+        log.error("not done", request_id=request_id, cause=str(error))
+        notice = texts.NOT_REACHED
+    go_to(request_id, notice)
+
+
+# The second click of a double one finds the action done, and that is no error.
+
+
+def _retry(request_id: str, owner_token: str) -> None:
+    try:
+        connect().submissions.retry(request_id, owner_token, visitor())
+    except TransitionError as error:
+        if error.reason is not Reason.NOT_FAILED:
+            raise
+
+
+def _cancel(request_id: str, owner_token: str) -> None:
+    submissions = connect().submissions
+    try:
+        submissions.cancel(request_id, owner_token)
+    except TransitionError:
+        if submissions.look_up(request_id).status is not Status.CANCELLED:
+            raise
+    page_state().draft = None  # the same text is another request from here on
+
+
+def _delete(request_id: str, owner_token: str) -> None:
+    with suppress(NotFound):
+        connect().submissions.delete(request_id, owner_token)
+    page_state().deleted = request_id
+    go_to(None, notice="Deleted.")
+
+
+def _change_text(request_id: str, owner_token: str) -> None:
+    """Open the form with what was written before."""
+    form = connect().submissions.input_of(request_id, owner_token)
+    for field, value in form.model_dump().items() if form else ():
+        st.session_state[field] = float(value) if isinstance(value, int) else value
+    go_to(None)

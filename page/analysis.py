@@ -1,0 +1,144 @@
+"""One analysis, from waiting to its result.
+
+Text from people and from the model is drawn with `_draw_text` or escaped into HTML: Streamlit's
+Markdown would let it load images from anywhere.
+"""
+
+import html
+
+import streamlit as st
+
+from common.record import AnalysisRecord, Status
+from common.task import Analysis
+from page import browser, export, texts
+from page.actions import draw_actions, new_request_button
+from page.connection import connect, now, timing
+from page.progress import progress
+from page.snapshot import Snapshot, has_changed, poll_seconds
+from page.state import page_state, refresh
+
+
+def draw_analysis(request_id: str) -> None:
+    """Draw the analysis, and fetch it every few seconds, as long as it may still change."""
+    state = page_state()
+    snapshot = state.snapshot
+    if not state.is_fresh or snapshot is None or snapshot.request_id != request_id:
+        snapshot = refresh(request_id)
+    state.is_fresh = False
+    browser.name_tab(texts.tab_title(snapshot))
+    _draw_snapshot(snapshot)
+    pause = poll_seconds(snapshot, now())
+    if pause is not None:
+        state.is_fresh = True  # for the first run of the fragment, which is part of this one
+        st.fragment(_poll, run_every=pause)(snapshot, pause)
+
+
+def _poll(drawn: Snapshot, pause: int) -> None:
+    """Fetch again. This draws nothing, so that a poll costs little more than its read."""
+    state = page_state()
+    if state.is_fresh:
+        state.is_fresh = False
+        return
+    snapshot = refresh(drawn.request_id)
+    if poll_seconds(snapshot, now()) != pause or has_changed(drawn, snapshot):
+        state.is_fresh = True
+        st.rerun()
+
+
+def _draw_snapshot(snapshot: Snapshot) -> None:
+    request_id = snapshot.request_id
+    is_listed = browser.is_listed(request_id)
+    st.title(texts.title(snapshot, is_listed), anchor=False)
+    if snapshot.is_unreadable:
+        _draw_dead_end(texts.UNREADABLE_TEXT)
+    elif snapshot.is_gone and is_listed is not None:
+        _draw_dead_end(texts.gone_text(is_listed))
+    with st.empty():  # a place of its own, so that the rest stays where it is
+        if snapshot.says_unavailable:
+            _draw_text(texts.UNAVAILABLE, "quiet")
+    owner_token = _owner_token(request_id)
+    if snapshot.record:
+        _draw_record(snapshot.record, owner_token, is_listed=is_listed)
+    new_token = page_state().owner_tokens.get(request_id)
+    browser.draw_requests(
+        [browser.entry(snapshot, connect().kept, new_token)],
+        wanted=request_id,
+        announcement=texts.announcement(snapshot, is_listed),
+        is_shown=snapshot.is_gone,
+    )
+
+
+def _draw_text(text: str, style: str) -> None:
+    """Draw untrusted text as text."""
+    st.html(f'<p class="{style}" dir="auto">{html.escape(text)}</p>')
+
+
+def _draw_dead_end(text: str) -> None:
+    st.markdown(text)
+    new_request_button("primary")
+
+
+def _owner_token(request_id: str) -> str | None:
+    """Return the submitter's: from the browser's storage, or from this session until it is there.
+
+    Once it is there the session drops it, so that the browser can forget it.
+    """
+    reply, owner_tokens = browser.storage_reply(), page_state().owner_tokens
+    if reply.request_id != request_id:
+        return owner_tokens.get(request_id)
+    owner_tokens.pop(request_id, None)
+    return reply.owner_token
+
+
+def _draw_record(
+    record: AnalysisRecord, owner_token: str | None, *, is_listed: bool | None
+) -> None:
+    is_known = owner_token or is_listed is not None
+    _draw_end(record, is_owner=bool(owner_token) if is_known else None)
+    browser.draw_progress(progress(record, now(), timing().usual))
+    if is_known:
+        draw_actions(record, owner_token)
+    _draw_text(f"Reference: {record.request_id}", "quiet")
+
+
+def _draw_end(record: AnalysisRecord, *, is_owner: bool | None) -> None:
+    """Draw what came of it, if it is over."""
+    if record.status is Status.COMPLETED:
+        _draw_result(record)
+    elif record.status is Status.FAILED:
+        st.error(texts.failure_text(record, is_owner))
+    elif record.status is Status.CANCELLED:
+        st.markdown(texts.cancelled_text(record))
+    else:
+        st.markdown("You can close this page. Its link brings you back to exactly this place.")
+
+
+def _draw_result(record: AnalysisRecord) -> None:
+    result, ending = record.result, texts.ending(record)
+    assert result, "a completed analysis has a result"
+    with st.container(border=True):
+        _draw_text(result.summary, "analysis lead")
+        _draw_text(f"Tone: {result.tone}", "analysis")
+        for title, lines in (("Themes", result.themes), ("Suggestions", result.suggestions)):
+            items = "".join(f'<li dir="auto">{html.escape(line)}</li>' for line in lines)
+            st.html(f'<div class="analysis"><h2>{title}</h2><ul>{items}</ul></div>')
+        _draw_downloads(result, ending)
+    if record.model == texts.STAND_IN_MODEL:
+        st.warning(ending)
+    else:
+        _draw_text(ending, "quiet")
+    model = html.escape(str(record.model))
+    dates = texts.dates(record, connect().kept, st.context.timezone)
+    st.html(f'<p class="quiet">Model: <bdi>{model}</bdi> · {dates}</p>')
+
+
+def _draw_downloads(result: Analysis, ending: str) -> None:
+    markdown = export.as_markdown(result, ending)
+    as_json = result.model_dump_json(by_alias=True, indent=2)
+    with st.container(horizontal=True):
+        browser.draw_copy("Copy text", export.as_text(result, ending))
+        for label, content, name, media_type in (
+            ("Download Markdown", markdown, "analysis.md", "text/markdown"),
+            ("Download JSON", as_json, "analysis.json", "application/json"),
+        ):
+            st.download_button(label, content, name, media_type, on_click="ignore")

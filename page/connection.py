@@ -1,0 +1,52 @@
+"""What the page is connected to, once per process, and what time it is by Redis's clock."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import streamlit as st
+
+from common.connection import StoreUnavailable
+from common.logs import start_logging
+from common.options import load_with_options, plug_in, process_started
+from common.qstash import Queue
+from common.settings import Settings
+from common.store import open_store
+from common.submission import Submissions, Timing
+
+
+@dataclass
+class Connection:
+    """What every session shares."""
+
+    settings: Settings
+    submissions: Submissions
+    kept: timedelta  # how long a terminal analysis can be read
+    timing: Timing  # the latest one, used while Redis can't be reached
+
+
+@st.cache_resource(show_spinner=False)
+def connect() -> Connection:
+    """Connect once per process. Raises: SettingsError."""
+    settings, chosen = load_with_options(Settings)
+    start_logging(settings)
+    process_started("page", chosen)
+    store = open_store(settings)
+    options = plug_in("page", settings, chosen, store)
+    limits, history = options.limits, options.history
+    submissions = Submissions(store, Queue(settings), settings, limits=limits, history=history)
+    return Connection(settings, submissions, max(settings.ttl, history.keeps), Timing())
+
+
+@st.cache_resource(ttl=30, show_spinner=False)
+def timing() -> Timing:
+    """Fetch it now and then, once for everybody who waits."""
+    connection = connect()
+    with suppress(StoreUnavailable):
+        connection.timing = connection.submissions.timing()
+    return connection.timing
+
+
+def now() -> datetime:
+    """Return the time by Redis's clock."""
+    return datetime.now(UTC) + timing().ahead

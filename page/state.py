@@ -1,0 +1,99 @@
+"""What the page remembers of one session, and how it gets to another analysis or form.
+
+A reload in the browser begins a new session: what must outlive it is in the URL and in Redis.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, NoReturn
+
+import streamlit as st
+
+from common.connection import StoreUnavailable, Unreadable
+from common.logs import get_logger
+from common.store import NotFound
+from common.submission import new_owner_token
+from common.task import AnalysisInput
+from common.visitors import visitor_of
+from page.connection import connect
+from page.snapshot import Snapshot, has_become_ready
+
+KEY = "page_state"
+
+log = get_logger("page")
+
+
+class Draft(NamedTuple):
+    """A form that was sent. The same form sent again, by a double click, is the same analysis."""
+
+    form: AnalysisInput
+    request_id: str
+    owner_token: str
+
+
+@dataclass
+class PageState:
+    """What belongs to this session, besides the widgets, which Streamlit keeps by their keys."""
+
+    visitor: str = field(default_factory=new_owner_token)
+    draft: Draft | None = None
+    notice: str = ""  # to be shown once, by the next run
+    snapshot: Snapshot | None = None  # of the analysis that is in view
+    is_fresh: bool = False  # the snapshot was fetched a moment ago, and is not fetched again
+    owner_tokens: dict[str, str] = field(default_factory=dict)  # those the browser doesn't have yet
+    deleted: str | None = None  # the request id, which the browser is to forget
+
+    def take_notice(self) -> str:
+        """Return the notice, the first time only."""
+        notice, self.notice = self.notice, ""
+        return notice
+
+
+def page_state() -> PageState:
+    """Return what the page remembers of this session."""
+    if KEY not in st.session_state:
+        st.session_state[KEY] = PageState()
+    state: PageState = st.session_state[KEY]
+    return state
+
+
+def visitor() -> str:
+    """Return who is here, for the limit that each visitor has."""
+    return visitor_of(st.context.ip_address, page_state().visitor)
+
+
+def go_to(request_id: str | None, notice: str = "") -> NoReturn:
+    """Go to an analysis, or to an empty form, and end this run."""
+    state = page_state()
+    if not request_id:
+        state.draft = None
+    state.is_fresh = False
+    state.notice = notice
+    st.query_params.from_dict({"request": request_id} if request_id else {})
+    st.rerun()
+
+
+def fetch(request_id: str, last: Snapshot | None = None) -> Snapshot:
+    """Look an analysis up; while the store can't be reached, the last record stays in view."""
+    try:
+        return Snapshot(request_id, connect().submissions.look_up(request_id))
+    except NotFound:
+        return Snapshot(request_id, is_gone=True)
+    except Unreadable as error:
+        log.error("record not read", request_id=request_id, cause=str(error))
+        return Snapshot(request_id, is_unreadable=True)
+    except StoreUnavailable as error:
+        log.error("not read", request_id=request_id, cause=str(error))
+        last = last or Snapshot(request_id)
+        return replace(last, failures=last.failures + 1)
+
+
+def refresh(request_id: str) -> Snapshot:
+    """Fetch the analysis in view, and leave a notice if it has become ready since the last time."""
+    state = page_state()
+    last = state.snapshot
+    if last is None or last.request_id != request_id:
+        last = Snapshot(request_id)
+    state.snapshot = fetch(request_id, last)
+    if has_become_ready(last, state.snapshot) and not state.notice:
+        state.notice = "Your analysis is ready."
+    return state.snapshot

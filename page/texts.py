@@ -1,0 +1,234 @@
+"""The sentences of the page: plain functions of what they are about."""
+
+from datetime import timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from common.failures import Failure, Kind
+from common.ports import LimitReached
+from common.record import MAX_ATTEMPTS, AnalysisRecord, Status
+from common.settings import Settings
+from page.snapshot import Snapshot
+
+APP_NAME = "Ask later"
+STAND_IN_MODEL = "local-stand-in"
+SECOND = timedelta(seconds=1)
+GONE = "No longer kept"
+UNREADABLE = "This analysis can't be read"
+UNREADABLE_TEXT = (
+    "What is stored under this link can't be shown. Trying again will not help; "
+    "please send a new request."
+)
+UNAVAILABLE = "We can't reach our store just now, and keep trying. There is nothing for you to do."
+TEXT_KEPT = "Your text is still here."
+NOT_SUBMITTED = "We can't take your request just now. Your text is still here: please try again."
+NO_LONGER_POSSIBLE = "That was not possible any more."
+NOT_REACHED = "We can't reach our store just now. Please try again."
+DELETE_WARNING = (
+    "**Delete for good?** The request, its result and its place in the queue are removed "
+    "at once, for everybody who has the link. Our storage's own log may hold a copy until "
+    "it is next rewritten."
+)
+
+
+class StatusTexts(NamedTuple):
+    """How a status is shown: in the browser's tab and list, and as the headline of the page."""
+
+    mark: str
+    label: str
+    title: str
+
+
+STATUSES = {
+    Status.PENDING: StatusTexts("⏳", "Waiting", "Your request is in the queue"),
+    Status.PROCESSING: StatusTexts("✎", "Writing", "Writing your analysis"),
+    Status.COMPLETED: StatusTexts("✓", "Ready", "Your analysis"),
+    Status.FAILED: StatusTexts("✕", "Did not work", "This did not work"),
+    Status.CANCELLED: StatusTexts("✕", "Cancelled", "Cancelled"),
+}
+
+
+def title(snapshot: Snapshot, is_listed: bool | None = None) -> str:
+    """The headline of the page.
+
+    `is_listed` says whether the browser has this request in its list; None until it has replied.
+    """
+    record = snapshot.record
+    if snapshot.is_gone and is_listed is not None:
+        return GONE if is_listed else "Nothing here"
+    if snapshot.is_unreadable:
+        return UNREADABLE
+    if record is None:
+        return "One moment"
+    is_retry = record.status is Status.PENDING and record.attempt
+    return "Trying again soon" if is_retry else STATUSES[record.status].title
+
+
+def announcement(snapshot: Snapshot, is_listed: bool | None = None) -> str:
+    """What is read aloud, once each time that it changes: the state, and no time that ticks."""
+    sentences = [f"{title(snapshot, is_listed)}."]
+    if snapshot.record and snapshot.record.status is Status.PROCESSING:
+        sentences.append(f"{attempt_text(snapshot.record.attempt)}.")
+    if snapshot.says_unavailable:
+        sentences.append(UNAVAILABLE)
+    return " ".join(sentences)
+
+
+def tab_title(snapshot: Snapshot) -> str:
+    """The title of the browser's tab, its state first."""
+    if snapshot.is_gone:
+        return f"Not found · {APP_NAME}"
+    if snapshot.record is None:
+        return APP_NAME
+    status = STATUSES[snapshot.record.status]
+    return f"{status.mark} {status.label} · {APP_NAME}"
+
+
+def attempt_text(number: int) -> str:
+    """`Attempt 1 of 3`."""
+    return f"Attempt {number} of {MAX_ATTEMPTS}"
+
+
+def last_reason(record: AnalysisRecord) -> str:
+    """Why the latest attempt failed."""
+    return (record.last_failure or Failure.INTERNAL_ERROR).sentence
+
+
+# ── The form ────────────────────────────────────────────────────────────────────────────────
+
+
+def form_title(delay: timedelta) -> str:
+    """What the page offers; the writing comes on top of the delay, so small ones have no number."""
+    if delay < timedelta(seconds=45):
+        return "Ask now, read in a moment"
+    return f"Ask now, read in {spoken(delay).replace('one minute', 'a minute')}"
+
+
+def promise(settings: Settings, kept: timedelta, usual: timedelta | None) -> dict[str, str]:
+    """What happens, how long it takes, and who gets to see the text."""
+    waiting = spoken(settings.qstash_delay).capitalize()
+    writing = f"about {short(max(usual, SECOND))}" if usual else "some seconds"
+    return {
+        "What happens": "You tell a little about yourself and get an analysis of it to read.",
+        "How long": f"{waiting} in the queue, then {writing} of writing. "
+        "You may close the page meanwhile.",
+        "Your text": f"{_reader(settings)} It is removed here once the analysis is ready, and from "
+        "our storage's own log when that is next rewritten. "
+        f"Whoever has the link can read the analysis; {spoken(kept)} later all is gone.",
+    }
+
+
+def _reader(settings: Settings) -> str:
+    """Say who reads the text."""
+    if settings.openai_model == STAND_IN_MODEL:
+        return "No AI model reads it: on this machine a stand-in counts its words."
+    if settings.is_openai:
+        return "An AI model at OpenAI reads it, which is asked not to store it."
+    return f"An AI model reads it, which is reached through {settings.openai_host}."
+
+
+# ── The end, and what can be done ───────────────────────────────────────────────────────────
+
+
+def failure_text(record: AnalysisRecord, is_owner: bool | None) -> str:
+    """What happened, and, once it is known who reads this, whose turn it is."""
+    failure = record.failure or Failure.INTERNAL_ERROR
+    sentences = [failure.sentence]
+    if failure is Failure.ATTEMPTS_EXHAUSTED and record.last_failure:
+        sentences.append(f"The last time: {record.last_failure.sentence}")
+    if is_owner is None:
+        pass
+    elif not is_owner:
+        sentences.append("Only the browser that sent this request can try it again.")
+    elif record.input is None:
+        sentences.append("Its text is no longer kept; please send a new request.")
+    elif record.has_rounds_left or needs_other_text(record):
+        sentences.append(failure.next_step)
+    elif failure.kind is Kind.OPERATOR:
+        sentences.append("This is for us to mend. Please send a new request later.")
+    else:
+        sentences.append("It has been tried as often as we can; please send a new request.")
+    return " ".join(sentences)
+
+
+def cancelled_text(record: AnalysisRecord) -> str:
+    """What cancelling came to."""
+    asked = "after the model had been" if record.attempt else "before the model was"
+    return f"This request was cancelled {asked} asked{_this_time(record)}. Its text was removed."
+
+
+def cancel_warning(record: AnalysisRecord) -> str:
+    """What cancelling now would mean."""
+    if record.status is Status.PROCESSING:
+        return "The model has already been asked. Its answer will be thrown away."
+    if record.attempt:
+        return "The model was asked already, without success. It will not be asked again."
+    return f"The model has not been asked{_this_time(record) or ' yet'}, and will not be."
+
+
+def _this_time(record: AnalysisRecord) -> str:
+    """Only the latest round is known: whether an earlier one asked the model is not."""
+    return " this time" if record.round > 1 else ""
+
+
+def needs_other_text(record: AnalysisRecord) -> bool:
+    """Whether the text itself is what can't be analysed."""
+    return record.failure is not None and record.failure.kind is Kind.INPUT
+
+
+def gone_text(is_listed: bool) -> str:
+    """Why there is nothing under a link; only the browser that sent it knows that it existed."""
+    if is_listed:
+        return "This request was sent from this browser. Its time is over: all it held was removed."
+    return "There is nothing under this link: it was not found, or is no longer kept."
+
+
+def limit_text(error: LimitReached) -> str:
+    """Why nothing new is taken just now, and when it may be."""
+    return f"{error.limit.sentence} Please try again in {spoken(error.retry_after)}."
+
+
+def dates(record: AnalysisRecord, kept: timedelta, timezone: str | None) -> str:
+    """When it was ready, and until when it is kept, in the visitor's time zone."""
+    ready_at = record.finished_at
+    assert ready_at, "a terminal record says when"
+    try:
+        zone, suffix = ZoneInfo(timezone or "UTC"), ""
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a directory, too long
+        zone, suffix = ZoneInfo("UTC"), " UTC"
+    ready, until = (
+        f"{t.astimezone(zone):%-d %B, %H:%M}{suffix}" for t in (ready_at, ready_at + kept)
+    )
+    return f"Ready {ready} · Kept until {until}"
+
+
+def ending(record: AnalysisRecord) -> str:
+    """Who wrote the analysis, and what that means."""
+    if record.model == STAND_IN_MODEL:
+        return "No AI model was asked: the local stand-in counted words in your text."
+    return "Written by an AI model. It can be wrong; check anything that matters."
+
+
+# ── Durations ───────────────────────────────────────────────────────────────────────────────
+
+
+def short(duration: timedelta) -> str:
+    """`under 1 s`, `8 s`, `1 min 5 s`, `2 h`."""
+    seconds = round(duration.total_seconds())
+    if seconds < 1:
+        return "under 1 s"
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min" + (f" {seconds % 60} s" if seconds % 60 else "")
+    return f"{round(seconds / 3600)} h"
+
+
+def spoken(duration: timedelta) -> str:
+    """`5 seconds`, `one minute`, `90 minutes`, `2 hours`: never off by more than a tenth."""
+    seconds = round(duration.total_seconds())
+    for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
+        number = round(seconds / size)
+        if number >= (2 if unit == "day" else 1) and abs(number * size - seconds) <= seconds / 10:
+            return f"one {unit}" if number == 1 else f"{number} {unit}s"
+    return "no time"

@@ -1,0 +1,201 @@
+"""What the page says about each record, without the page."""
+
+from datetime import timedelta
+
+import pytest
+
+from common.failures import Failure
+from page import texts
+from page.snapshot import Snapshot
+from tests.conftest import make_settings
+from tests.fakes import ID
+from tests.states import (
+    CANCELLED,
+    CLAIMED_AT,
+    FAILED,
+    READY,
+    RETRYING,
+    TTL,
+    USUAL,
+    WAITING,
+    WRITING,
+    seconds,
+)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "is_listed", "title", "announcement"),
+    [
+        (Snapshot(ID, WAITING), None, "Your request is in the queue", ""),
+        (Snapshot(ID, WRITING), None, "Writing your analysis", " Attempt 1 of 3."),
+        (Snapshot(ID, RETRYING), None, "Trying again soon", ""),
+        (Snapshot(ID, READY), None, "Your analysis", ""),
+        (Snapshot(ID, failures=1), None, "One moment", f" {texts.UNAVAILABLE}"),
+        (Snapshot(ID, is_gone=True), None, "One moment", ""),
+        (Snapshot(ID, is_gone=True), True, "No longer kept", ""),
+        (Snapshot(ID, is_gone=True), False, "Nothing here", ""),
+    ],
+)
+def test_each_state_has_a_headline_which_is_read_aloud(
+    snapshot: Snapshot, is_listed: bool | None, title: str, announcement: str
+) -> None:
+    assert texts.title(snapshot, is_listed) == title
+    assert texts.announcement(snapshot, is_listed) == f"{title}.{announcement}"
+
+
+def test_the_tab_names_the_state() -> None:
+    assert texts.tab_title(Snapshot(ID, READY)) == "✓ Ready · Ask later"
+    assert texts.tab_title(Snapshot(ID, WAITING)) == "⏳ Waiting · Ask later"
+    assert texts.tab_title(Snapshot(ID)) == "Ask later"
+    assert texts.tab_title(Snapshot(ID, is_gone=True)) == "Not found · Ask later"
+
+
+# ── The promise ─────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "at OpenAI reads it, which is asked not to store it"),
+        ({"openai_base_url": "https://eu.api.openai.com/v1"}, "which is asked not to store it"),
+        (
+            {"openai_base_url": "https://llm.example/v1"},
+            "An AI model reads it, which is reached through llm.example. It is removed here",
+        ),
+        (
+            {"openai_base_url": "https://api.openai.com.example/v1"},
+            "reached through api.openai.com.example. It is",
+        ),
+        ({"openai_model": "local-stand-in"}, "No AI model reads it"),
+    ],
+)
+def test_the_form_says_who_reads_the_text(settings: dict[str, str], said: str) -> None:
+    promise = texts.promise(make_settings(**settings), TTL, USUAL)
+
+    assert said in promise["Your text"]
+    assert "one hour later all is gone" in promise["Your text"]
+    assert "One minute in the queue, then about 8 s of writing" in promise["How long"]
+
+
+@pytest.mark.parametrize(
+    ("delay", "title"),
+    [
+        (5, "Ask now, read in a moment"),
+        (60, "Ask now, read in a minute"),
+        (600, "Ask now, read in 10 minutes"),
+    ],
+)
+def test_the_forms_title_promises_what_is_set(delay: int, title: str) -> None:
+    assert texts.form_title(seconds(delay)) == title
+
+
+def test_without_recent_analyses_the_form_promises_no_number() -> None:
+    promise = texts.promise(make_settings(qstash_delay="5s"), TTL, None)
+
+    assert "5 seconds in the queue, then some seconds of writing" in promise["How long"]
+
+
+# ── The end ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("code", Failure)
+def test_a_failure_comes_with_what_to_do_next(code: Failure) -> None:
+    failed = FAILED._evolve(failure=code)
+
+    assert texts.failure_text(failed, is_owner=True) == f"{code.sentence} {code.next_step}"
+    assert code.next_step not in texts.failure_text(failed, is_owner=False)
+
+
+def test_after_all_attempts_the_last_reason_is_named() -> None:
+    failed = FAILED._evolve(failure=Failure.ATTEMPTS_EXHAUSTED, last_failure=Failure.MODEL_TIMEOUT)
+
+    said = texts.failure_text(failed, is_owner=True)
+
+    assert "The last time: The AI service took too long to answer." in said
+
+
+@pytest.mark.parametrize(
+    ("code", "turn"),
+    [
+        (Failure.TIMED_OUT, "It has been tried as often as we can; please send a new request."),
+        (Failure.KEY_REFUSED, "This is for us to mend. Please send a new request later."),
+        (Failure.CONTENT_FILTERED, Failure.CONTENT_FILTERED.next_step),
+    ],
+)
+def test_after_all_rounds_nobody_is_asked_to_try_again(code: Failure, turn: str) -> None:
+    failed = FAILED._evolve(failure=code, round=5)
+
+    assert texts.failure_text(failed, is_owner=True) == f"{code.sentence} {turn}"
+
+
+def test_until_the_browser_has_replied_a_failure_asks_nothing_of_anybody() -> None:
+    assert texts.failure_text(FAILED, is_owner=None) == Failure.CONTENT_FILTERED.sentence
+
+
+def test_a_failure_out_of_the_history_asks_for_a_new_request() -> None:
+    archived = FAILED._evolve(failure=Failure.TIMED_OUT, input=None)
+
+    said = texts.failure_text(archived, is_owner=True)
+
+    assert "Its text is no longer kept; please send a new request." in said
+    assert "try again" not in said
+
+
+def test_cancelling_says_whether_the_model_was_asked() -> None:
+    assert "has not been asked" in texts.cancel_warning(WAITING)
+    assert "has already been asked" in texts.cancel_warning(WRITING)
+    assert "was asked already" in texts.cancel_warning(RETRYING)
+    assert "before the model was asked" in texts.cancelled_text(CANCELLED)
+    during = WRITING.cancel(now=CLAIMED_AT)
+    assert "after the model had been asked" in texts.cancelled_text(during)
+
+
+def test_cancelling_a_later_round_says_nothing_about_the_earlier_ones() -> None:
+    again = FAILED.reopen(now=CLAIMED_AT, delay=seconds(60), deadline=timedelta(minutes=10))
+
+    assert "has not been asked this time" in texts.cancel_warning(again)
+    cancelled = again.cancel(now=CLAIMED_AT)
+    assert "before the model was asked this time" in texts.cancelled_text(cancelled)
+
+
+def test_only_the_browser_that_sent_it_learns_that_a_request_existed() -> None:
+    assert "sent from this browser" in texts.gone_text(is_listed=True)
+    assert "not found, or is no longer kept" in texts.gone_text(is_listed=False)
+
+
+@pytest.mark.parametrize(
+    ("zone", "dates"),
+    [
+        ("Asia/Tokyo", "Ready 23 November, 21:01 · Kept until 23 November, 22:01"),
+        (None, "Ready 23 November, 12:01 · Kept until 23 November, 13:01"),
+        ("No/Such", "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
+        ("../etc/passwd", "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
+        ("America", "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
+        ("x" * 300, "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
+    ],
+)
+def test_the_dates_of_a_result_are_in_the_visitors_time_zone(zone: str | None, dates: str) -> None:
+    assert texts.dates(READY, TTL, zone) == dates
+
+
+@pytest.mark.parametrize(
+    ("number", "short", "spoken"),
+    [
+        (-1, "under 1 s", "no time"),
+        (0.4, "under 1 s", "no time"),
+        (1, "1 s", "one second"),
+        (8.4, "8 s", "8 seconds"),
+        (60, "1 min", "one minute"),
+        (65, "1 min 5 s", "one minute"),
+        (90, "1 min 30 s", "90 seconds"),
+        (245, "4 min 5 s", "4 minutes"),
+        (3599, "59 min 59 s", "one hour"),
+        (3600, "1 h", "one hour"),
+        (5400, "2 h", "90 minutes"),
+        (86_400, "24 h", "24 hours"),
+        (172_800, "48 h", "2 days"),
+    ],
+)
+def test_durations_are_written_plainly(number: float, short: str, spoken: str) -> None:
+    assert texts.short(seconds(number)) == short
+    assert texts.spoken(seconds(number)) == spoken
