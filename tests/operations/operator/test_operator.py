@@ -18,7 +18,7 @@ from common.events import Answered
 from common.qstash import Queue
 from common.record import AnalysisRecord, Status
 from common.settings import ServiceSettings
-from common.store import NotFound, Store
+from common.store import NotFound, Store, utc_now
 from common.submission import new_request_id
 from operations.cli import commands
 from operations.history.database import Database
@@ -283,7 +283,7 @@ def test_one_that_is_deleted_while_it_is_brought_back_stays_deleted(
     create = Store.create
 
     def create_after_the_delete(self: Store, record: AnalysisRecord) -> bool:
-        Database(with_history).delete(ID)
+        Database(with_history).delete(ID, utc_now())
         return create(self, record)
 
     monkeypatch.setattr(Store, "create", create_after_the_delete)
