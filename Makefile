@@ -77,7 +77,7 @@ bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@mkdir -p -m 700 .local
 	$(BIN)/python -m benchmarks.compare $(COMPARE) --out .local/compare.json
-	$(BIN)/python -m benchmarks.plot .local/compare.json $(if $(QUICK),.local,docs)/performance.svg
+	$(BIN)/python -m benchmarks.plot .local/compare.json $(if $(QUICK),.local,docs/reports)/performance.svg
 	$(BIN)/python -m benchmarks.burst $(BURST)
 	$(BIN)/python -m benchmarks.growth $(GROWTH)
 	$(BIN)/python -m benchmarks.start $(START)

@@ -17,6 +17,7 @@ from common.settings import ServiceSettings
 from common.store import open_store, utc_now
 from common.submission import Submissions, new_request_id
 from common.task import Analysis
+from operations import OperationsSettings, plug_in
 from tests.fakes import ADA, CALL, LEASE, FakeQueue, pending
 
 CASE = Case(0.05, 50, 500, rate=50)
@@ -27,7 +28,7 @@ def fill(bench: Bench, number: int) -> None:
     """Store so many analyses that are ready."""
     now = utc_now()
     record = pending(now, timedelta(0), "0" * 32).claim(
-        "t", round=1, now=now, call=CALL, lease=LEASE
+        "t", of_round=1, now=now, call=CALL, lease=LEASE
     )
     analysis = Analysis(summary="s" * 200, tone="calm", themes=["a", "b"], suggestions=["c", "d"])
     raw = record.complete("t", analysis, model="m", now=now).model_dump_json(by_alias=True)
@@ -56,10 +57,11 @@ def measure(bench: Bench, size: int) -> dict[str, float]:
     bench.redis.flushall()
     fill(bench, size)
     run = bench.run(OURS, CASE, beside_others=True)
-    settings = ServiceSettings.model_validate(
-        {name.lower(): value for name, value in environment(bench.ports).items()}
-    )
-    submissions = Submissions(open_store(settings), FakeQueue(), settings)
+    given = {name.lower(): value for name, value in environment(bench.ports).items()}
+    settings = ServiceSettings.model_validate(given)
+    store = open_store(settings)
+    options = plug_in("command", settings, OperationsSettings.model_validate(given), store)
+    submissions = Submissions(store, FakeQueue(), settings, limits=options.limits)
     polls = timed(lambda: submissions.look_up("0" * 31 + "1"))
     submits = timed(lambda: submissions.submit(ADA, request_id=new_request_id()))
     info = bench.redis.info("memory")

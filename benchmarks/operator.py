@@ -22,7 +22,7 @@ from benchmarks.systems import ROOT, Ports, environment
 from common.failures import Failure
 from common.record import AnalysisRecord
 from common.store import utc_now
-from operations.history.database import Archive
+from operations.history.database import Database
 from operations.history.settings import HistorySettings
 from tests.fakes import ANALYSIS, CALL, LEASE, pending
 from tests.postgres import find_binaries, start_postgres
@@ -44,7 +44,7 @@ def analysis(index: int, prefix: str, days: float) -> AnalysisRecord:
     """One that is ready, or one in ten that has failed, one in ten of those for want of quota."""
     now = utc_now() - timedelta(days=days, milliseconds=index)
     claimed = pending(now, timedelta(0), f"{prefix}{index:031x}").claim(
-        "t", round=1, now=now, call=CALL, lease=LEASE
+        "t", of_round=1, now=now, call=CALL, lease=LEASE
     )
     if index % 10:
         return claimed.complete("t", ANALYSIS, model="m", now=now)
@@ -127,8 +127,8 @@ if __name__ == "__main__":
             "KEEP_INPUT": "true",
         }
         del variables["METRICS_TOKEN"]
-        settings = {name.lower(): value for name, value in variables.items()}
-        Archive(HistorySettings.model_validate(settings)).ping()  # makes the tables
+        settings = HistorySettings.model_validate({"database_url": postgres.url})
+        Database(settings).ping()  # makes the tables
         fill_redis(client, arguments.number)
         for _ in range(arguments.repetitions):
             fill_history(postgres.url, arguments.number)

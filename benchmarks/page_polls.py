@@ -163,7 +163,7 @@ def store_running_analyses(redis_url: str, number: int) -> list[str]:
     for request_id in ids:
         record = AnalysisRecord.new(
             request_id, given, owner_hash=None, now=now, delay=timedelta(0), deadline=PROCESSING_FOR
-        ).claim("token", round=1, now=now, call=timedelta(seconds=25), lease=PROCESSING_FOR)
+        ).claim("token", of_round=1, now=now, call=timedelta(seconds=25), lease=PROCESSING_FOR)
         client.set(f"analysis:{{{request_id}}}", record.model_dump_json(by_alias=True), ex=3600)
     client.close()
     return ids

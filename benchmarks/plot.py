@@ -1,6 +1,6 @@
 """Draw what `compare` has measured: one panel a figure, one bar a system.
 
-python -m benchmarks.plot .local/compare.json docs/performance.svg
+python -m benchmarks.plot .local/compare.json docs/reports/performance.svg
 """
 
 import json

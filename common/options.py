@@ -15,7 +15,7 @@ from common.ports import History, Limits, NoHistory, NoLimits
 from common.settings import Settings
 from common.store import Store
 
-Process = Literal["page", "service"]
+Process = Literal["page", "service", "command"]  # the last is the operator's, and serves nothing
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 

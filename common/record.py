@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from common.failures import Failure, Kind
 from common.fields import Model, RequestId, UtcDatetime
@@ -85,7 +85,10 @@ class AnalysisRecord(Model):
     status: Status = Status.PENDING
     input: AnalysisInput | None  # None once completed or cancelled
     owner_hash: str | None = None  # SHA-256 of the owner token; None when made by the API
-    created_by: str | None = None  # the name of the API key; None when made on the page
+    # The name of the API key; None when made on the page. Earlier versions wrote `madeBy`.
+    created_by: str | None = Field(
+        default=None, validation_alias=AliasChoices("createdBy", "madeBy", "created_by")
+    )
     created_at: UtcDatetime
     due_at: UtcDatetime
     deadline_at: UtcDatetime
@@ -108,7 +111,7 @@ class AnalysisRecord(Model):
     def new(
         cls,
         request_id: str,
-        input: AnalysisInput,
+        form: AnalysisInput,
         *,
         owner_hash: str | None,
         created_by: str | None = None,
@@ -122,7 +125,7 @@ class AnalysisRecord(Model):
             request_id=request_id,
             nonce=secrets.token_hex(8),
             fingerprint=fingerprint,
-            input=input,
+            input=form,
             owner_hash=owner_hash,
             created_by=created_by,
             created_at=now,
@@ -135,14 +138,14 @@ class AnalysisRecord(Model):
     # What a delivery does
 
     def claim(
-        self, token: str, *, round: int, now: datetime, call: timedelta, lease: timedelta
+        self, token: str, *, of_round: int, now: datetime, call: timedelta, lease: timedelta
     ) -> Self:
         """Begin an attempt, which may take `call`; fail the record when attempts are used up.
 
         For the length of a `lease`, nobody else can. A claim replayed with its own token returns
         the record unchanged.
         """
-        self._check_open(round)
+        self._check_open(of_round)
         if self.status is Status.PROCESSING and self.claim_token == token:
             return self
         self._check_unclaimed(now, lease)
@@ -210,9 +213,9 @@ class AnalysisRecord(Model):
             last_failed_at=now,
         )
 
-    def give_up(self, *, round: int, now: datetime, lease: timedelta) -> Self:
+    def give_up(self, *, of_round: int, now: datetime, lease: timedelta) -> Self:
         """Fail because QStash has given this round's message up; a running attempt goes on."""
-        self._check_open(round)
+        self._check_open(of_round)
         self._check_unclaimed(now, lease)
         return self._fail(Failure.DELIVERY_FAILED, now)
 
@@ -243,17 +246,17 @@ class AnalysisRecord(Model):
             raise TransitionError(Reason.NOT_DUE)
         return self._evolve(published_at=now)
 
-    def published(self, message_id: str, *, round: int) -> Self:
+    def published(self, message_id: str, *, of_round: int) -> Self:
         """Remember the id of this round's message."""
-        self._check_open(round)
+        self._check_open(of_round)
         return self._evolve(message_id=message_id)
 
-    def not_queued(self, *, round: int, is_first: bool, now: datetime) -> Self:
+    def not_queued(self, *, of_round: int, is_first: bool, now: datetime) -> Self:
         """Fail because QStash refused the message, unless another try to publish succeeded.
 
         Whether an earlier one did shows when the analysis is due, and a little later is known.
         """
-        self._check_open(round)
+        self._check_open(of_round)
         is_early = not is_first and now < self.due_at + REPUBLISH_AFTER
         if self.message_id or self.attempt or is_early:
             return self
@@ -322,10 +325,10 @@ class AnalysisRecord(Model):
 
     # Shared by the above
 
-    def _check_open(self, round: int) -> None:
+    def _check_open(self, of_round: int) -> None:
         if self.status.is_terminal:
             raise TransitionError(Reason.TERMINAL)
-        if round != self.round:
+        if of_round != self.round:
             raise TransitionError(Reason.OTHER_ROUND)
 
     def _check_unclaimed(self, now: datetime, lease: timedelta) -> None:

@@ -81,7 +81,7 @@ class Submissions:
     @span("submit")
     def submit(
         self,
-        input: AnalysisInput,
+        form: AnalysisInput,
         *,
         request_id: str,
         owner_token: str | None = None,
@@ -100,7 +100,7 @@ class Submissions:
         now = self._store.now()
         record = AnalysisRecord.new(
             request_id,
-            input,
+            form,
             owner_hash=_hash(owner_token),
             created_by=created_by,
             fingerprint=fingerprint,
@@ -223,7 +223,6 @@ class Submissions:
 
         If it is not the first try, an earlier one may have been taken without our knowing.
         """
-        round = record.round
         try:
             message_id = self._queue.publish(record, now=now, is_first=is_first)
         except (QStashRefused, QStashUnclear) as error:
@@ -233,12 +232,14 @@ class Submissions:
             return self._note(
                 record,
                 now,
-                lambda r, now: r.not_queued(round=round, is_first=is_first, now=now),
+                lambda r, now: r.not_queued(of_round=record.round, is_first=is_first, now=now),
                 cause=str(error),
             )
         self._events.emit(Published(record, message_id))
         try:
-            return self._note(record, now, lambda r, _: r.published(message_id, round=round))
+            return self._note(
+                record, now, lambda r, _: r.published(message_id, of_round=record.round)
+            )
         except StoreUnavailable as error:
             # The message is on its way; without its id the record is only published once more.
             log.warning("message id not stored", request_id=record.request_id, cause=str(error))

@@ -3,9 +3,7 @@
 To delete an option, delete its files, its settings in `settings.py`, and its lines here.
 """
 
-from typing import Literal
-
-from common.options import Options
+from common.options import Options, Process
 from common.settings import Settings
 from common.store import Store
 from operations.history import connect_history
@@ -18,14 +16,14 @@ __all__ = ["OperationsSettings", "plug_in", "process_started", "service_ended", 
 
 
 def plug_in(
-    process: Literal["page", "service"],
+    process: Process,
     settings: Settings,
     chosen: OperationsSettings,
     store: Store,
 ) -> Options:
-    """Start what the settings ask for, for one page or service. Connects to nothing yet."""
-    statistics = connect_statistics(store)
+    """Start what the settings ask for, for one process. Connects to nothing yet."""
     limits = connect_limits(settings, chosen, store)
+    statistics = connect_statistics(store, are_submissions_added=True)  # the limits add them
     history = connect_history(chosen, store)
     blueprints = []
     if process == "service" and chosen.metrics_token:
@@ -41,7 +39,7 @@ def plug_in(
     return Options(limits, history, blueprints)
 
 
-def process_started(process: Literal["page", "service"], chosen: OperationsSettings) -> None:
+def process_started(process: Process, chosen: OperationsSettings) -> None:
     """Start what needs threads, which do not outlive a fork."""
     if chosen.otel_exporter_otlp_endpoint:
         from operations import tracing

@@ -1,7 +1,7 @@
-"""Check each neighbour that is configured, and say in a sentence what is wrong and how to fix it.
+"""Check everything that is configured, and say in a sentence what is wrong and how to fix it.
 
-`python -m operations doctor` runs all checks; `make smoke` stops at the first that is not
-right, before anything is paid. Wrong and missing settings are named by `common/settings.py`.
+`python -m operations doctor` runs all checks; `make smoke` stops at the first fault, before
+anything is paid. Wrong and missing settings are named by `common/settings.py`.
 """
 
 import json
@@ -9,82 +9,84 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http.client import HTTPException
+from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from common.addresses import is_loopback
 from common.connection import PasswordRefused, StoreUnavailable
 from common.failures import Failure
-from common.ports import HistoryUnavailable
+from common.options import Options
+from common.ports import HistoryUnavailable, NoLimits
 from common.qstash import QStashRefused, QStashUnclear, Queue
 from common.settings import ServiceSettings
 from common.store import Store, open_store, utc_now
-from operations.history import connect_history, database_of
-from operations.limits import connect_limits
+from operations import plug_in
 from operations.records import condition
 from operations.settings import OperationsSettings
 from webhook_service.analyst import Analyst
 from webhook_service.answer import AnalysisFailed
 
-CLOCKS_MAY_DIFFER = timedelta(seconds=10)
-WHAT_TO_DO = {
+MAX_CLOCK_DIFFERENCE = timedelta(seconds=10)
+HINTS = {
     Failure.KEY_REFUSED: "Check OPENAI_API_KEY.",
     Failure.MODEL_NOT_FOUND: "Check OPENAI_MODEL, and that your key may use it.",
     Failure.NO_RESPONSES_API: "Set OPENAI_BASE_URL to a server that has it; see docs/deploy.md.",
     Failure.ONLY_REASONING: "Raise OPENAI_MAX_OUTPUT_TOKENS, or lower OPENAI_REASONING_EFFORT.",
     Failure.REQUEST_REFUSED: "Does the model take OPENAI_REASONING_EFFORT and structured output?",
     Failure.QUOTA_EXCEEDED: "Add credit at OpenAI, or raise the project's limit.",
-    Failure.NOT_QUEUED: "The line above tells what QStash said; check QSTASH_TOKEN and the quota.",
+    Failure.NOT_QUEUED: "The line above has QStash's reason; check QSTASH_TOKEN and the quota.",
     Failure.DELIVERY_FAILED: "Is the service running, and QSTASH_WEBHOOK_URL its public address?",
     Failure.TIMED_OUT: "No delivery came. Is QSTASH_WEBHOOK_URL the service's public address?",
 }
 
 
 class Fault(Exception):
-    """Something is not right; the message says what, and what to do."""
+    """Something is wrong; the message says what, and what to do."""
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """What an option may bring, so that its check needs no import of the option."""
+
+    def check(self) -> None:
+        """Raise StoreUnavailable unless the option can do its work."""
 
 
 @dataclass(frozen=True)
 class Clients:
-    """Whom the service needs."""
+    """What the checks use; `chosen` are the options' settings."""
 
     settings: ServiceSettings
-    options: OperationsSettings
+    chosen: OperationsSettings
     store: Store
     queue: Queue
     analyst: Analyst
+    options: Options
     clock: Callable[[], datetime] = utc_now
 
 
-def make_clients(settings: ServiceSettings, options: OperationsSettings) -> Clients:
+def make_clients(settings: ServiceSettings, chosen: OperationsSettings) -> Clients:
     """Make a client for each; none connects before its first check."""
-    return Clients(settings, options, open_store(settings), Queue(settings), Analyst(settings))
+    store = open_store(settings)
+    options = plug_in("command", settings, chosen, store)
+    return Clients(settings, chosen, store, Queue(settings), Analyst(settings), options)
 
 
 Check = Callable[[Clients], str]
 
 
 def redis_answers(at: Clients) -> str:
-    try:
-        at.store.now()
-    except PasswordRefused:
-        raise Fault(
-            "Redis refuses the password. Copy REDIS_URL or UPSTASH_REDIS_REST_TOKEN again."
-        ) from None
-    except StoreUnavailable as error:
-        raise Fault(
-            f"Redis does not answer ({error}). Check REDIS_URL or the Upstash pair."
-        ) from None
+    at.store.now()
     return "Redis answers."
 
 
 def redis_does_all(at: Clients) -> str:
-    try:
-        at.store.check()
-        connect_limits(at.settings, at.options, at.store).check()
-    except StoreUnavailable as error:
-        raise Fault(f"Redis answers, and can't do all that is needed: {error}.") from None
-    return "Redis does all that is needed."
+    at.store.check()
+    at.store.usual_duration()  # on a key of another name: a user may not be allowed all
+    if isinstance(at.options.limits, Checkable):
+        at.options.limits.check()
+    return "Redis does everything that is needed."
 
 
 def redis_evicts_nothing(at: Clients) -> str:
@@ -94,19 +96,19 @@ def redis_evicts_nothing(at: Clients) -> str:
             "Redis evicts records when its memory is full: requests would be lost. "
             "Switch eviction off (maxmemory-policy noeviction)."
         )
-    return "Redis evicts nothing." if evicts is False else "Redis does not tell if it evicts."
+    return "Redis does not tell whether it evicts." if evicts is None else "Redis evicts nothing."
 
 
 def redis_persists(at: Clients) -> str:
     persists = condition(at.store).persists
     if persists is False:
-        raise Fault("Redis keeps nothing over a restart. Switch persistence on (appendonly yes).")
-    return "Redis persists." if persists else "Redis does not tell if it persists."
+        raise Fault("Redis loses everything at a restart. Switch persistence on (appendonly yes).")
+    return "Redis persists." if persists else "Redis does not tell whether it persists."
 
 
 def clocks_agree(at: Clients) -> str:
     ahead = at.clock() - at.store.now()
-    if abs(ahead) > CLOCKS_MAY_DIFFER:
+    if abs(ahead) > MAX_CLOCK_DIFFERENCE:
         seconds = round(ahead.total_seconds())
         raise Fault(
             f"This machine's clock is {abs(seconds)} s {'ahead of' if seconds > 0 else 'behind'} "
@@ -123,10 +125,10 @@ def qstash_knows_us(at: Clients) -> str:
         raise Fault("The signing keys are not QStash's (any more). Copy both from its console.")
     if ours != theirs:
         raise Fault(
-            "QStash's signing keys were rotated: deliveries are taken now, and will be refused "
+            "QStash's signing keys were rotated: deliveries are accepted now, and will be refused "
             "after the next rotation. Copy both from its console."
         )
-    return "QStash takes the token, and signs with a key we know."
+    return "QStash accepts the token, and signs with a key we know."
 
 
 def service_answers(at: Clients) -> str:
@@ -165,16 +167,21 @@ def model_answers(at: Clients) -> str:
 
 
 def history_answers(at: Clients) -> str:
-    if database := database_of(connect_history(at.options, at.store)):
-        database.ping()
-        return "The history's database answers."
-    return "There is no history (DATABASE_URL)."
+    if not isinstance(at.options.history, Checkable):
+        return "There is no history (DATABASE_URL)."
+    try:
+        at.options.history.check()
+    except HistoryUnavailable as error:
+        raise Fault(f"The history can't be written ({error}). Check DATABASE_URL.") from None
+    return "The history's database answers."
 
 
 def spend_is_limited(at: Clients) -> str:
     """Name what is unlimited; that is no fault, as only an explicit 0 makes it so."""
-    if unlimited := at.options.unlimited:
-        return f"Nothing limits (set to 0): {', '.join(unlimited)}."
+    if isinstance(at.options.limits, NoLimits):
+        return "Nothing limits submissions and spend."
+    if unlimited := at.chosen.unlimited:
+        return f"Not limited (set to 0): {', '.join(unlimited)}."
     return "Submissions and spend are limited."
 
 
@@ -194,30 +201,38 @@ ALL_CHECKS = [*FREE_CHECKS, model_answers]
 
 
 def examine(at: Clients, checks: list[Check]) -> Iterator[str | Fault]:
-    """Run the checks in turn; each gives a sentence, or a Fault with a hint."""
-    redis_answered = True
+    """Run the checks in turn; each gives a sentence, or a Fault with a hint.
+
+    A Redis that does not answer is one fault, not one for each check that asks it.
+    """
+    is_redis_away = False
     for check in checks:
-        if check is redis_does_all and not redis_answered:
-            continue  # the first check has told
         try:
             yield check(at)
         except Fault as fault:
-            redis_answered &= check is not redis_answers
             yield fault
-        except HistoryUnavailable as error:
-            yield Fault(f"The history can't be written ({error}). Check DATABASE_URL.")
         except StoreUnavailable as error:
-            if redis_answered:  # else the first check has told
-                what = check.__name__.replace("_", " ")
-                yield Fault(
-                    f"It could not be checked that {what} ({error}). "
-                    "Try again, and let REDIS_URL's user INFO and TIME."
-                )
+            if not is_redis_away:
+                yield _redis_fault(error, check)
+            is_redis_away |= check is redis_answers
         except (QStashRefused, QStashUnclear) as error:
             yield Fault(
                 f"QStash refuses ({error}). Check QSTASH_TOKEN and QSTASH_URL: a token belongs to "
                 "one region, so copy both from the same page of its console."
             )
         except AnalysisFailed as failed:
-            todo = WHAT_TO_DO.get(failed.failure, "Check OPENAI_BASE_URL, or try again later.")
-            yield Fault(f"{failed.failure.sentence} ({failed}) {todo}")
+            hint = HINTS.get(failed.failure, "Check OPENAI_BASE_URL, or try again later.")
+            yield Fault(f"{failed.failure.sentence} ({failed}) {hint}")
+
+
+def _redis_fault(error: StoreUnavailable, check: Check) -> Fault:
+    if isinstance(error, PasswordRefused):
+        hint = "Copy REDIS_URL or UPSTASH_REDIS_REST_TOKEN again."
+        return Fault(f"Redis refuses the password. {hint}")
+    if check is redis_answers:
+        return Fault(f"Redis does not answer ({error}). Check REDIS_URL or the Upstash pair.")
+    if check is redis_does_all:
+        return Fault(f"Redis answers, but can't do everything that is needed: {error}.")
+    what = check.__name__.replace("redis", "Redis").replace("_", " ")
+    hint = "Try again, and allow REDIS_URL's user INFO and TIME."
+    return Fault(f"Could not check that {what} ({error}). {hint}")

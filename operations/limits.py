@@ -44,35 +44,46 @@ PAUSING = (Failure.KEY_REFUSED, Failure.QUOTA_EXCEEDED)
 HOUR = timedelta(hours=1)
 PROBE, PROBE_TTL = "probe", timedelta(seconds=1)
 
-# Admits one more round and counts it. Safe to repeat: a round that is unfinished, or whose record
-# is stored, was admitted before. A second try's record is stored before its round is.
+# Admits one more round, counts it, and notes its deadline. Safe to repeat: neither a round whose
+# record is stored nor one that was admitted and has time left is checked or counted again. A second
+# try's round is admitted before the record has it. More keys than there are quotas are left alone.
 ADMIT = """
 local record, unfinished, paused = KEYS[1], KEYS[2], KEYS[3]
-local member, is_new, deadline, unfinished_ms, now, due = unpack(ARGV)
-local most_waiting, most_ahead = tonumber(ARGV[7]), tonumber(ARGV[8])
-local function quota(i, arg) return ARGV[8 + 3 * (i - 4) + arg] end
-if is_new == '1' and redis.call('EXISTS', record) == 1 then return {'admitted'} end
-if redis.call('ZSCORE', unfinished, member) then return {'admitted'} end
-local pause_ms = redis.call('PTTL', paused)
-if pause_ms > 0 then return {'paused', pause_ms} end
-local waiting = redis.call('ZCOUNT', unfinished, '(' .. now, '+inf')
-local ahead = redis.call('ZCOUNT', unfinished, '(' .. due, '+inf')
-if most_waiting > 0 and waiting >= most_waiting then return {'waiting'} end
-if most_ahead > 0 and ahead >= most_ahead then return {'waiting'} end
-for i = 4, #KEYS do
-  local count = tonumber(redis.call('GET', KEYS[i]) or '0')
-  if count >= tonumber(quota(i, 1)) then return {'used up', i - 4} end
+local member, round, deadline, unfinished_ms, now, due, forgotten = unpack(ARGV, 1, 7)
+local most_waiting, most_ahead = tonumber(ARGV[8]), tonumber(ARGV[9])
+local quotas = (#ARGV - 9) / 3
+local function quota(i, arg) return ARGV[9 + 3 * (i - 1) + arg] end
+local function is_stored()
+  if redis.call('EXISTS', record) == 0 then return false end
+  return round == '1' or cjson.decode(redis.call('GET', record)).round >= tonumber(round)
 end
-for i = 4, #KEYS do
-  if quota(i, 2) ~= '0' then
-    redis.call('INCRBY', KEYS[i], quota(i, 2))
-    redis.call('PEXPIRE', KEYS[i], quota(i, 3))
+local function count()
+  if redis.call('EXISTS', paused) == 1 then return {'paused', redis.call('PTTL', paused)} end
+  local waiting = redis.call('ZCOUNT', unfinished, '(' .. now, '+inf')
+  local ahead = redis.call('ZCOUNT', unfinished, '(' .. due, '+inf')
+  if most_waiting > 0 and waiting >= most_waiting then return {'waiting'} end
+  if most_ahead > 0 and ahead >= most_ahead then return {'waiting'} end
+  for i = 1, quotas do
+    local used = tonumber(redis.call('GET', KEYS[3 + i]) or '0')
+    if used >= tonumber(quota(i, 1)) then return {'used up', i - 1} end
   end
+  for i = 1, quotas do
+    if quota(i, 2) ~= '0' then
+      redis.call('INCRBY', KEYS[3 + i], quota(i, 2))
+      redis.call('PEXPIRE', KEYS[3 + i], quota(i, 3))
+    end
+  end
+end
+if is_stored() then return {'admitted'} end
+local admitted_until = redis.call('ZSCORE', unfinished, member) or '0'
+if tonumber(admitted_until) <= tonumber(now) then
+  local refusal = count()
+  if refusal then return refusal end
 end
 redis.call('ZADD', unfinished, deadline, member)
 redis.call('PEXPIRE', unfinished, unfinished_ms)
 -- Last: after a write that frees memory, a full Redis would let the others pass.
-redis.call('ZREMRANGEBYSCORE', unfinished, '-inf', now - 86400)
+redis.call('ZREMRANGEBYSCORE', unfinished, '-inf', forgotten)
 return {'admitted'}
 """
 
@@ -87,7 +98,7 @@ class Quota(NamedTuple):
     period: str  # 2026-11-24, or 2026-11-24T01, or that with `:<whose>`
     ends_in: timedelta
     kept: timedelta
-    adds: int = 1  # when an analysis is let in
+    adds: int = 1  # when a round is admitted
 
 
 class RedisLimits:
@@ -96,7 +107,8 @@ class RedisLimits:
     def __init__(self, settings: Settings, limits: LimitSettings, store: Store) -> None:
         self._settings = settings
         self._limits = limits
-        self._connection = store.connection
+        self._store = store
+        self._errors, self._client = store.connection.errors, store.connection.client
         self._script = store.connection.script(ADMIT)
         parallelism, self._slot = settings.qstash_parallelism, settings.times.delivery_timeout
         self._most_ahead = capacity(parallelism, settings.times) if parallelism else 0
@@ -117,11 +129,12 @@ class RedisLimits:
             ],
             [
                 member(record),
-                int(record.round == 1),
+                record.round,
                 timestamp(record.deadline_at),
                 milliseconds(UNFINISHED_TTL),
                 timestamp(now),
                 timestamp(record.due_at),
+                timestamp(now - self._store.ttl),
                 self._limits.most_waiting,
                 self._most_ahead,
                 *(arg for q in quotas for arg in (q.most, q.adds, milliseconds(q.kept))),
@@ -139,19 +152,24 @@ class RedisLimits:
         """Admit nothing for a while when new ones could only fail: a subscriber."""
         if isinstance(event, Settled) and event.record.failure in PAUSING:
             log.error("submissions paused", seconds=PAUSE.total_seconds())
-            with self._connection.errors():
-                self._connection.client.set(PAUSED, "1", px=PAUSE)
+            with self._errors():
+                self._client.set(PAUSED, "1", px=PAUSE)
 
     def check(self) -> None:
-        """Raise StoreUnavailable unless Redis does all that the limits need; counts nothing."""
-        with self._connection.errors():
-            now = self._connection.client.time()[0]
-        quota = 10**12, 1, milliseconds(PROBE_TTL)
-        names = [f"analysis:{{{PROBE}}}", PROBE, PAUSED, count_key(PROBE, PROBE)]
+        """Raise StoreUnavailable unless Redis does all that is counted, under all names of keys.
+
+        Counts nothing but throwaway keys; the real ones are named to the script, which lets Redis
+        check the right to them, and are left alone.
+        """
+        now, ttl_ms = timestamp(self._store.now()), milliseconds(PROBE_TTL)
+        throwaway = [f"analysis:{{{PROBE}}}", PROBE, f"{PROBE}:paused", count_key(PROBE, PROBE)]
+        quota = 10**12, 1, ttl_ms
         self._script(
-            names,
-            [PROBE, 0, now, milliseconds(PROBE_TTL), now, now, 0, 0, *quota],
+            [*throwaway, UNFINISHED, PAUSED],
+            [PROBE, 1, now, ttl_ms, now, now, "-inf", 0, 0, *quota],
         )
+        with self._errors():
+            self._client.zrem(UNFINISHED, PROBE)
 
 
 def connect_limits(settings: Settings, limits: LimitSettings, store: Store) -> RedisLimits:

@@ -1,9 +1,9 @@
-"""Check what is configured, then submit one analysis through it and tell each state with its time.
+"""Check what is configured, then run one analysis through it and print each state with its time.
 
     make smoke
 
 Exit status: 0 when the analysis came back, 1 when it did not, with the reason and what to do.
-Nothing is paid before Redis, QStash, the signing keys and the model are known to be right.
+Nothing is paid before Redis, QStash, the signing keys and the model have been checked.
 """
 
 import sys
@@ -20,9 +20,7 @@ from common.record import AnalysisRecord, Status
 from common.settings import ServiceSettings
 from common.submission import Submissions, new_owner_token, new_request_id
 from common.task import AnalysisInput
-from operations.doctor import FREE_CHECKS, WHAT_TO_DO, Fault, examine, make_clients
-from operations.history import connect_history
-from operations.limits import connect_limits
+from operations.doctor import FREE_CHECKS, HINTS, Clients, Fault, examine, make_clients
 from operations.settings import OperationsSettings
 
 POLL_SECONDS = 0.5
@@ -46,22 +44,25 @@ def follow(submissions: Submissions, request_id: str) -> Iterator[AnalysisRecord
 
 def run(say: Callable[[str], None]) -> None:
     """Do it all. Raises: Fault, LimitReached, SettingsError, StoreUnavailable."""
-    settings, options = load(ServiceSettings, OperationsSettings)
+    settings, chosen = load(ServiceSettings, OperationsSettings)
     start_logging(settings)
-    at = make_clients(settings, options)
+    at = make_clients(settings, chosen)
     with closing(at.analyst):
         for found in examine(at, FREE_CHECKS):
             if isinstance(found, Fault):
                 raise found
             say(found)
+    record = _run_one(at, say)
+    if record.result is None:
+        hint = HINTS.get(record.failure or Failure.TIMED_OUT, "See the service's log.")
+        raise Fault(f"The analysis did not come back. {hint}")
+    say(f"{record.model} wrote: {record.result.summary}")
 
-    submissions = Submissions(
-        at.store,
-        at.queue,
-        settings,
-        limits=connect_limits(settings, options, at.store),
-        history=connect_history(options, at.store),
-    )
+
+def _run_one(at: Clients, say: Callable[[str], None]) -> AnalysisRecord:
+    """Submit an analysis, follow it to its end, and delete it."""
+    limits, history = at.options.limits, at.options.history
+    submissions = Submissions(at.store, at.queue, at.settings, limits=limits, history=history)
     request_id, owner_token = new_request_id(), new_owner_token()
     began = time.monotonic()
     submissions.submit(INPUT, request_id=request_id, owner_token=owner_token)
@@ -70,10 +71,7 @@ def run(say: Callable[[str], None]) -> None:
         why = f": {reason.sentence}" if reason and not record.result else ""
         say(f"{time.monotonic() - began:6.1f} s  {record.status}, attempt {record.attempt}{why}")
     submissions.delete(request_id, owner_token)
-    if record.result is None:
-        todo = WHAT_TO_DO.get(record.failure or Failure.TIMED_OUT, "See the service's log.")
-        raise Fault(f"The analysis did not come back. {todo}")
-    say(f"{record.model} wrote: {record.result.summary}")
+    return record
 
 
 if __name__ == "__main__":

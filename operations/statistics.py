@@ -17,13 +17,32 @@ from common.connection import Unreadable
 from common.events import Answered, Deleted, Event, Reopened, Settled, Submitted
 from common.failures import Limit
 from common.record import AnalysisRecord, Tokens
-from common.store import NotFound, Store, parse_record, record_key
+from common.store import NotFound, Store, milliseconds, parse_record, record_key
 
 UNFINISHED = "unfinished"
 UNFINISHED_TTL = timedelta(days=8)  # more than the longest delay and deadline
 COUNTS_TTL = timedelta(days=35)  # for the operator to see what a month came to
 MAX_OVERDUE = 100
+MAX_LEFT_BEHIND = 20  # by crashes, before the first that is unfinished
 INPUT, OUTPUT = "input_tokens", "output_tokens"
+
+# Scripts, as each is one command for Redis, which also goes to the new primary after a fail-over.
+# Adds a round, and forgets those whose records are gone by now. Safe to repeat.
+ADD = """
+local member, deadline, ttl_ms, forgotten = unpack(ARGV)
+redis.call('ZADD', KEYS[1], deadline, member)
+redis.call('PEXPIRE', KEYS[1], ttl_ms)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', forgotten)
+return 'done'
+"""
+# A repetition counts again: of tokens, rather too many.
+COUNT = """
+for i, count in ipairs(KEYS) do
+  redis.call('INCRBY', count, ARGV[i + 1])
+  redis.call('PEXPIRE', count, ARGV[1])
+end
+return 'done'
+"""
 
 
 class Spent(NamedTuple):
@@ -44,49 +63,59 @@ class Unfinished(NamedTuple):
 class Statistics:
     """Counts. Every method raises StoreUnavailable when Redis is away."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, are_submissions_added: bool = False) -> None:
         self._store = store
         self._client = store.connection.client
         self._errors = store.connection.errors
+        self._add_script = store.connection.script(ADD)
+        self._count_script = store.connection.script(COUNT)
+        self._are_submissions_added = are_submissions_added
 
     def watch(self, event: Event) -> None:
         """Count an event: a subscriber."""
         match event:
-            case Submitted(record) | Reopened(record):
+            case Submitted(record):
+                if not self._are_submissions_added:
+                    self._add(record)
+            case Reopened(record):  # one that was not queued is admitted again by nobody
                 self._add(record)
             case Settled(record) | Deleted(_, AnalysisRecord() as record):
                 with self._errors():
                     self._client.zrem(UNFINISHED, member(record))
-            case Answered(record, _, Tokens() as tokens):
+            case Answered(record, seconds, Tokens() as tokens):
                 assert record.claimed_at, "a claimed record says when"
-                self._count_tokens(tokens, day_of(record.claimed_at))
+                self._count_tokens(tokens, day_of(record.claimed_at + timedelta(seconds=seconds)))
 
     def unfinished(self, now: datetime) -> Unfinished:
-        """Count the analyses that are not over."""
+        """Count the analyses that are not over. Three Redis commands."""
         after = f"({timestamp(now)}"
         with self._errors():
             both = self._client.pipeline(transaction=False)
             both.zcount(UNFINISHED, after, "+inf")
-            both.zrangebyscore(UNFINISHED, after, "+inf", start=0, num=1)
+            both.zrangebyscore(UNFINISHED, after, "+inf", start=0, num=MAX_LEFT_BEHIND)
             number, first = both.execute()
-            raw = self._client.get(record_key(request_id_of(first[0]))) if first else None
-        return Unfinished(number, parse_record(raw).due_at if raw else None)
+            keys = [record_key(request_id_of(each)) for each in first]
+            values = self._client.mget(keys) if keys else []
+        for raw in values:
+            with suppress(NotFound, Unreadable):
+                if not (record := parse_record(raw)).status.is_terminal:
+                    return Unfinished(number, record.due_at)
+        return Unfinished(number, None)
 
     def settle_overdue(self, now: datetime) -> None:
         """Settle analyses whose deadline has passed without anybody reading them.
 
-        At most MAX_OVERDUE at a time, the first first.
+        At most MAX_OVERDUE at a time, the first first. What is gone or can't be read is forgotten.
+        When Redis goes away in between, the next call begins where this one did.
         """
         with self._errors():
             members: list[Any] = self._client.zrangebyscore(
                 UNFINISHED, "-inf", timestamp(now), start=0, num=MAX_OVERDUE
             )
-        for each in members:
-            with suppress(NotFound, Unreadable):
-                self._store.current(request_id_of(each))
-        if members:
+        over = [each for each in members if self._is_over(each)]
+        if over:
             with self._errors():
-                self._client.zrem(UNFINISHED, *members)
+                self._client.zrem(UNFINISHED, *over)
 
     def spent(self, day: str) -> Spent:
         """Tell what a UTC day (`2026-11-24`) has come to; all zero after five weeks."""
@@ -95,12 +124,20 @@ class Statistics:
             counts = self._client.mget(count_key(name, day) for name in names)
         return Spent(*(int(count or 0) for count in counts))
 
+    def _is_over(self, each: str) -> bool:
+        """Settle this round if it is overdue; say whether nothing is left to be settled."""
+        try:
+            record = self._store.current(request_id_of(each))
+        except (NotFound, Unreadable):
+            return True
+        return record.status.is_terminal or member(record) != each
+
     def _add(self, record: AnalysisRecord) -> None:
-        with self._errors():
-            both = self._client.pipeline(transaction=False)
-            both.zadd(UNFINISHED, {member(record): timestamp(record.deadline_at)})
-            both.pexpire(UNFINISHED, UNFINISHED_TTL)
-            both.execute()
+        forgotten = timestamp(record.published_at - self._store.ttl)
+        ttl_ms = milliseconds(UNFINISHED_TTL)
+        self._add_script(
+            [UNFINISHED], [member(record), timestamp(record.deadline_at), ttl_ms, forgotten]
+        )
 
     def _count_tokens(self, tokens: Tokens, day: str) -> None:
         counts = {
@@ -108,17 +145,16 @@ class Statistics:
             OUTPUT: tokens.output_tokens,
             Limit.DAILY_TOKENS: tokens.input_tokens + tokens.output_tokens,
         }
-        with self._errors():
-            pipeline = self._client.pipeline(transaction=False)
-            for name, number in counts.items():
-                pipeline.incrby(count_key(name, day), number)
-                pipeline.pexpire(count_key(name, day), COUNTS_TTL)
-            pipeline.execute()
+        keys = [count_key(name, day) for name in counts]
+        self._count_script(keys, [milliseconds(COUNTS_TTL), *counts.values()])
 
 
-def connect_statistics(store: Store) -> Statistics:
-    """Make the statistics of a store, and count its events from now on."""
-    statistics = Statistics(store)
+def connect_statistics(store: Store, *, are_submissions_added: bool = False) -> Statistics:
+    """Make the statistics of a store, and count its events from now on.
+
+    `are_submissions_added` where limits admit them, and so add each to the unfinished.
+    """
+    statistics = Statistics(store, are_submissions_added=are_submissions_added)
     store.events.subscribe(statistics.watch)
     return statistics
 

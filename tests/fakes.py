@@ -76,8 +76,8 @@ class FakeAnalyst:
         self.call_ids: list[str] = []
         self.during_call: Callable[[], object] = lambda: None
 
-    def analyse(self, input: AnalysisInput, call_id: str) -> Answer:  # noqa: A002
-        self.calls.append(input)
+    def analyse(self, form: AnalysisInput, call_id: str) -> Answer:
+        self.calls.append(form)
         self.call_ids.append(call_id)
         self.during_call()
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]

@@ -112,7 +112,7 @@ class Product:
         self.model = GOOD
         self.redis.mend()
         self.client.delete("paused", "durations")
-        self.store.note_attempt(self.store.now(), took=USUAL)
+        self.store.note_duration(USUAL)
         self.gate.set()
         for server in (self.qstash, self.service, self.page):
             server.start()
@@ -140,11 +140,11 @@ def in_state(
         then, delay = now - timedelta(seconds=ago), timedelta(seconds=60)
         return AnalysisRecord.new(
             request_id, ADA, owner_hash=owner_hash, now=then, delay=delay, deadline=DEADLINE
-        ).published("msg_test", round=1)
+        ).published("msg_test", of_round=1)
 
     def claimed(ago: int) -> AnalysisRecord:
         begun = now - timedelta(seconds=ago)
-        return sent(60 + ago).claim("token", round=1, now=begun, call=CALL, lease=LEASE)
+        return sent(60 + ago).claim("token", of_round=1, now=begun, call=CALL, lease=LEASE)
 
     def failed(ago: int, failure: Failure, attempt: int = 1) -> AnalysisRecord:
         end = now - timedelta(seconds=ago)
@@ -175,7 +175,7 @@ def in_state(
         case "failed at last":
             return failed(4, Failure.RATE_LIMITED, attempt=MAX_ATTEMPTS)
         case "not delivered":
-            return sent(70).give_up(round=1, now=now, lease=LEASE)
+            return sent(70).give_up(of_round=1, now=now, lease=LEASE)
         case "timed out":
             return sent(700)
         case "cancelled":

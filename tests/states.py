@@ -9,7 +9,7 @@ from tests.fakes import ANALYSIS, CALL, LEASE, NOW, pending
 TTL = timedelta(hours=1)
 USUAL = timedelta(seconds=8)
 WAITING = pending()
-WRITING = WAITING.claim("a", round=1, now=WAITING.due_at, call=CALL, lease=LEASE)
+WRITING = WAITING.claim("a", of_round=1, now=WAITING.due_at, call=CALL, lease=LEASE)
 CLAIMED_AT = WAITING.due_at
 RETRYING = WAITING._evolve(
     attempt=1,

@@ -81,7 +81,7 @@ def _write(tab: Visit, product: Product) -> Iterator[str]:
     tab.expect_text("We can't take your request just now. Your text is still here")
     yield "store away at sending"
     product.redis.mend()
-    product.store.note_attempt(product.store.now(), pause=timedelta(minutes=5))
+    product.client.set("paused", "1", px=timedelta(minutes=5))
     tab.button("Send request").click()
     tab.expect_text("so we take no new requests")
     yield "rejected"

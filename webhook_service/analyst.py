@@ -81,13 +81,13 @@ class Analyst:
         )
 
     @span("ask the model")
-    def analyse(self, input: AnalysisInput, call_id: str) -> Answer:
+    def analyse(self, form: AnalysisInput, call_id: str) -> Answer:
         """Ask the model once, for at most `OPENAI_TIMEOUT_SECONDS`. Raises: AnalysisFailed.
 
         `call_id` names this one call to OpenAI's support (ASCII, at most 512 characters).
         """
         with _failures(self._seconds):
-            response = run_within(self._seconds, self._ask(input, call_id))
+            response = run_within(self._seconds, self._ask(form, call_id))
         found = read_answer(response.content, _content_type(response))
         return found if found.model else found._replace(model=self._model)
 
@@ -115,12 +115,12 @@ class Analyst:
     async def _close(self) -> None:
         await self._clients.get().close()
 
-    async def _ask(self, input: AnalysisInput, call_id: str, **changes: int) -> httpx2.Response:
+    async def _ask(self, form: AnalysisInput, call_id: str, **changes: int) -> httpx2.Response:
         try:
             return await self._clients.get().post(
                 "/responses",
                 cast_to=httpx2.Response,
-                body={**self._request, "input": input.model_dump_json(), **changes},
+                body={**self._request, "input": form.model_dump_json(), **changes},
                 # https://platform.openai.com/docs/api-reference/debugging-requests
                 options={"headers": {"X-Client-Request-Id": call_id, **headers()}},
             )

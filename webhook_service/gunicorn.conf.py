@@ -43,8 +43,9 @@ raise_open_files()
 logger_class = Logger
 bind = f"0.0.0.0:{_settings.port}"
 # A delivery holds a thread while it waits for the model, and costs some 3 ms of processor time.
-# Measured on 2 cores (docs/performance.md): four processes get in one another's way less than two,
-# as fewer threads share one interpreter lock. Threads are made when needed; a call takes 170 kB.
+# Measured on 2 cores (docs/reports/performance.md): four processes get in one another's way less
+# than two, as fewer threads share one interpreter lock. Threads are made when needed; a call takes
+# 170 kB.
 worker_class = "gthread"
 workers = 4
 threads = 512

@@ -55,7 +55,7 @@ class Outcome:
 class AnalystProtocol(Protocol):
     """What the worker needs of an analyst."""
 
-    def analyse(self, input: AnalysisInput, call_id: str) -> Answer:
+    def analyse(self, form: AnalysisInput, call_id: str) -> Answer:
         """Raises: AnalysisFailed."""
 
 
@@ -119,7 +119,7 @@ class Worker:
         self._store.update(
             delivery.request_id,
             lambda record, now: record.give_up(
-                round=delivery.round, now=now, lease=self._times.lease
+                of_round=delivery.round, now=now, lease=self._times.lease
             ),
             cause="QStash has given the message up",
         )
@@ -131,7 +131,7 @@ class Worker:
             delivery.request_id,
             lambda record, now: record.claim(
                 token,
-                round=delivery.round,
+                of_round=delivery.round,
                 now=now,
                 call=self._times.call,
                 lease=self._times.lease,

@@ -84,6 +84,10 @@ class DatabaseHistory:
         """Read all that is kept. Raises: NotFound, HistoryUnavailable."""
         return self.database.find(request_id)
 
+    def check(self) -> None:
+        """Raise HistoryUnavailable unless the database takes what ends; leaves nothing there."""
+        self.database.ping()
+
     def forget(self, request_id: str) -> None:
         """Erase what is kept, and what is on its way; by Redis's clock, as all times are.
 

@@ -518,7 +518,7 @@ def test_beside_the_ring_stands_what_is_going_on(
     visit: Visiting, product: Product, state: str, headline: str, note: str
 ) -> None:
     product.client.delete("durations")
-    product.store.note_attempt(product.store.now(), took=timedelta(seconds=45))
+    product.store.note_duration(timedelta(seconds=45))
     product.put(ID, state)
     reader = visit(ID)
     reader.settle()

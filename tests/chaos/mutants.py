@@ -62,7 +62,7 @@ MUTANTS = [
     Mutant(
         "the round is ignored",
         MODELS,
-        {"        if round != self.round:": "        if False:"},
+        {"        if of_round != self.round:": "        if False:"},
     ),
     Mutant(
         "the failure callback settles under a live lease",

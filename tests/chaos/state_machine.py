@@ -203,8 +203,8 @@ class World(RuleBasedStateMachine):
 
     # The model
 
-    def analyse(self, input: AnalysisInput, call_id: str) -> Answer:  # noqa: A002
-        assert input in INPUTS.values()
+    def analyse(self, form: AnalysisInput, call_id: str) -> Answer:
+        assert form in INPUTS.values()
         actor = current_actor(self.actors)
         must(call_id == actor.token, "2: who calls has a claim")
         self.ledger.call(call_id, actor.life, actor.round)

@@ -95,11 +95,11 @@ class MortalAnalyst(FakeAnalyst):
     life: Life
     first: AnalysisFailed | None = None  # what the first call comes to instead
 
-    def analyse(self, input: AnalysisInput, call_id: str) -> Answer:  # noqa: A002
+    def analyse(self, form: AnalysisInput, call_id: str) -> Answer:
         is_first = not self.calls
         answer = Answer(ANALYSIS, model=f"answer {len(self.calls)}")
         self.answers = [self.first if is_first and self.first else answer]
-        given: Answer = self.life.live(lambda: super(MortalAnalyst, self).analyse(input, call_id))
+        given: Answer = self.life.live(lambda: super(MortalAnalyst, self).analyse(form, call_id))
         return given
 
 

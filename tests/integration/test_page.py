@@ -21,11 +21,10 @@ from common.record import AnalysisRecord, Status
 from common.settings import DEVELOPMENT_TOKEN
 from common.store import Store, utc_now
 from operations.limit_settings import SPEND_LIMITS
-from operations.limits import admission
 from page.errors import SORRY
 from page.snapshot import poll_seconds
 from page.state import KEY
-from tests.conftest import BROKEN, WEBHOOK_URL, broken, make_settings, make_store
+from tests.conftest import BROKEN, WEBHOOK_URL, broken, make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, LEASE, OTHER_ID, pending
 from tests.http_server import HttpServer, answer, serve
 from tests.processes import ROOT
@@ -233,7 +232,7 @@ def test_a_limit_is_a_sentence_above_the_form_and_the_text_is_kept(
 def test_what_was_rejected_can_be_sent_again_later(
     store: Store, real_redis: redis.Redis, qstash: HttpServer
 ) -> None:
-    store.note_attempt(store.now(), pause=timedelta(minutes=5))
+    real_redis.set("paused", "1", px=timedelta(minutes=5))
     page = fill(open_page())
     refused = page.error[0].value
     real_redis.delete("paused")
@@ -245,12 +244,12 @@ def test_what_was_rejected_can_be_sent_again_later(
 
 
 def test_a_second_try_that_is_rejected_says_why(
-    monkeypatch: pytest.MonkeyPatch, store: Store
+    monkeypatch: pytest.MonkeyPatch, store: Store, real_redis: redis.Redis
 ) -> None:
     monkeypatch.setenv("DAILY_ANALYSES", "1")
     now = store.now()
-    store.create(pending(now, request_id=OTHER_ID), admission(make_settings(daily_analyses=1), now))
-    page = show_owner(store, pending(now).give_up(round=1, now=now, lease=LEASE))
+    real_redis.set(f"count:daily_analyses:{now:%Y-%m-%d}", 1)
+    page = show_owner(store, pending(now).give_up(of_round=1, now=now, lease=LEASE))
 
     button(page, "Try again").click().run()
 
@@ -341,7 +340,7 @@ def test_a_waiting_analysis_shows_no_word_of_what_was_written(store: Store) -> N
 def test_a_running_analysis_shows_the_attempt(store: Store) -> None:
     now = store.now()
     page = show(
-        store, pending(now).claim("a", round=1, now=pending(now).due_at, call=CALL, lease=LEASE)
+        store, pending(now).claim("a", of_round=1, now=pending(now).due_at, call=CALL, lease=LEASE)
     )
 
     assert page.title[0].value == "Writing your analysis"
@@ -430,7 +429,7 @@ def test_the_submitter_can_cancel_and_delete(store: Store, real_redis: redis.Red
 def test_the_submitter_can_try_a_failed_analysis_again(store: Store) -> None:
     page = fill(open_page())
     request_id = request_id_of(page)
-    store.update(request_id, lambda r, now: r.give_up(round=1, now=now, lease=LEASE))
+    store.update(request_id, lambda r, now: r.give_up(of_round=1, now=now, lease=LEASE))
     page.run()
 
     button(page, "Try again").click().run()
@@ -708,7 +707,7 @@ def test_the_form_says_that_the_stand_in_asks_no_model(monkeypatch: pytest.Monke
 
 
 def test_the_form_says_the_usual_duration(store: Store) -> None:
-    store.note_attempt(store.now(), took=timedelta(seconds=8))
+    store.note_duration(timedelta(seconds=8))
 
     assert "then about 8 s of writing" in text(open_page())
 
@@ -718,7 +717,7 @@ def test_while_the_store_is_away_its_latest_usual_duration_is_used(
 ) -> None:
     times = iter([0.0] * 100)
     monkeypatch.setattr(cache_utils, "TTLCACHE_TIMER", lambda: next(times, 31.0))
-    store.note_attempt(store.now(), took=timedelta(seconds=8))
+    store.note_duration(timedelta(seconds=8))
     page = open_page()
     list(times)  # what is cached for 30 s is asked for again
     monkeypatch.setattr(Store, "usual_duration", Mock(side_effect=StoreUnavailable))

@@ -1,4 +1,4 @@
-"""The README is true: its settings, its layout, and its change of the form and the answer."""
+"""The documents are true: the layout, every link, and the README's change of form and answer."""
 
 import os
 import re
@@ -13,6 +13,9 @@ import pytest
 from tests.processes import ROOT, start_stack, wait_for
 
 README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")]
+PRODUCT = ["page", "common", "webhook_service", "operations"]
 TRY_THE_PAGE = """
 from streamlit.testing.v1 import AppTest
 page = AppTest.from_file("streamlit_app.py", default_timeout=20).run()
@@ -24,12 +27,40 @@ print(page.title[0].value, page.exception)
 """
 
 
-@pytest.mark.parametrize("folder", ["page", "common", "webhook_service"])
-def test_the_layout_lists_every_file(folder: str) -> None:
-    layout = README.partition("## Layout")[2].partition("\n## ")[0]
+def section(document: str, title: str) -> str:
+    return document.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
-    for path in (ROOT / folder).glob("*.py"):
-        assert path.name == "__init__.py" or f"  {path.name}" in layout
+
+def test_the_readme_lists_every_folder() -> None:
+    listed = re.findall(r"(?m)^(\w+)/ ", section(README, "Layout"))
+
+    assert sorted(set(listed) & set(PRODUCT)) == sorted(PRODUCT)
+    assert all((ROOT / folder).is_dir() for folder in listed)
+
+
+@pytest.mark.parametrize("folder", PRODUCT)
+def test_the_architecture_lists_every_file(folder: str) -> None:
+    listed = set(re.findall(r"(?m)^\| `([\w/.]+)` \|", section(ARCHITECTURE, "Files")))
+    present = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py")}
+    wanted = {path for path in present if not path.endswith(f"{folder}/__init__.py")}
+
+    assert wanted <= listed
+    assert {path for path in listed if path.startswith(f"{folder}/")} <= present
+
+
+def slugs(document: Path) -> set[str]:
+    """The names under which GitHub links the headings of a document."""
+    headings = re.findall(r"(?m)^#+ (.+)$", document.read_text())
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:|\./\))([^)\s]+)\)", document.read_text()):
+        name, _, anchor = link.partition("#")
+        target = (document.parent / name).resolve() if name else document
+        assert target.exists(), link
+        assert not anchor or anchor in slugs(target), link
 
 
 def test_the_change_of_form_and_answer_works_as_printed(tmp_path: Path) -> None:

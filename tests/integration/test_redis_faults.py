@@ -193,12 +193,12 @@ class World:
             self.server.store.update(self.id, lambda r, _: self.claimed(r))
         if status is Status.FAILED:
             self.server.store.update(
-                self.id, lambda r, now: r.give_up(round=1, now=now, lease=LEASE)
+                self.id, lambda r, now: r.give_up(of_round=1, now=now, lease=LEASE)
             )
         self.store.now()
 
     def claimed(self, record: AnalysisRecord) -> AnalysisRecord:
-        return record.claim("a", round=1, now=self.record.created_at, call=CALL, lease=LEASE)
+        return record.claim("a", of_round=1, now=self.record.created_at, call=CALL, lease=LEASE)
 
     @property
     def state(self) -> State:
@@ -269,7 +269,7 @@ def admit(world: World) -> None:
 
 
 def give_up(world: World) -> None:
-    world.store.update(world.id, lambda r, now: r.give_up(round=1, now=now, lease=LEASE))
+    world.store.update(world.id, lambda r, now: r.give_up(of_round=1, now=now, lease=LEASE))
 
 
 PENDING: State = (Status.PENDING, 0, None)

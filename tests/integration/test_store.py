@@ -9,23 +9,25 @@ import redis
 
 from common.connection import StoreUnavailable, connect
 from common.record import AnalysisRecord, Reason, Status, TransitionError
-from common.store import SCRIPTS, AlreadyBound, NotFound, Store
-from operations.limits import admission
+from common.store import NotFound, Store
+from common.submission import Submissions
 from tests.conftest import make_settings, make_store
 from tests.fakes import (
+    ADA,
     ANALYSIS,
     CALL,
     DEADLINE,
-    DELAY,
     ID,
     LEASE,
-    OTHER_ID,
-    TOKENS,
+    FakeAnalyst,
+    FakeQueue,
     end_lease,
     pending,
 )
 from tests.http_server import hang, serve
+from tests.monitor import monitored
 from tests.processes import wait_for
+from webhook_service.worker import Delivery, Worker
 
 NO_DELAY = timedelta(0)
 KEY = f"analysis:{{{ID}}}"
@@ -53,7 +55,9 @@ def record(store: Store) -> AnalysisRecord:
 
 
 def claim(store: Store, token: str) -> AnalysisRecord:
-    return store.update(ID, lambda r, now: r.claim(token, round=1, now=now, call=CALL, lease=LEASE))
+    return store.update(
+        ID, lambda r, now: r.claim(token, of_round=1, now=now, call=CALL, lease=LEASE)
+    )
 
 
 def complete(store: Store, token: str) -> AnalysisRecord:
@@ -130,7 +134,7 @@ def test_who_settles_anothers_record_waits_until_its_lease_has_ended(
     store: Store, record: AnalysisRecord, client: redis.Redis
 ) -> None:
     def give_up(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
-        return record.give_up(round=1, now=now, lease=LEASE)
+        return record.give_up(of_round=1, now=now, lease=LEASE)
 
     claim(store, "a")
     with pytest.raises(TransitionError):
@@ -170,7 +174,7 @@ def test_a_known_record_that_has_changed_is_read_again(
     claim(store, "a")
 
     updated = store.update(
-        ID, lambda r, _: r.published("msg", round=1), known=(record, record.created_at)
+        ID, lambda r, _: r.published("msg", of_round=1), known=(record, record.created_at)
     )
 
     assert (updated.status, updated.message_id) == (Status.PROCESSING, "msg")
@@ -180,7 +184,7 @@ def test_a_swap_repeated_after_a_lost_reply_is_done(
     store: Store, record: AnalysisRecord, client: redis.Redis
 ) -> None:
     now = store.now()
-    new = record.claim("a", round=1, now=now, call=CALL, lease=LEASE)
+    new = record.claim("a", of_round=1, now=now, call=CALL, lease=LEASE)
     raw = record.model_dump_json(by_alias=True)
 
     assert store._swap(raw, new, now)
@@ -252,39 +256,6 @@ def test_deleting_removes_every_key(
     assert client.keys("*") == []
 
 
-def test_an_idempotency_key_is_bound_once(store: Store, client: redis.Redis) -> None:
-    def bind(request_id: str, key: str) -> bool:
-        record = pending(store.now(), request_id=request_id)
-        keyed = record.model_copy(update={"idempotency_key": f"idempotency:scope:{key}"})
-        return store.create(keyed, fingerprint="a")
-
-    assert bind(ID, "one")
-    with pytest.raises(AlreadyBound) as bound:
-        bind(OTHER_ID, "one")
-    assert bound.value.claim == (ID, "a")
-    assert not client.exists(f"analysis:{{{OTHER_ID}}}")
-    assert bind(OTHER_ID, "other")
-    assert client.pttl("idempotency:scope:one") == pytest.approx(client.pttl(KEY), abs=1000)
-
-    store.delete(ID)
-
-    assert bind("a" * 32, "one")
-
-
-def test_an_idempotency_key_lives_as_long_as_a_record_that_was_tried_again(
-    store: Store, client: redis.Redis
-) -> None:
-    key = "idempotency:scope:one"
-    new = pending(store.now()).model_copy(update={"idempotency_key": key})
-    store.create(new, fingerprint="a")
-    store.update(ID, lambda r, now: r.give_up(round=1, now=now, lease=LEASE))
-    client.pexpire(key, 1000)
-
-    store.update(ID, lambda r, now: r.reopen(now=now, delay=DELAY, deadline=DEADLINE))
-
-    assert client.pttl(key) >= client.pttl(KEY) - 1000
-
-
 def test_fields_of_a_newer_version_are_ignored_wherever_they_are(
     store: Store, record: AnalysisRecord, client: redis.Redis
 ) -> None:
@@ -345,62 +316,62 @@ def test_a_redis_that_does_not_answer_is_told_within_seconds() -> None:
         wait_for(lambda: not server.open_connections)
 
 
-def test_one_analysis_costs_eight_commands_and_a_poll_one(
-    real_redis: redis.Redis,
-) -> None:
+def test_one_analysis_costs_eight_commands_and_a_poll_one(real_redis: redis.Redis) -> None:
     store = make_store(real_redis)
-    every_limit = make_settings(
-        submissions_per_hour=9,
-        visitor_submissions_per_hour=9,
-        most_waiting=9,
-        qstash_parallelism=1,
-        daily_analyses=9,
-        daily_tokens=9999,
-    )
-    store.create(pending(store.now(), NO_DELAY))
-    for script in SCRIPTS:
-        real_redis.script_load(script)
-    store.delete(ID)
+    settings = make_settings(qstash_delay="0s")
+    submissions = Submissions(store, FakeQueue(), settings)
+    worker = Worker(store, FakeAnalyst(), settings.times)
 
-    with real_redis.monitor() as monitor:  # type: ignore[no-untyped-call]
-        sent_commands(real_redis, monitor)  # leaves out those of a new connection
-        record = pending(store.now(), NO_DELAY)
-        store.create(record, admission(every_limit, every_limit, record.created_at, "visitor"))
-        store.update(ID, lambda r, _: r.published("m", round=1), known=(record, record.created_at))
-        claimed = claim(store, "a")
-        store.update(
-            ID,
-            lambda r, now: r.complete("a", ANALYSIS, model="m", now=now),
-            known=(claimed, record.created_at),
-        )
-        store.note_attempt(record.created_at, took=timedelta(seconds=8), tokens=TOKENS)
-        submit_to_settled = sent_commands(real_redis, monitor)
-        store.read(ID)
-        poll = sent_commands(real_redis, monitor)
+    with monitored(real_redis) as sent:
+        for _ in range(2):  # the first loads the scripts
+            store.delete(ID)
+            sent()
+            submissions.submit(ADA, request_id=ID)
+            submitted = sent()
+            worker.process(Delivery(request_id=ID, round=1))
+            delivered = sent()
+        submissions.look_up(ID)
+        poll = sent()
 
-    settled = ["TIME", "EVALSHA", "EVALSHA", "GET", "TIME", "EVALSHA", "EVALSHA"]
-    assert submit_to_settled == [*settled, "EVALSHA"]
+    assert submitted == ["TIME", "SET", "EVALSHA"]  # stored, and the message's id
+    assert delivered == ["GET", "TIME", "EVALSHA", "EVALSHA", "EVALSHA"]
     assert poll == ["GET"]
 
 
-def sent_commands(client: redis.Redis, monitor: redis.client.Monitor) -> list[str]:
-    """The commands that clients have sent since the last call: a script counts once."""
-    client.echo("end")
-    commands: list[str] = []
-    while True:
-        command = monitor.next_command()  # type: ignore[no-untyped-call]
-        if command["client_type"] != "lua":
-            name = command["command"].split()[0]
-            if name == "ECHO":
-                return commands
-            commands.append(name)
+# What an earlier version has stored, and may have in flight when this one takes its place.
+OLD_RECORD = (
+    '{"schemaVersion":1,"requestId":"0123456789abcdef0123456789abcdef","nonce":"c92a9eb8cda27cd7",'
+    '"idempotencyKey":"idempotency:app:abababababababababababababababab","status":"pending",'
+    '"input":{"name":"Ada","age":36,"description":"I sketch machines and like long walks."},'
+    '"ownerHash":null,"madeBy":"app","createdAt":"2026-11-27T12:00:00.123456Z",'
+    '"dueAt":"2026-11-27T12:01:00.123456Z","deadlineAt":"2099-11-27T12:11:00.123456Z","round":1,'
+    '"publishedAt":"2026-11-27T12:00:00.123456Z","messageId":"msg_1","attempt":0,'
+    '"nextAttemptAt":"2026-11-27T12:01:00.123456Z","claimToken":null,"claimedAt":null,'
+    '"lastFailure":null,"lastFailedAt":null,"failure":null,"result":null,"model":null,'
+    '"tokens":null,"finishedAt":null}'
+)
+
+
+def test_a_record_of_the_earlier_version_goes_on_and_keeps_its_maker(
+    store: Store, client: redis.Redis
+) -> None:
+    client.set(KEY, OLD_RECORD)
+    before = store.read(ID)
+
+    claim(store, "a")
+    complete(store, "a")
+
+    assert (before.status, before.created_by) == (Status.PENDING, "app")
+    assert before.deduplication_id == f"{ID}-1-c92a9eb8cda27cd7"
+    assert (store.read(ID).status, store.read(ID).created_by) == (Status.COMPLETED, "app")
+    assert "madeBy" not in str(client.get(KEY))
 
 
 def test_the_usual_duration_is_forgotten_after_a_week(real_redis: redis.Redis) -> None:
     store = make_store(real_redis)
     assert store.usual_duration() is None
 
-    store.note_attempt(store.now(), took=timedelta(seconds=8.5))
+    store.note_duration(timedelta(seconds=8.5))
 
     assert store.usual_duration() == timedelta(seconds=8.5)
     assert 0 < real_redis.ttl("durations") <= 7 * 86_400

@@ -1,6 +1,8 @@
 """The API for programs, through Flask."""
 
+import hashlib
 import json
+from collections.abc import Callable
 from hashlib import sha256
 
 import pytest
@@ -11,9 +13,21 @@ from werkzeug.test import TestResponse
 from common.failures import Failure
 from common.qstash import QStashRefused
 from common.record import Status
+from common.settings import ServiceSettings
 from common.store import Store
-from tests.conftest import AllSettings, make_settings
-from tests.fakes import ADA, ANALYSIS, BOB, ID, LEASE, OTHER_ID, FakeAnalyst, FakeQueue, pending
+from tests.conftest import make_settings
+from tests.fakes import (
+    ADA,
+    ANALYSIS,
+    BOB,
+    CALL,
+    ID,
+    LEASE,
+    OTHER_ID,
+    FakeAnalyst,
+    FakeQueue,
+    pending,
+)
 from webhook_service import create_app
 
 INPUT = ADA.model_dump()
@@ -165,7 +179,7 @@ def test_an_analysis_that_cannot_be_read_is_404_and_one_line(
 
 
 def test_a_failure_is_shown_in_words(client: FlaskClient, store: Store) -> None:
-    store.create(pending(store.now()).give_up(round=1, now=store.now(), lease=LEASE))
+    store.create(pending(store.now()).give_up(of_round=1, now=store.now(), lease=LEASE))
 
     failure = client.get(f"/analyze/{ID}").get_json()["failure"]
 
@@ -184,6 +198,20 @@ def test_the_same_idempotency_key_is_the_same_analysis(
     assert submit(client, "other").get_json() != first.get_json()
 
 
+def test_an_idempotency_key_is_its_callers_own(store: Store, queue: FakeQueue) -> None:
+    keys = ",".join(f"{name}:{sha256(name.encode()).hexdigest()}" for name in ("app", "appl"))
+    client = client_for(store, queue, api_keys=keys)
+
+    def post(name: str, key: str) -> str:
+        headers = {"Authorization": f"Bearer {name}", "Idempotency-Key": key}
+        answer = client.post("/analyze", json=INPUT, headers=headers)
+        return str(answer.get_json()["requestId"])
+
+    assert post("app", "key") == post("app", "key")
+    assert len({post("app", "key"), post("appl", "key"), post("app", "lkey")}) == 3
+    assert len(queue.published) == 3
+
+
 def test_an_idempotency_key_with_another_input_is_422(
     client: FlaskClient, queue: FakeQueue
 ) -> None:
@@ -195,28 +223,78 @@ def test_an_idempotency_key_with_another_input_is_422(
     assert len(queue.published) == 1
 
 
+def complete(store: Store, request_id: str) -> None:
+    store.update(
+        request_id, lambda r, now: r.claim("a", of_round=1, now=r.due_at, call=CALL, lease=LEASE)
+    )
+    store.update(request_id, lambda r, now: r.complete("a", ANALYSIS, model="m", now=now))
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(complete, id="completed"),
+        pytest.param(
+            lambda store, each: store.update(each, lambda r, now: r.cancel(now=now)), id="cancelled"
+        ),
+    ],
+)
+def test_an_idempotency_key_tells_inputs_apart_when_the_input_is_no_longer_kept(
+    client: FlaskClient, store: Store, queue: FakeQueue, end: Callable[[Store, str], object]
+) -> None:
+    request_id = submit(client, "key").get_json()["requestId"]
+    end(store, request_id)
+    assert store.read(request_id).input is None
+
+    other, same = submit(client, "key", **BOB.model_dump()), submit(client, "key")
+
+    assert other.status_code == 422
+    assert (same.status_code, same.get_json()["requestId"]) == (202, request_id)
+    assert same.get_json()["status"] == store.read(request_id).status
+    assert len(queue.published) == 1
+
+
 def test_an_idempotency_key_whose_record_is_gone_makes_another_analysis_once(
     client: FlaskClient, store: Store, queue: FakeQueue
 ) -> None:
     gone = submit(client, "key").get_json()["requestId"]
+    before = store.read(gone)
     store.delete(gone)
     queue.published.clear()
 
-    new = [submit(client, "key").get_json()["requestId"] for _ in range(2)]
+    new = [submit(client, "key", **BOB.model_dump()).get_json()["requestId"] for _ in range(2)]
 
-    assert new[0] == new[1] != gone
+    assert new[0] == new[1]
     assert queue.published == [(new[0], 1)]
+    assert store.read(new[0]).input == BOB
+    assert store.read(new[0]).deduplication_id != before.deduplication_id  # QStash remembers it
 
 
-def test_an_idempotency_key_stores_nothing_one_could_guess_the_input_from(
-    client: FlaskClient, fake_redis: redis.Redis
+def test_an_idempotency_key_stores_nothing_one_could_guess_it_or_the_input_from(
+    client: FlaskClient, store: Store, fake_redis: redis.Redis
 ) -> None:
-    submit(client, "the-key")
+    request_id = submit(client, "the-key").get_json()["requestId"]
+    complete(store, request_id)
 
-    (name,) = fake_redis.keys("idempotency:*")
-    stored = str(name) + str(fake_redis.get(name))
-    assert "the-key" not in stored
-    assert sha256(ADA.model_dump_json().encode()).hexdigest() not in stored
+    stored = "".join(
+        f"{key!r}{fake_redis.get(key)!r}" for key in fake_redis.scan_iter("analysis:*")
+    )
+    assert "sketch" not in stored
+    for guess in ("the-key", ADA.model_dump_json(), "open\0the-key"):
+        assert guess not in stored
+        for hashed in (sha256(guess.encode()), hashlib.md5(guess.encode())):
+            assert hashed.hexdigest()[:32] not in stored
+
+
+def test_the_id_of_an_idempotency_key_can_not_be_computed_without_our_secret(
+    store: Store, queue: FakeQueue
+) -> None:
+    def request_id(secret: str) -> str:
+        settings = make_settings(qstash_token=secret, qstash_url="https://qstash.example")
+        app = create_app(settings, store=store, queue=queue, analyst=FakeAnalyst(), open_api=True)
+        return str(submit(app.test_client(), "key").get_json()["requestId"])
+
+    assert request_id("one") == request_id("one") != request_id("another")
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
@@ -239,7 +317,7 @@ def test_a_refused_publish_is_503_with_location_and_the_key_publishes_again(
     assert accepted.status_code == 202
 
 
-def test_redis_away_is_503(settings: AllSettings, queue: FakeQueue) -> None:
+def test_redis_away_is_503(settings: ServiceSettings, queue: FakeQueue) -> None:
     client = create_app(settings, queue=queue, analyst=FakeAnalyst(), open_api=True).test_client()
 
     for response in (submit(client), submit(client, "key"), client.get(f"/analyze/{ID}")):

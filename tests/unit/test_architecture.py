@@ -49,11 +49,18 @@ def packages(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in imports(path)}
 
 
-def test_the_script_of_the_page_knows_the_page_and_what_both_processes_share() -> None:
-    # import-linter reads packages only.
-    may_know = {"common", "operations", "page"}  # operations until common.options is its door
-
-    assert packages(ROOT / "streamlit_app.py") & {*PRODUCT, "tests"} <= may_know
+@pytest.mark.parametrize(
+    ("name", "may_know"),
+    [
+        # operations until common.options is its door
+        ("streamlit_app.py", {"common", "operations", "page"}),
+        ("webhook_service/gunicorn.conf.py", {"common", "webhook_service"}),
+    ],
+)
+def test_the_two_files_that_are_no_modules_know_what_they_may(
+    name: str, may_know: set[str]
+) -> None:
+    assert packages(ROOT / name) & {*PRODUCT, "tests"} <= may_know
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -176,7 +176,7 @@ def test_a_reader_without_the_owner_token_changes_nothing(
 ) -> None:
     submit_two(submissions)
     if act == "retry":
-        store.update(ID, lambda r, now: r.give_up(round=1, now=now, lease=LEASE))
+        store.update(ID, lambda r, now: r.give_up(of_round=1, now=now, lease=LEASE))
     before, published = store.read(ID), list(queue.published)
 
     with pytest.raises(NotOwner):

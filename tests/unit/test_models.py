@@ -17,7 +17,7 @@ GOOD = {"name": "Ada", "age": 36, "description": "I sketch machines."}
 
 
 def claimed(token: str = "a") -> AnalysisRecord:
-    return pending().claim(token, round=1, now=DUE, call=CALL, lease=LEASE)
+    return pending().claim(token, of_round=1, now=DUE, call=CALL, lease=LEASE)
 
 
 def completed() -> AnalysisRecord:
@@ -25,7 +25,7 @@ def completed() -> AnalysisRecord:
 
 
 def failed() -> AnalysisRecord:
-    return pending().not_queued(round=1, is_first=True, now=NOW)
+    return pending().not_queued(of_round=1, is_first=True, now=NOW)
 
 
 def fail(record: AnalysisRecord, code: Failure, retry_after: float = 0) -> AnalysisRecord:
@@ -41,7 +41,7 @@ def fail(record: AnalysisRecord, code: Failure, retry_after: float = 0) -> Analy
 def fail_all_attempts(code: Failure) -> AnalysisRecord:
     record = pending()
     for token in "abc":
-        record = record.claim(token, round=1, now=record.next_attempt_at, call=CALL, lease=LEASE)
+        record = record.claim(token, of_round=1, now=record.next_attempt_at, call=CALL, lease=LEASE)
         record = fail(record, code)
     return record
 
@@ -255,16 +255,18 @@ def test_an_answer_out_of_shape_is_refused(changes: dict[str, object]) -> None:
 
 
 def test_a_due_record_is_claimed() -> None:
-    record = pending().claim("a", round=1, now=DUE, call=CALL, lease=LEASE)
+    record = pending().claim("a", of_round=1, now=DUE, call=CALL, lease=LEASE)
 
     assert (record.status, record.attempt, record.claim_token) == (Status.PROCESSING, 1, "a")
 
 
 def test_a_claim_two_seconds_early_is_granted_and_earlier_is_told_how_long() -> None:
-    assert pending().claim("a", round=1, now=DUE - 2 * SECOND, call=CALL, lease=LEASE).attempt == 1
+    assert (
+        pending().claim("a", of_round=1, now=DUE - 2 * SECOND, call=CALL, lease=LEASE).attempt == 1
+    )
 
     with pytest.raises(TransitionError) as caught:
-        pending().claim("a", round=1, now=DUE - 3 * SECOND, call=CALL, lease=LEASE)
+        pending().claim("a", of_round=1, now=DUE - 3 * SECOND, call=CALL, lease=LEASE)
 
     assert caught.value.reason is Reason.NOT_DUE
     assert caught.value.retry_after == 3 * SECOND
@@ -273,11 +275,11 @@ def test_a_claim_two_seconds_early_is_granted_and_earlier_is_told_how_long() -> 
 def test_a_replayed_claim_changes_nothing() -> None:
     record = claimed("a")
 
-    assert record.claim("a", round=1, now=DUE + SECOND, call=CALL, lease=LEASE) is record
+    assert record.claim("a", of_round=1, now=DUE + SECOND, call=CALL, lease=LEASE) is record
 
 
 def test_a_claim_after_a_dead_attempt_counts_as_another() -> None:
-    record = claimed("a").claim("b", round=1, now=DUE + LEASE, call=CALL, lease=LEASE)
+    record = claimed("a").claim("b", of_round=1, now=DUE + LEASE, call=CALL, lease=LEASE)
 
     assert (record.attempt, record.claim_token) == (2, "b")
 
@@ -285,8 +287,8 @@ def test_a_claim_after_a_dead_attempt_counts_as_another() -> None:
 @pytest.mark.parametrize(
     "act",
     [
-        lambda record, now: record.claim("b", round=1, now=now, call=CALL, lease=LEASE),
-        lambda record, now: record.give_up(round=1, now=now, lease=LEASE),
+        lambda record, now: record.claim("b", of_round=1, now=now, call=CALL, lease=LEASE),
+        lambda record, now: record.give_up(of_round=1, now=now, lease=LEASE),
     ],
     ids=["claim", "give up"],
 )
@@ -321,7 +323,7 @@ def test_a_running_attempt_is_left_alone_until_its_lease_has_ended(
 )
 def test_a_claim_is_refused(record: AnalysisRecord, number: int, now, reason: Reason) -> None:  # type: ignore[no-untyped-def]
     assert (
-        refusal_of(lambda: record.claim("x", round=number, now=now, call=CALL, lease=LEASE))
+        refusal_of(lambda: record.claim("x", of_round=number, now=now, call=CALL, lease=LEASE))
         is reason
     )
 
@@ -329,7 +331,7 @@ def test_a_claim_is_refused(record: AnalysisRecord, number: int, now, reason: Re
 def test_a_claim_beyond_the_last_attempt_fails_the_record() -> None:
     record = claimed("a")
     for number, token in enumerate("bcd", 1):
-        record = record.claim(token, round=1, now=DUE + number * LEASE, call=CALL, lease=LEASE)
+        record = record.claim(token, of_round=1, now=DUE + number * LEASE, call=CALL, lease=LEASE)
 
     assert record.attempt == MAX_ATTEMPTS
     assert record.failure is Failure.ATTEMPTS_EXHAUSTED
@@ -345,7 +347,7 @@ def test_a_completed_record_holds_the_result_and_no_input() -> None:
 
 
 def test_only_the_token_of_the_claim_settles() -> None:
-    record = claimed("a").claim("b", round=1, now=DUE + LEASE, call=CALL, lease=LEASE)
+    record = claimed("a").claim("b", of_round=1, now=DUE + LEASE, call=CALL, lease=LEASE)
 
     assert refusal_of(lambda: record.complete("a", ANALYSIS, model="m", now=DUE)) is (
         Reason.NOT_THE_CLAIM
@@ -378,10 +380,10 @@ def test_a_late_result_does_not_overwrite_a_cancellation() -> None:
 def test_a_transient_failure_waits_longer_each_time_and_then_fails(code: Failure) -> None:
     first = fail(claimed(), code)
     second = fail(
-        first.claim("b", round=1, now=first.next_attempt_at, call=CALL, lease=LEASE), code
+        first.claim("b", of_round=1, now=first.next_attempt_at, call=CALL, lease=LEASE), code
     )
     third = fail(
-        second.claim("c", round=1, now=second.next_attempt_at, call=CALL, lease=LEASE), code
+        second.claim("c", of_round=1, now=second.next_attempt_at, call=CALL, lease=LEASE), code
     )
 
     assert (first.status, first.next_attempt_at - DUE) == (Status.PENDING, 10 * SECOND)
@@ -406,7 +408,7 @@ def test_a_permanent_failure_fails_at_once_and_keeps_the_input(code: Failure) ->
 
 def test_an_answer_truncated_twice_is_given_up() -> None:
     first = fail(claimed(), Failure.ANSWER_TRUNCATED)
-    second = first.claim("b", round=1, now=first.next_attempt_at, call=CALL, lease=LEASE)
+    second = first.claim("b", of_round=1, now=first.next_attempt_at, call=CALL, lease=LEASE)
 
     assert fail(second, Failure.ANSWER_TRUNCATED).failure is Failure.ANSWER_TOO_LONG
 
@@ -432,7 +434,7 @@ def test_a_record_without_a_message_is_published_again_after_15_seconds() -> Non
     assert refusal_of(lambda: record.try_publish(now=NOW + 14 * SECOND)) is Reason.NOT_DUE
     again = record.try_publish(now=NOW + 15 * SECOND)
     assert refusal_of(lambda: again.try_publish(now=NOW + 16 * SECOND)) is Reason.NOT_DUE
-    assert not again.published("msg", round=1).is_unpublished(NOW + 60 * SECOND)
+    assert not again.published("msg", of_round=1).is_unpublished(NOW + 60 * SECOND)
     assert not fail(claimed(), Failure.RATE_LIMITED).is_unpublished(DUE + 60 * SECOND)
 
 
@@ -450,16 +452,16 @@ def test_times_are_read_in_pythons_own_utc() -> None:
 
 
 def test_a_refused_publish_does_not_fail_a_record_that_another_publish_served() -> None:
-    record = pending().published("msg", round=1)
+    record = pending().published("msg", of_round=1)
 
-    assert record.not_queued(round=1, is_first=True, now=NOW) is record
+    assert record.not_queued(of_round=1, is_first=True, now=NOW) is record
 
 
 def test_a_refused_second_publish_fails_a_record_only_once_the_first_would_have_come() -> None:
     record = pending()
 
     def refuse(now: datetime) -> AnalysisRecord:
-        return record.not_queued(round=1, is_first=False, now=now)
+        return record.not_queued(of_round=1, is_first=False, now=now)
 
     assert refuse(DUE + 14 * SECOND) == record
     assert refuse(DUE + 15 * SECOND).failure is Failure.NOT_QUEUED
@@ -495,7 +497,7 @@ def test_rounds_are_capped() -> None:
     record = failed()
     for number in range(2, MAX_ROUNDS + 1):
         record = record.reopen(now=NOW, delay=DELAY, deadline=DEADLINE)
-        record = record.give_up(round=number, now=NOW, lease=LEASE)
+        record = record.give_up(of_round=number, now=NOW, lease=LEASE)
 
     assert refusal_of(lambda: record.reopen(now=NOW, delay=DELAY, deadline=DEADLINE)) is (
         Reason.ROUNDS_USED_UP

@@ -127,7 +127,7 @@ def test_what_stopped_ends_the_timeline() -> None:
 
 def test_what_stopped_between_two_attempts_stopped_after_the_first_and_not_at_it() -> None:
     stopped = RETRYING.cancel(now=CLAIMED_AT + seconds(8))
-    second = RETRYING.claim("b", round=1, now=CLAIMED_AT + seconds(20), call=CALL, lease=LEASE)
+    second = RETRYING.claim("b", of_round=1, now=CLAIMED_AT + seconds(20), call=CALL, lease=LEASE)
 
     assert steps(stopped)[-1] == ("stopped", "Cancelled", "After attempt 1 of 3")
     during = second.cancel(now=CLAIMED_AT + seconds(22))

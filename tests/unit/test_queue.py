@@ -12,10 +12,10 @@ from common import tracing
 from common.failures import Failure
 from common.qstash import QStashRefused, Queue
 from common.record import AnalysisRecord, Status
-from common.settings import DEVELOPMENT_TOKEN
+from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.store import Store
 from common.submission import Submissions
-from tests.conftest import AllSettings, make_settings
+from tests.conftest import make_settings
 from tests.fakes import ADA, DELAY, ID, NOW, pending
 from tests.http_server import Behaviour, answer, reset, serve
 from tests.processes import start_stand_in, wait_for
@@ -24,7 +24,7 @@ ACCEPTED = answer(200, {"messageId": "msg_1"})
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def settings_for(url: str, **changes: object) -> AllSettings:
+def settings_for(url: str, **changes: object) -> ServiceSettings:
     return make_settings(qstash_url=url, **changes)
 
 

@@ -155,7 +155,7 @@ def test_a_failure_callback_fails_the_analysis(
 def test_a_failure_callback_during_an_attempt_is_503_with_the_leases_rest(
     client: FlaskClient, store: Store, due: AnalysisRecord
 ) -> None:
-    store.update(ID, lambda r, now: r.claim("a", round=1, now=now, call=CALL, lease=LEASE))
+    store.update(ID, lambda r, now: r.claim("a", of_round=1, now=now, call=CALL, lease=LEASE))
 
     response = call_back(client)
 

@@ -77,7 +77,9 @@ def test_a_delivery_faster_than_the_publishers_answer_is_not_overwritten(
     submissions: Submissions, store: Store, queue: FakeQueue
 ) -> None:
     def deliver() -> None:
-        store.update(ID, lambda r, now: r.claim("a", round=1, now=r.due_at, call=CALL, lease=LEASE))
+        store.update(
+            ID, lambda r, now: r.claim("a", of_round=1, now=r.due_at, call=CALL, lease=LEASE)
+        )
         store.update(ID, lambda r, now: r.complete("a", ANALYSIS, model="m", now=now))
 
     queue.before_answer = deliver
@@ -223,7 +225,7 @@ def test_a_failed_analysis_is_retried_in_a_new_round(
     submissions: Submissions, store: Store, queue: FakeQueue
 ) -> None:
     submit(submissions)
-    store.update(ID, lambda r, now: r.give_up(round=1, now=now, lease=LEASE))
+    store.update(ID, lambda r, now: r.give_up(of_round=1, now=now, lease=LEASE))
 
     record = submissions.retry(ID, OWNER)
 
@@ -291,7 +293,7 @@ def test_what_was_written_is_given_back_to_its_owner_alone(submissions: Submissi
 
 
 def test_the_pace_tells_rediss_clock_and_the_usual_duration(store: Store, queue: FakeQueue) -> None:
-    store.note_attempt(store.now(), took=timedelta(seconds=8))
+    store.note_duration(timedelta(seconds=8))
 
     ahead, usual = later(store, queue, seconds=-100).timing()
 

@@ -101,72 +101,20 @@ def test_a_duration_that_cannot_be_noted_does_not_matter(
     def away(*_: object, **__: object) -> None:
         raise StoreUnavailable
 
-    monkeypatch.setattr(store, "note_attempt", away)
+    monkeypatch.setattr(store, "note_duration", away)
 
     assert worker.process(DELIVERY) == SETTLED
     assert store.read(ID).status is Status.COMPLETED
 
 
-def spent_today(store: Store) -> tuple[int, int]:
-    spent = store.spent(f"{store.now():%Y-%m-%d}")
-    return spent.input_tokens, spent.output_tokens
-
-
-def test_what_a_call_took_is_stored_with_its_result_and_added_to_the_day(
+def test_the_tokens_of_a_call_are_stored_with_its_result(
     worker: Worker, store: Store, analyst: FakeAnalyst, due: AnalysisRecord
 ) -> None:
     analyst.answers = [Answer(ANALYSIS, "fake", TOKENS)]
 
     worker.process(DELIVERY)
-    worker.process(DELIVERY)  # once more
 
     assert store.read(ID).tokens == TOKENS
-    assert spent_today(store) == (300, 200)
-
-
-def test_a_call_that_was_of_no_use_is_spent_too(
-    worker: Worker, store: Store, analyst: FakeAnalyst, due: AnalysisRecord
-) -> None:
-    failed = AnalysisFailed(Failure.ANSWER_TRUNCATED, "incomplete")
-    failed.tokens = TOKENS
-    analyst.answers = [failed]
-
-    worker.process(DELIVERY)
-
-    assert store.read(ID).tokens is None
-    assert spent_today(store) == (300, 200)
-
-
-@pytest.mark.parametrize("meanwhile", ["cancelled", "deleted"])
-def test_a_call_whose_analysis_is_no_longer_wanted_is_spent_too(
-    worker: Worker, store: Store, analyst: FakeAnalyst, due: AnalysisRecord, meanwhile: str
-) -> None:
-    analyst.answers = [Answer(ANALYSIS, "fake", TOKENS)]
-    analyst.during_call = {
-        "cancelled": lambda: store.update(ID, lambda r, now: r.cancel(now=now)),
-        "deleted": lambda: store.delete(ID),
-    }[meanwhile]
-
-    assert worker.process(DELIVERY) == IGNORED
-
-    assert spent_today(store) == (300, 200)
-
-
-@pytest.mark.parametrize("failure", Failure)
-def test_nothing_new_is_let_in_while_our_access_to_the_model_is_refused(
-    worker: Worker,
-    store: Store,
-    analyst: FakeAnalyst,
-    due: AnalysisRecord,
-    fake_redis: redis.Redis,
-    failure: Failure,
-) -> None:
-    analyst.answers = [AnalysisFailed(failure, "HTTP 4xx")]
-
-    worker.process(DELIVERY)
-
-    is_paused = failure in (Failure.KEY_REFUSED, Failure.QUOTA_EXCEEDED)
-    assert fake_redis.ttl("paused") == (300 if is_paused else -2)
 
 
 def test_a_second_delivery_of_a_settled_analysis_makes_no_call(
@@ -218,7 +166,7 @@ def test_a_delivery_before_its_time_is_told_to_come_back(
         pytest.param(
             lambda store: (
                 store.create(pending(store.now(), NO_DELAY)),
-                store.update(ID, lambda r, now: r.give_up(round=1, now=now, lease=LEASE)),
+                store.update(ID, lambda r, now: r.give_up(of_round=1, now=now, lease=LEASE)),
                 store.update(
                     ID, lambda r, now: r.reopen(now=now, delay=NO_DELAY, deadline=DEADLINE)
                 ),
@@ -305,7 +253,7 @@ def test_a_worker_that_died_on_every_attempt_leaves_a_failed_analysis(
     worker: Worker, store: Store, due: AnalysisRecord, fake_redis: redis.Redis
 ) -> None:
     def claim(token: str) -> Transition:
-        return lambda r, now: r.claim(token, round=1, now=now, call=NO_DELAY, lease=LEASE)
+        return lambda r, now: r.claim(token, of_round=1, now=now, call=NO_DELAY, lease=LEASE)
 
     for token in "abc":
         store.update(ID, claim(token))
@@ -336,7 +284,7 @@ def test_a_deletion_during_the_call_stands(
 def test_a_message_id_stored_during_the_call_stays_beside_the_result(
     worker: Worker, store: Store, analyst: FakeAnalyst, due: AnalysisRecord
 ) -> None:
-    analyst.during_call = lambda: store.update(ID, lambda r, _: r.published("msg", round=1))
+    analyst.during_call = lambda: store.update(ID, lambda r, _: r.published("msg", of_round=1))
 
     assert worker.process(DELIVERY) == SETTLED
     assert (store.read(ID).status, store.read(ID).message_id) == (Status.COMPLETED, "msg")
@@ -386,11 +334,12 @@ class FailingStore(Store):
         transition: Transition,
         *,
         known: tuple[AnalysisRecord, datetime] | None = None,
+        cause: str | None = None,
     ) -> AnalysisRecord:
         self.updates += 1
         if 1 < self.updates <= 1 + self.failures:
             raise StoreUnavailable("away")
-        return super().update(request_id, transition, known=known)
+        return super().update(request_id, transition, known=known, cause=cause)
 
 
 class Clock:

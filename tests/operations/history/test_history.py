@@ -101,7 +101,7 @@ def completed(
 ) -> AnalysisRecord:
     """As it is once it was completed, in its round, at that time; created then, if not before."""
     claimed = pending(at, timedelta(0), request_id).claim(
-        "token", round=1, now=at, call=CALL, lease=LEASE
+        "token", of_round=1, now=at, call=CALL, lease=LEASE
     )
     done = claimed.complete("token", ANALYSIS, model=f"model-{number}", now=at)
     return done.model_copy(update={"round": number, "created_at": created_at or at})

@@ -209,7 +209,7 @@ def test_a_late_analysis_is_told_by_how_late_it_is_and_from_anew_in_a_new_round(
     store.create(pending(store.now() - timedelta(seconds=400)))  # due a minute later
 
     late = scrape()
-    store.update(ID, lambda r, now: r.give_up(round=1, now=now, lease=LEASE))
+    store.update(ID, lambda r, now: r.give_up(of_round=1, now=now, lease=LEASE))
     Submissions(store, queue, make_settings(), is_operator=True).retry(ID, "")
     reopened = scrape()
 

