@@ -43,7 +43,7 @@ class Connections:
     """Connections to one database, opened at first use; safe to share between threads."""
 
     def __init__(self, address: str) -> None:
-        self._engines = PerLoop(lambda: _make_engine(address))
+        self._engines = PerLoop(lambda: make_engine(address))
         self._is_prepared = False
 
     def run(self, work: Callable[[sql.Connection], T]) -> T:
@@ -61,19 +61,13 @@ class Connections:
         except (SQLAlchemyError, OSError, migrations.UnknownVersion) as error:
             raise HistoryUnavailable(f"database: {_cause(error)}") from error
 
-    def close(self) -> None:
-        """Close those that are open."""
-        run_within(USE_SECONDS, self._close())
-
     async def _transact(self, work: Callable[[sql.Connection], T]) -> T:
         async with self._engines.get().begin() as connection:
             return await connection.run_sync(work)
 
-    async def _close(self) -> None:
-        await self._engines.get().dispose()
 
-
-def _make_engine(address: str) -> AsyncEngine:
+def make_engine(address: str) -> AsyncEngine:
+    """Make what opens connections when they are needed, for one event loop."""
     url = sql.make_url(address)
     is_postgres = url.get_backend_name() != "sqlite"
     options: dict[str, Any] = {"connect_args": {"timeout": STATEMENT_SECONDS}}

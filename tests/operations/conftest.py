@@ -1,21 +1,23 @@
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from operations.history.connections import Connections
+from common.deadline import run_within
 
 
 @pytest.fixture(autouse=True)
 def _closed_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Close the connections that a test has opened: a process's end with it."""
-    made: list[Connections] = []
-    begin = Connections.__init__
+    """Close the database connections that a test has opened: a command's end with its process."""
+    made: list[AsyncEngine] = []
+    begin = AsyncEngine.__init__
 
-    def begin_and_note(self: Connections, address: str) -> None:
-        begin(self, address)
-        made.append(self)
+    def begin_and_note(engine: AsyncEngine, *arguments: Any) -> None:
+        begin(engine, *arguments)
+        made.append(engine)
 
-    monkeypatch.setattr(Connections, "__init__", begin_and_note)
+    monkeypatch.setattr(AsyncEngine, "__init__", begin_and_note)
     yield
-    for connections in made:
-        connections.close()
+    for engine in made:
+        run_within(5, engine.dispose())
