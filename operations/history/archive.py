@@ -6,6 +6,7 @@ the record terminal, asks no model, and writes it. What ends without a delivery 
 out, never queued) is written by whoever settles it, and else by whoever reads it next.
 """
 
+import threading
 import time
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -41,6 +42,7 @@ class DatabaseHistory:
         # was given up, are spread over the time that it keeps it.
         self._retry_after = min(store.ttl / (2 * QSTASH_DELIVERIES), MAX_RETRY)
         self._resume_at = 0.0
+        self._this_thread = threading.local()
         self._archived: set[tuple[str, datetime | None]] = set()
         store.events.subscribe(self._watch)
 
@@ -49,7 +51,11 @@ class DatabaseHistory:
 
         Raises: NotFound, StoreUnavailable, HistoryUnavailable.
         """
-        record = self._store.current(request_id)
+        self._this_thread.is_ending = True
+        try:
+            record = self._store.current(request_id)
+        finally:
+            self._this_thread.is_ending = False
         if not record.status.is_terminal:
             return
         try:
@@ -67,9 +73,8 @@ class DatabaseHistory:
             with suppress(NotFound):  # deleted just now
                 self.ended(record.request_id)
         except StoreUnavailable as error:
-            self._store.events.emit(
-                StoreFailed("database", str(error), request_id=record.request_id)
-            )
+            store = "database" if isinstance(error, HistoryUnavailable) else "redis"
+            self._store.events.emit(StoreFailed(store, str(error), request_id=record.request_id))
             self._resume_at = time.monotonic() + PAUSE_SECONDS
             return
         if len(self._archived) >= MAX_REMEMBERED:
@@ -85,9 +90,13 @@ class DatabaseHistory:
         self.database.ping()
 
     def forget(self, request_id: str) -> None:
-        """Erase what is kept, and leave a mark so that nothing comes back."""
-        self.database.delete(request_id)
+        """Erase what is kept, and what is on its way; by Redis's clock, as all times are.
+
+        Raises: StoreUnavailable, HistoryUnavailable.
+        """
+        self.database.delete(request_id, self._store.now())
 
     def _watch(self, event: Event) -> None:
-        if isinstance(event, Settled):
+        is_ending = getattr(self._this_thread, "is_ending", False)  # then it is written anyway
+        if isinstance(event, Settled) and not is_ending:
             self.noticed(event.record)

@@ -13,7 +13,8 @@ def _check(url: SecretStr | None) -> SecretStr | None:
     """Accept what the history can use; its packages are not needed otherwise."""
     if url is not None:
         address = database(url.get_secret_value()).url
-        require("sqlalchemy", "sqlite3" if address.startswith("sqlite:") else "psycopg")
+        driver = "aiosqlite" if address.startswith("sqlite:") else "psycopg"
+        require("sqlalchemy", "alembic", driver)
     return url
 
 

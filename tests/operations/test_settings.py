@@ -30,7 +30,8 @@ from common.settings import (
     Settings,
 )
 from common.times import QSTASH_DELIVERIES, TimeLadder
-from operations.history.address import POSTGRES_TAKES
+from operations.history.address import POSTGRES_TAKES, database
+from operations.history.connections import make_engine
 from operations.history.database import Database
 from operations.limit_settings import SPEND_LIMITS
 from operations.settings import OperationsSettings
@@ -331,7 +332,8 @@ def test_a_socket_of_redis_is_an_address(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def libpq_takes(settings: AllSettings) -> str:
     """What the driver makes of the address, as one string. Raises what a connection would."""
-    engine = Database(settings)._engine
+    assert settings.database_url
+    engine = make_engine(database(settings.database_url.get_secret_value()).url)
     arguments, options = engine.dialect.create_connect_args(engine.url)
     options.pop("context", None)  # the dialect's own
     return make_conninfo(*arguments, **options)

@@ -1,603 +1,51 @@
-"""The durable history, on a real PostgreSQL: never lost, never doubled, never other than Redis."""
+"""The durable history for people: never lost, never doubled, never other than Redis."""
 
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from unittest.mock import Mock
 
 import httpx
-import psycopg
 import pytest
 import redis
-from common.history import SubmissionsWithHistory, make_submissions
-from sqlalchemy import event
-from webhook_service.archiving import ArchivingWorker
 
 from common.connection import StoreUnavailable
 from common.failures import Failure
-from common.ports import HistoryUnavailable
-from common.qstash import QStashRefused, Queue
+from common.ports import HistoryUnavailable, NoHistory
+from common.qstash import QStashRefused
 from common.record import AnalysisRecord
-from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.states import Status
 from common.store import NotFound, Store
-from common.submission import NotOwner, Submissions, new_request_id
-from operations.history import open_archive
-from operations.history.database import Archive
-from tests.conftest import make_settings, make_store
+from common.submission import NotOwner, Submissions
+from operations.history import connect_history
+from operations.history.archive import DatabaseHistory
+from operations.history.connections import Connections
+from operations.history.database import Database
+from operations.settings import OperationsSettings
+from tests.conftest import make_options, make_store
 from tests.fakes import (
     ADA,
-    ANALYSIS,
-    CALL,
     DEADLINE,
     ID,
-    LEASE,
-    OTHER_ID,
-    FakeAnalyst,
     FakeQueue,
-    pending,
 )
-from tests.http_server import serve
-from tests.postgres import Postgres, slow_way
-from tests.processes import ROOT, Stack, bare_environment, start_stand_in, wait_for
-from tests.product import COMMANDS, GOOD, Server
-from tests.tokens import CURRENT, NEXT
-from webhook_service import create_app
+from tests.operations.history.histories import (
+    CORE,
+    OWNER,
+    QUOTA,
+    deliver,
+    make_people,
+    make_worker,
+)
+from tests.postgres import Postgres
+from tests.processes import ROOT, Stack, bare_environment, wait_for
 from webhook_service.answer import AnalysisFailed
-from webhook_service.worker import Delivery, Outcome, OutcomeKind
-
-NOW = datetime.now(UTC)
-QUOTA = AnalysisFailed(Failure.QUOTA_EXCEEDED, "as planned")
-LATER = timedelta(seconds=450)  # an eighth of the time that Redis keeps an analysis
-OWNER = "owner-token"
-
-
-@pytest.fixture(autouse=True)
-def rows(request: pytest.FixtureRequest, postgres: Postgres) -> Iterator[psycopg.Connection]:
-    """An empty database."""
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA public CASCADE")
-        connection.execute("CREATE SCHEMA public")
-        yield connection
-
-
-@pytest.fixture(params=["postgresql", "sqlite"])
-def any_url(request: pytest.FixtureRequest, postgres: Postgres, tmp_path: Path) -> str:
-    return {"postgresql": postgres.url, "sqlite": f"sqlite:///{tmp_path}/history.db"}[request.param]
-
-
-@pytest.fixture
-def with_history(postgres: Postgres) -> ServiceSettings:
-    return settings_for(postgres.url)
-
-
-def settings_for(url: str, **changes: object) -> ServiceSettings:
-    return make_settings(database_url=url, qstash_delay="0s", **changes)
-
-
-def make_worker(store: Store, settings: ServiceSettings, *answers: Exception) -> ArchivingWorker:
-    return ArchivingWorker(store, FakeAnalyst(*answers), settings, Archive(settings))
-
-
-def make_people(store: Store, settings: ServiceSettings) -> SubmissionsWithHistory:
-    return SubmissionsWithHistory(store, FakeQueue(), settings, Archive(settings))
-
-
-def completed(number: int = 1, at: datetime = NOW, request_id: str = ID) -> AnalysisRecord:
-    claimed = pending(at, timedelta(0), request_id).claim(
-        "token", of_round=1, now=at, call=CALL, lease=LEASE
-    )
-    done = claimed.complete("token", ANALYSIS, model=f"model-{number}", now=at)
-    return done.model_copy(update={"round": number})
-
-
-def failed(at: datetime = NOW, **changes: object) -> AnalysisRecord:
-    return completed(at=at).model_copy(
-        update={
-            "status": Status.FAILED,
-            "failure": Failure.QUOTA_EXCEEDED,
-            "result": None,
-            "input": ADA,
-            **changes,
-        }
-    )
-
-
-def deliver(worker: ArchivingWorker) -> Outcome:
-    return worker.process(Delivery(request_id=ID, round=1))
-
-
-# ── One table, and what may be written into it ──────────────────────────────────────────────
-
-
-def test_what_was_written_is_read_back(any_url: str) -> None:
-    archive = Archive(settings_for(any_url))
-
-    archive.write(completed())
-
-    assert archive.read(ID) == completed()
-
-
-def test_what_was_never_written_is_not_found(any_url: str) -> None:
-    for unknown in ("f" * 32, "not an id", "'; DROP TABLE analyses; --"):
-        with pytest.raises(NotFound):
-            Archive(settings_for(any_url)).read(unknown)
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "kept"),
-    [
-        pytest.param(completed(1), completed(2), completed(2), id="newer round"),
-        pytest.param(completed(2), completed(1), completed(2), id="older round"),
-        pytest.param(
-            completed(2),
-            completed(1, NOW + timedelta(hours=1)),
-            completed(2),
-            id="older round that ended later",
-        ),
-        pytest.param(
-            failed(round=2, failure=Failure.NOT_QUEUED),
-            failed(NOW - timedelta(hours=1)),
-            failed(round=2, failure=Failure.NOT_QUEUED),
-            id="never queued, then the older round",
-        ),
-        pytest.param(
-            completed(1),
-            completed(1, NOW + timedelta(seconds=1)),
-            completed(1, NOW + timedelta(seconds=1)),
-            id="Redis has gone back in time and decided anew",
-        ),
-    ],
-)
-def test_a_later_decision_replaces_an_earlier_one_and_never_back(
-    any_url: str, first: AnalysisRecord, second: AnalysisRecord, kept: AnalysisRecord
-) -> None:
-    archive = Archive(settings_for(any_url))
-
-    archive.write(first)
-    archive.write(second)
-
-    assert archive.read(ID) == kept.model_copy(update={"input": None})
-
-
-def test_concurrent_duplicates_make_one_row_of_the_latest_round(
-    with_history: ServiceSettings, rows: psycopg.Connection
-) -> None:
-    archives = [Archive(with_history) for _ in range(4)]
-    writes = [(archive, completed(number)) for number in (3, 1, 5, 2, 4) for archive in archives]
-
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda write: write[0].write(write[1]), writes))
-
-    assert rows.execute("SELECT request_id, round FROM analyses").fetchall() == [(ID, 5)]
-    assert rows.execute("SELECT version FROM schema_version").fetchall() == [(1,)]
-
-
-def test_a_deleted_one_never_comes_back(any_url: str) -> None:
-    archive = Archive(settings_for(any_url))
-    archive.write(completed())
-
-    archive.delete(ID)
-    archive.write(completed())
-    archive.write(completed(5, NOW + timedelta(hours=1)))
-
-    with pytest.raises(NotFound):
-        archive.read(ID)
-
-
-def test_one_deleted_before_it_was_written_never_comes(any_url: str) -> None:
-    archive = Archive(settings_for(any_url))
-
-    archive.delete(ID)
-    archive.write(completed())
-
-    with pytest.raises(NotFound):
-        archive.read(ID)
-
-
-def test_nothing_of_a_deleted_one_is_left_in_the_database(
-    with_history: ServiceSettings, rows: psycopg.Connection
-) -> None:
-    archive = Archive(with_history)
-    archive.write(completed())
-
-    archive.delete(ID)
-
-    stored = rows.execute("SELECT status, code, record FROM analyses").fetchall()
-    assert stored == [("deleted", None, None)]
-
-
-@pytest.mark.parametrize("keeps", [True, False])
-def test_the_input_is_kept_for_the_operator_alone_and_only_if_asked_for(
-    with_history: ServiceSettings, rows: psycopg.Connection, keeps: bool
-) -> None:
-    archive = Archive(with_history.model_copy(update={"keep_input": keeps}))
-
-    archive.write(failed())
-
-    assert (archive.find(ID).input == ADA) is keeps
-    assert archive.read(ID).input is None
-    stored = rows.execute("SELECT record FROM analyses").fetchone()
-    assert stored
-    assert ("I sketch machines" in stored[0]) is keeps
-
-
-def test_what_is_too_old_is_not_read_and_then_removed(any_url: str) -> None:
-    archive = Archive(settings_for(any_url, history_days=7))
-    ids = [new_request_id() for _ in range(3)]
-    for days, request_id in zip((6.9, 7.1, 30), ids, strict=True):
-        archive.write(completed(at=NOW - timedelta(days=days), request_id=request_id))
-
-    assert archive.read(ids[0])
-    with pytest.raises(NotFound):
-        archive.read(ids[1])
-    assert [count.number for count in archive.counts()] == [1]
-    assert archive.purge() == 2
-    assert archive.purge() == 0
-
-
-def test_a_row_that_cannot_be_read_is_listed_all_the_same(
-    with_history: ServiceSettings, rows: psycopg.Connection
-) -> None:
-    archive = Archive(with_history)
-    for request_id in (ID, OTHER_ID):
-        archive.write(failed(request_id=request_id))
-    rows.execute("UPDATE analyses SET record = 'half a rec' WHERE request_id = %s", [ID])
-
-    assert {row.request_id for row in archive.failed()} == {ID, OTHER_ID}
-
-
-def test_the_failed_come_page_by_page_none_twice_and_none_left_out(
-    any_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("operations.history.database.PAGE", 3)
-    archive = Archive(settings_for(any_url))
-    ids = [f"{number:032x}" for number in range(10)]
-    # Several end at the same instant, across the end of a page.
-    ends = [NOW - timedelta(minutes=10 - number // 4) for number in range(10)]
-    archive.write_many(
-        failed(end, request_id=request_id) for request_id, end in zip(ids, ends, strict=True)
-    )
-    archive.write(completed(request_id="f" * 32))
-
-    listed = list(archive.failed())
-
-    assert [row.request_id for row in listed] == ids
-    assert listed[0] == (ids[0], 1, "quota_exceeded", ends[0])
-    assert [row.request_id for row in archive.failed(after=ends[4], before=ends[4])] == ids[4:8]
-    assert list(archive.failed(code="timed_out")) == []
-
-
-def test_many_are_written_as_each_alone_would_be(any_url: str) -> None:
-    archive = Archive(settings_for(any_url))
-    archive.write(completed(2))
-    archive.delete(OTHER_ID)
-    third = "3" * 32
-
-    archive.write_many([completed(1), completed(request_id=OTHER_ID), failed(request_id=third)] * 2)
-
-    assert archive.read(ID).round == 2
-    with pytest.raises(NotFound):
-        archive.read(OTHER_ID)
-    assert archive.find(third).input is None
-
-
-def test_the_oldest_are_purged_first(
-    with_history: ServiceSettings, rows: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("operations.history.database.MAX_PURGED", 2)
-    archive = Archive(with_history)
-    archive.ping()
-    ids = [f"{number:032x}" for number in range(4)]
-    for days, request_id in zip((33, 31, 34, 32), ids, strict=True):
-        archive.write_many([completed(at=NOW - timedelta(days=days), request_id=request_id)])
-
-    assert archive.purge() == 2
-    assert {row[0] for row in rows.execute("SELECT request_id FROM analyses")} == {ids[1], ids[3]}
-
-
-def test_who_writes_removes_what_is_too_old(
-    with_history: ServiceSettings, rows: psycopg.Connection
-) -> None:
-    old = completed(at=NOW - timedelta(days=31))
-    Archive(with_history).write(old)
-
-    Archive(with_history).write(completed(request_id="f" * 32))  # the next process
-
-    assert rows.execute("SELECT request_id FROM analyses").fetchall() == [("f" * 32,)]
-
-
-# ── Deliveries ──────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_settled_delivery_is_in_the_archive_as_redis_has_it(
-    store: Store, with_history: ServiceSettings
-) -> None:
-    make_people(store, with_history).submit(ADA, request_id=ID)
-
-    outcome = deliver(make_worker(store, with_history))
-
-    assert outcome.kind is OutcomeKind.SETTLED
-    assert Archive(with_history).read(ID) == store.read(ID)
-
-
-def test_while_the_database_is_away_the_redelivery_writes_it(
-    store: Store, with_history: ServiceSettings, postgres: Postgres
-) -> None:
-    make_people(store, with_history).submit(ADA, request_id=ID)
-    worker = make_worker(store, with_history)
-
-    postgres.stop()
-    try:
-        outcomes = [deliver(worker), deliver(worker)]
-    finally:
-        postgres.start()
-    outcomes += [deliver(worker), deliver(worker)]
-
-    away, back = Outcome(OutcomeKind.RETRY, LATER), Outcome(OutcomeKind.IGNORED)
-    assert outcomes == [away, away, back, back]
-    assert Archive(with_history).read(ID) == store.read(ID)
-    assert store.read(ID).attempt == 1
-
-
-def test_the_report_that_a_message_was_given_up_writes_it_too(
-    store: Store, with_history: ServiceSettings, postgres: Postgres
-) -> None:
-    make_people(store, with_history).submit(ADA, request_id=ID)
-    worker = make_worker(store, with_history)
-    postgres.stop()
-    try:
-        deliver(worker)
-    finally:
-        postgres.start()
-
-    worker.give_up(Delivery(request_id=ID, round=1))
-
-    assert Archive(with_history).read(ID).status is Status.COMPLETED
-
-
-def test_a_failure_is_told_as_before_and_written_without_its_text(
-    store: Store, with_history: ServiceSettings
-) -> None:
-    make_people(store, with_history).submit(ADA, request_id=ID)
-
-    outcome = deliver(make_worker(store, with_history, QUOTA))
-
-    assert outcome.kind is OutcomeKind.OPERATOR_MUST_ACT
-    assert Archive(with_history).find(ID).failure is Failure.QUOTA_EXCEEDED
-    assert Archive(with_history).find(ID).input is None
-    assert store.read(ID).input == ADA
-
-
-def test_a_delivery_that_is_to_be_retried_writes_nothing(
-    store: Store, with_history: ServiceSettings, postgres: Postgres
-) -> None:
-    make_people(store, with_history).submit(ADA, request_id=ID)
-    busy = AnalysisFailed(Failure.RATE_LIMITED, "as planned")
-
-    outcome = deliver(make_worker(store, with_history, busy))
-
-    assert outcome == Outcome(OutcomeKind.RETRY, outcome.retry_after)
-    with pytest.raises(NotFound):
-        Archive(with_history).read(ID)
-
-
-def test_a_delivery_that_settles_while_a_person_deletes_does_not_bring_it_back(
-    store: Store, with_history: ServiceSettings
-) -> None:
-    people = make_people(store, with_history)
-    people.submit(ADA, request_id=ID, owner_token=OWNER)
-    worker = make_worker(store, with_history)
-    deliver(worker)
-    settled = store.read(ID)
-
-    people.delete(ID, OWNER)
-    Archive(with_history).write(settled)  # the delivery had read it before
-    deliver(worker)
-
-    with pytest.raises(NotFound):
-        people.look_up(ID)
-
-
-def test_when_the_database_is_full_nothing_is_lost(
-    store: Store, with_history: ServiceSettings, rows: psycopg.Connection
-) -> None:
-    Archive(with_history).ping()
-    rows.execute(
-        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        " RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$"
-    )
-    rows.execute(
-        "CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON analyses"
-        " FOR EACH ROW EXECUTE FUNCTION full_disk()"
-    )
-    make_people(store, with_history).submit(ADA, request_id=ID)
-    worker = make_worker(store, with_history)
-
-    while_full = deliver(worker)
-    rows.execute("DROP TRIGGER full_disk ON analyses")
-    deliver(worker)
-
-    assert while_full == Outcome(OutcomeKind.RETRY, LATER)
-    assert Archive(with_history).read(ID) == store.read(ID)
-
-
-def test_a_database_that_takes_ten_seconds_is_not_waited_for(
-    store: Store, postgres: Postgres
-) -> None:
-    with slow_way(postgres.port) as way:
-        with_history = settings_for(f"postgresql://tester@127.0.0.1:{way.port}/postgres")
-        make_people(store, with_history).submit(ADA, request_id=ID)
-        worker = make_worker(store, with_history)
-
-        way.seconds = 10
-        began = time.monotonic()
-        while_slow = deliver(worker)
-        took = time.monotonic() - began
-        way.seconds = 0
-        when_back = deliver(worker)
-
-    assert while_slow == Outcome(OutcomeKind.RETRY, LATER)
-    assert took < 10
-    assert when_back.kind is OutcomeKind.IGNORED
-    assert Archive(settings_for(postgres.url)).read(ID) == store.read(ID)
-
-
-def test_a_database_that_falls_silent_in_mid_statement_is_cut_off(postgres: Postgres) -> None:
-    with slow_way(postgres.port) as way:
-        archive = Archive(settings_for(f"postgresql://tester@127.0.0.1:{way.port}/postgres"))
-        archive.write(completed())
-
-        def fall_silent(*_: object) -> None:
-            way.seconds = 10
-
-        event.listen(archive._engine, "begin", fall_silent)
-        began = time.monotonic()
-        with pytest.raises(HistoryUnavailable):
-            archive.write(completed(2))
-
-    assert time.monotonic() - began < 10
-
-
-def test_a_database_that_falls_silent_before_the_first_statement_is_cut_off(
-    postgres: Postgres,
-) -> None:
-    """What SQLAlchemy asks a server that it doesn't know yet has a time limit, too."""
-    with slow_way(postgres.port) as way:
-        archive = Archive(settings_for(f"postgresql://tester@127.0.0.1:{way.port}/postgres"))
-        way.silent_after = b"pg_catalog.version()"
-        began = time.monotonic()
-
-        def write(_: int) -> bool:
-            with pytest.raises(HistoryUnavailable):
-                archive.write(completed())
-            return True
-
-        with ThreadPoolExecutor(4) as threads:
-            answered = list(threads.map(write, range(4)))
-        took = time.monotonic() - began
-        way.silent_after = None
-        archive.write(completed())
-
-    assert len(answered) == 4
-    assert took < 10, "it is silent for ever"
-    assert Archive(settings_for(postgres.url)).read(ID) == completed()
-
-
-def test_after_a_first_write_that_failed_the_tables_are_made_by_the_second(any_url: str) -> None:
-    archive = Archive(settings_for(any_url))
-
-    @event.listens_for(archive._engine, "commit", once=True)
-    def fail(_: object) -> None:
-        raise OSError("as planned")
-
-    with pytest.raises(HistoryUnavailable):
-        archive.write(completed())
-    archive.write(completed())
-
-    assert archive.read(ID) == completed()
-
-
-def test_a_locked_table_is_not_waited_for(
-    with_history: ServiceSettings, rows: psycopg.Connection
-) -> None:
-    archive = Archive(with_history)
-    archive.ping()
-    began = time.monotonic()
-
-    with rows.transaction():
-        rows.execute("LOCK TABLE analyses")
-        with pytest.raises(HistoryUnavailable, match=r"QueryCanceled|OperationalError"):
-            archive.write(completed())
-
-    assert time.monotonic() - began < 10
-
-
-def test_many_at_once_while_the_database_is_slow_are_all_answered_in_time(
-    postgres: Postgres,
-) -> None:
-    with slow_way(postgres.port) as way:
-        archive = Archive(settings_for(f"postgresql://tester@127.0.0.1:{way.port}/postgres"))
-        archive.ping()
-        way.seconds = 10
-        began = time.monotonic()
-
-        def write(_: int) -> bool:
-            with pytest.raises(HistoryUnavailable):
-                archive.write(completed())
-            return True
-
-        with ThreadPoolExecutor(16) as threads:
-            answered = list(threads.map(write, range(16)))
-
-    assert len(answered) == 16
-    assert time.monotonic() - began < 10
-
-
-def test_a_process_of_the_service_has_one_archive(
-    monkeypatch: pytest.MonkeyPatch, store: Store, with_history: ServiceSettings
-) -> None:
-    """Its few connections are those of the process: deliveries and people share them."""
-    monkeypatch.setattr(Archive, "__init__", made := Mock(return_value=None))
-
-    create_app(with_history, store=store, queue=FakeQueue(), analyst=FakeAnalyst())
-
-    made.assert_called_once()
-
-
-@pytest.mark.parametrize("version", [0, 2])
-def test_a_schema_of_another_version_is_told_and_left_alone(
-    with_history: ServiceSettings, rows: psycopg.Connection, version: int
-) -> None:
-    Archive(with_history).write(completed())
-    rows.execute("UPDATE schema_version SET version = %s", [version])
-
-    with pytest.raises(HistoryUnavailable, match=f"has version {version} of the schema"):
-        Archive(with_history).write(completed(2))
-
-    assert rows.execute("SELECT round FROM analyses").fetchall() == [(1,)]
-
-
-def test_a_user_who_may_not_create_tables_can_use_those_there_are(
-    with_history: ServiceSettings, rows: psycopg.Connection, postgres: Postgres
-) -> None:
-    Archive(with_history).ping()
-    rows.execute("DROP ROLE IF EXISTS clerk")
-    rows.execute("CREATE ROLE clerk LOGIN")
-    rows.execute("GRANT USAGE ON SCHEMA public TO clerk")
-    rows.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO clerk")
-    archive = Archive(settings_for(postgres.url.replace("tester@", "clerk@")))
-
-    archive.write(completed())
-
-    assert archive.read(ID) == completed()
-    rows.execute("DROP OWNED BY clerk")
-
-
-def test_errors_show_neither_the_address_nor_what_was_to_be_written(
-    postgres: Postgres, caplog: pytest.LogCaptureFixture, store: Store
-) -> None:
-    secret = settings_for(postgres.url.replace("tester@", "tester:hunter2@").replace("127", "126"))
-    make_people(store, secret).submit(ADA, request_id=ID)
-    caplog.set_level("DEBUG")
-
-    deliver(make_worker(store, secret))
-
-    assert "not archived" in caplog.text
-    assert "hunter2" not in caplog.text + repr(secret)
-    assert "machines" not in caplog.text
-
-
-# ── People ──────────────────────────────────────────────────────────────────────────────────
+from webhook_service.worker import Delivery
 
 
 def test_what_redis_has_forgotten_is_found_in_the_archive(
-    store: Store, with_history: ServiceSettings, fake_redis: redis.Redis
+    store: Store, with_history: OperationsSettings, fake_redis: redis.Redis
 ) -> None:
     people = make_people(store, with_history)
     people.submit(ADA, request_id=ID)
@@ -610,7 +58,7 @@ def test_what_redis_has_forgotten_is_found_in_the_archive(
 
 
 def test_an_unknown_id_is_not_found_and_with_the_database_away_nobody_knows(
-    store: Store, with_history: ServiceSettings, postgres: Postgres
+    store: Store, with_history: OperationsSettings, postgres: Postgres
 ) -> None:
     people = make_people(store, with_history)
     with pytest.raises(NotFound):
@@ -625,7 +73,7 @@ def test_an_unknown_id_is_not_found_and_with_the_database_away_nobody_knows(
 
 
 def test_an_archived_one_is_its_owners_to_delete_and_nobodys_to_run(
-    store: Store, with_history: ServiceSettings, fake_redis: redis.Redis
+    store: Store, with_history: OperationsSettings, fake_redis: redis.Redis
 ) -> None:
     people = make_people(store, with_history)
     people.submit(ADA, request_id=ID, owner_token=OWNER)
@@ -643,30 +91,8 @@ def test_an_archived_one_is_its_owners_to_delete_and_nobodys_to_run(
         people.look_up(ID)
 
 
-def test_one_that_is_deleted_while_the_operator_brings_it_back_stays_deleted(
-    store: Store, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings, queue = settings_for(postgres.url, keep_input=True), FakeQueue()
-    archive = Archive(settings)
-    operator = SubmissionsWithHistory(store, queue, settings, archive, is_operator=True)
-    archive.write(failed())
-    create = store.create
-
-    def create_after_the_delete(record: AnalysisRecord) -> bool:
-        archive.delete(ID)
-        return create(record)
-
-    monkeypatch.setattr(store, "create", create_after_the_delete)
-    with pytest.raises(NotFound):
-        operator.retry(ID, "")
-
-    assert queue.published == []
-    with pytest.raises(NotFound):
-        store.read(ID)
-
-
 def test_nothing_is_deleted_while_the_archive_could_not_forget_it(
-    store: Store, with_history: ServiceSettings, postgres: Postgres
+    store: Store, with_history: OperationsSettings, postgres: Postgres
 ) -> None:
     people = make_people(store, with_history)
     people.submit(ADA, request_id=ID, owner_token=OWNER)
@@ -685,7 +111,7 @@ def test_nothing_is_deleted_while_the_archive_could_not_forget_it(
 
 
 def test_a_new_round_replaces_the_failure_in_the_archive(
-    store: Store, with_history: ServiceSettings
+    store: Store, with_history: OperationsSettings
 ) -> None:
     people = make_people(store, with_history)
     people.submit(ADA, request_id=ID, owner_token=OWNER)
@@ -694,16 +120,16 @@ def test_a_new_round_replaces_the_failure_in_the_archive(
     people.retry(ID, OWNER)
     make_worker(store, with_history).process(Delivery(request_id=ID, round=2))
 
-    assert Archive(with_history).read(ID) == store.read(ID)
-    assert Archive(with_history).read(ID).round == 2
+    assert Database(with_history).find(ID) == store.read(ID)
+    assert Database(with_history).find(ID).round == 2
 
 
 def test_a_form_sent_again_when_redis_has_forgotten_that_it_was_never_queued_is_kept(
-    fake_redis: redis.Redis, with_history: ServiceSettings
+    fake_redis: redis.Redis, with_history: OperationsSettings
 ) -> None:
     """It begins at round 1 again, below the rounds in which QStash refused it."""
     store, queue = make_store(fake_redis), FakeQueue()
-    people = SubmissionsWithHistory(store, queue, with_history, Archive(with_history))
+    people = Submissions(store, queue, CORE, history=DatabaseHistory(with_history, store))
     queue.trouble = QStashRefused("as planned")
     refused = [people.submit(ADA, request_id=ID, owner_token=OWNER) for _ in range(2)]
     fake_redis.flushall()
@@ -714,22 +140,22 @@ def test_a_form_sent_again_when_redis_has_forgotten_that_it_was_never_queued_is_
 
     assert refused[-1].round == 2
     assert store.read(ID).status is Status.COMPLETED
-    assert Archive(with_history).read(ID) == store.read(ID)
+    assert Database(with_history).find(ID) == store.read(ID)
 
 
 def test_what_ends_without_a_delivery_is_written_by_who_ends_it(
-    store: Store, with_history: ServiceSettings
+    store: Store, with_history: OperationsSettings
 ) -> None:
     people = make_people(store, with_history)
     people.submit(ADA, request_id=ID, owner_token=OWNER)
 
     people.cancel(ID, OWNER)
 
-    assert Archive(with_history).read(ID) == store.read(ID)
+    assert Database(with_history).find(ID) == store.read(ID)
 
 
 def test_what_has_timed_out_is_written_by_who_reads_it(
-    fake_redis: redis.Redis, with_history: ServiceSettings
+    fake_redis: redis.Redis, with_history: OperationsSettings
 ) -> None:
     store = make_store(fake_redis)
     long_ago = store.now() - timedelta(hours=1)
@@ -742,11 +168,11 @@ def test_what_has_timed_out_is_written_by_who_reads_it(
     record = make_people(store, with_history).look_up(ID)
 
     assert record.failure is Failure.TIMED_OUT
-    assert Archive(with_history).read(ID) == record.model_copy(update={"input": None})
+    assert Database(with_history).find(ID) == record.model_copy(update={"input": None})
 
 
 def test_a_database_that_is_away_stops_nobody_from_cancelling(
-    store: Store, with_history: ServiceSettings, postgres: Postgres
+    store: Store, with_history: OperationsSettings, postgres: Postgres
 ) -> None:
     people = make_people(store, with_history)
     people.submit(ADA, request_id=ID, owner_token=OWNER)
@@ -759,13 +185,14 @@ def test_a_database_that_is_away_stops_nobody_from_cancelling(
     make_people(store, with_history).look_up(ID)  # whoever reads it next writes it
 
     assert cancelled.status is Status.CANCELLED
-    assert Archive(with_history).read(ID) == cancelled
+    assert Database(with_history).find(ID) == cancelled
 
 
 def test_a_database_that_was_away_is_not_tried_again_by_each_who_reads(
-    store: Store, with_history: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+    store: Store, with_history: OperationsSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    people = make_people(store, with_history)
+    history = DatabaseHistory(with_history, store)
+    people = Submissions(store, FakeQueue(), CORE, history=history)
     people.submit(ADA, request_id=ID, owner_token=OWNER)
     tries: list[AnalysisRecord] = []
 
@@ -773,77 +200,32 @@ def test_a_database_that_was_away_is_not_tried_again_by_each_who_reads(
         tries.append(record)
         raise HistoryUnavailable("as planned")
 
-    monkeypatch.setattr(people._archive, "write", fail)
+    monkeypatch.setattr(history.database, "write", fail)
     people.cancel(ID, OWNER)
     for _ in range(3):
         people.look_up(ID)
     tries_at_once = len(tries)
-    people._resume_at = 0  # half a minute later
+    history._resume_at = 0  # half a minute later
     people.look_up(ID)
 
     assert (tries_at_once, len(tries)) == (1, 2)
 
 
 def test_what_ended_without_a_delivery_is_written_once_however_often_it_is_read(
-    store: Store, with_history: ServiceSettings
+    store: Store, with_history: OperationsSettings
 ) -> None:
-    people = make_people(store, with_history)
+    history = DatabaseHistory(with_history, store)
+    people = Submissions(store, FakeQueue(), CORE, history=history)
     people.submit(ADA, request_id=ID, owner_token=OWNER)
     people.cancel(ID, OWNER)
-    used: list[object] = []
-    event.listen(people._archive._engine, "begin", used.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Connections, "run", used := Mock())
+        for _ in range(3):
+            people.look_up(ID)
 
-    for _ in range(3):
-        people.look_up(ID)
-
-    assert used == []
+    used.assert_not_called()
     make_people(store, with_history).look_up(ID)
-    assert Archive(with_history).read(ID).status is Status.CANCELLED
-
-
-def test_a_database_that_is_away_for_a_while_costs_a_redelivery(
-    real_redis: redis.Redis, valkey: str, postgres: Postgres, tmp_path: Path
-) -> None:
-    """The real service and QStash's stand-in: 503, the redelivery, the row; one call alone."""
-    with start_stand_in("qstash_server") as qstash, serve(GOOD) as openai:
-        environment = bare_environment(
-            tmp_path,
-            REDIS_URL=valkey,
-            DATABASE_URL=postgres.url,
-            ANALYSIS_TTL_SECONDS="60",
-            QSTASH_URL=qstash,
-            QSTASH_TOKEN=DEVELOPMENT_TOKEN,
-            QSTASH_CURRENT_SIGNING_KEY=CURRENT,
-            QSTASH_NEXT_SIGNING_KEY=NEXT,
-            OPENAI_BASE_URL=f"{openai.url}/v1",
-            OPENAI_API_KEY="test",
-        )
-        service = Server(COMMANDS["service"], environment, tmp_path / "service.txt")
-        webhook_url = environment["QSTASH_WEBHOOK_URL"] = f"{service.url}/webhook"
-        settings = make_settings(
-            qstash_url=qstash, qstash_webhook_url=webhook_url, qstash_delay="0s"
-        )
-        service.start()
-        postgres.stop()
-        try:
-            Submissions(make_store(real_redis), Queue(settings), settings).submit(
-                ADA, request_id=ID
-            )
-            wait_for(lambda: "not archived" in service.output)
-        finally:
-            postgres.start()
-        archive = Archive(settings_for(postgres.url))
-
-        def is_written() -> bool:
-            with suppress(NotFound):
-                return archive.read(ID).status is Status.COMPLETED
-            return False
-
-        wait_for(is_written)  # an eighth of the 60 s later
-        service.stop()
-
-    assert archive.read(ID) == make_store(real_redis).read(ID)
-    assert len(openai.requests) == service.output.count('"event": "claimed"') == 1
+    assert Database(with_history).find(ID).status is Status.CANCELLED
 
 
 def test_the_local_stack_finds_in_its_history_what_redis_has_lost(stack: Stack) -> None:
@@ -857,9 +239,6 @@ def test_the_local_stack_finds_in_its_history_what_redis_has_lost(stack: Stack) 
 
     wait_for(lambda: httpx.get(url).json() == before)
     assert (stack.output_path.parent / "data" / "history.db").exists()
-
-
-# ── Off ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_without_a_database_nothing_of_it_is_imported(tmp_path: Path) -> None:
@@ -886,8 +265,31 @@ def test_without_a_database_nothing_of_it_is_imported(tmp_path: Path) -> None:
     assert ended.returncode == 0
 
 
-def test_without_a_database_people_do_as_before(store: Store, settings: ServiceSettings) -> None:
-    people = make_submissions(store, FakeQueue(), settings, open_archive(settings))
+def test_without_a_database_people_do_as_before(store: Store) -> None:
+    history = connect_history(make_options(), store)
+    people = Submissions(store, FakeQueue(), CORE, history=history)
 
-    assert not isinstance(people, SubmissionsWithHistory)
+    assert isinstance(history, NoHistory)
     assert people.submit(ADA, request_id=ID).status is Status.PENDING
+
+
+def test_a_key_that_comes_again_makes_an_analysis_that_is_kept(
+    store: Store, with_history: OperationsSettings, fake_redis: redis.Redis
+) -> None:
+    """An Idempotency-Key leads to the same request id: after Redis's time, and after a deletion."""
+    people = make_people(store, with_history)
+    people.submit(ADA, request_id=ID, owner_token=OWNER)
+    deliver(make_worker(store, with_history, QUOTA))
+    people.retry(ID, OWNER)
+    make_worker(store, with_history).process(Delivery(request_id=ID, round=2))
+    fake_redis.flushall()
+
+    again = people.submit(ADA, request_id=ID, owner_token=OWNER)
+    deliver(make_worker(store, with_history))
+    kept = Database(with_history).find(ID)
+    people.delete(ID, OWNER)
+    people.submit(ADA, request_id=ID, owner_token=OWNER)
+    deliver(make_worker(store, with_history))
+
+    assert (kept.round, kept.created_at) == (1, again.created_at)
+    assert Database(with_history).find(ID) == store.read(ID) != kept

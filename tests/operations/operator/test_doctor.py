@@ -318,13 +318,14 @@ def test_a_schema_of_another_version_is_told(right: dict[str, object], postgres:
 
     assert faults_with(right) == []
     with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute("UPDATE schema_version SET version = 0")
+        before = connection.execute("SELECT version_num FROM history_version").fetchone()
+        connection.execute("UPDATE history_version SET version_num = '0000'")
         try:
             found = faults_with(right)
         finally:
-            connection.execute("UPDATE schema_version SET version = 1")
+            connection.execute("UPDATE history_version SET version_num = %s", before)
 
-    assert "has version 0 of the schema" in found[0]
+    assert "has version 0000 of the schema" in found[0]
 
 
 def test_what_is_unlimited_is_named_and_is_no_fault(right: dict[str, object]) -> None:

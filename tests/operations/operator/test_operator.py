@@ -14,15 +14,18 @@ import redis
 from click.testing import CliRunner, Result
 
 from common.connection import Unreadable
+from common.events import Answered
 from common.qstash import Queue
 from common.record import AnalysisRecord
 from common.settings import ServiceSettings
 from common.states import Status
-from common.store import NotFound, Store
+from common.store import NotFound, Store, utc_now
 from common.submission import new_request_id
 from operations.cli import commands
-from operations.history.database import Archive
-from tests.conftest import broken, make_settings, make_store
+from operations.history.database import Database
+from operations.settings import OperationsSettings
+from operations.statistics import connect_statistics
+from tests.conftest import broken, make_options, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID, TOKENS
 from tests.http_server import answer, serve
 from tests.postgres import Postgres
@@ -42,29 +45,35 @@ def store(real_redis: redis.Redis) -> Store:
 
 
 @pytest.fixture
+def with_history(postgres: Postgres) -> OperationsSettings:
+    """An empty history, which keeps inputs."""
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    with_history: OperationsSettings = make_options(database_url=postgres.url, keep_input=True)
+    return with_history
+
+
+@pytest.fixture
 def settings(
     monkeypatch: pytest.MonkeyPatch,
     valkey: str,
     qstash: str,
-    postgres: Postgres,
     store: Store,
+    with_history: OperationsSettings,
 ) -> ServiceSettings:
     """The commands find these in the environment."""
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA public CASCADE")
-        connection.execute("CREATE SCHEMA public")
     settings = make_settings(
         redis_url=valkey,
         qstash_url=qstash,
         qstash_webhook_url="http://127.0.0.1:1/webhook",
-        database_url=postgres.url,
-        keep_input=True,
         qstash_delay="1h",
     )
-    for name in settings.model_fields_set:
-        value = getattr(settings, name)
-        plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
-        monkeypatch.setenv(name.upper(), str(plain))
+    for part in (settings, with_history):
+        for name in part.model_fields_set:
+            value = getattr(part, name)
+            plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
+            monkeypatch.setenv(name.upper(), str(plain))
     monkeypatch.setenv("QSTASH_DELAY", "1h")
     return settings
 
@@ -78,13 +87,13 @@ def run(settings: ServiceSettings) -> Run:
 
 
 @pytest.fixture
-def put(store: Store, settings: ServiceSettings) -> Callable[..., AnalysisRecord]:
+def put(store: Store, with_history: OperationsSettings) -> Callable[..., AnalysisRecord]:
     """Put an analysis in some state into Redis, or into the history."""
 
     def put(state: str, request_id: str = ID, *, archived: bool = False) -> AnalysisRecord:
         record = in_state(state, request_id, None, store.now())
         if archived:
-            Archive(settings).write(record)
+            Database(with_history).write(record)
         else:
             store.create(record)
         return record
@@ -264,12 +273,35 @@ def test_what_redis_has_forgotten_is_redriven_from_the_history(
     assert store.read(ID).message_id
 
 
+def test_one_that_is_deleted_while_it_is_brought_back_stays_deleted(
+    run: Run,
+    put: Put,
+    store: Store,
+    with_history: OperationsSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put("failed for us to mend", archived=True)
+    create = Store.create
+
+    def create_after_the_delete(self: Store, record: AnalysisRecord) -> bool:
+        Database(with_history).delete(ID, utc_now())
+        return create(self, record)
+
+    monkeypatch.setattr(Store, "create", create_after_the_delete)
+    ended = run("redrive", ID)
+
+    assert ended.exit_code == 1
+    assert "there is no such analysis" in ended.stderr
+    with pytest.raises(NotFound):
+        store.read(ID)
+
+
 def test_without_its_text_an_archived_one_can_not_be_redriven(
-    run: Run, put: Put, settings: ServiceSettings
+    run: Run, put: Put, with_history: OperationsSettings
 ) -> None:
     record = put("failed for us to mend", OTHER_ID)
     textless = record.model_copy(update={"request_id": ID, "input": None})
-    Archive(settings).write(textless)
+    Database(with_history).write(textless)
 
     ended = run("redrive", ID)
 
@@ -287,16 +319,16 @@ def test_one_that_is_refused_does_not_stop_the_others(run: Run, put: Put, store:
 
 
 def test_cancelling_and_deleting_need_no_owner(
-    run: Run, put: Put, settings: ServiceSettings
+    run: Run, put: Put, with_history: OperationsSettings
 ) -> None:
     put("waiting")
 
     assert run("cancel", ID).stdout == f"{ID} cancelled\n"
-    assert Archive(settings).read(ID).status is Status.CANCELLED
+    assert Database(with_history).find(ID).status is Status.CANCELLED
     assert run("delete", ID).stdout == f"{ID} deleted\n"
     assert run("show", ID).exit_code == 1
     with pytest.raises(NotFound):
-        Archive(settings).find(ID)
+        Database(with_history).find(ID)
 
 
 def test_what_is_in_the_history_alone_has_ended(run: Run, put: Put) -> None:
@@ -309,7 +341,9 @@ def test_what_is_in_the_history_alone_has_ended(run: Run, put: Put) -> None:
 
 
 def test_todays_spend_is_told(run: Run, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.note_attempt(store.now(), tokens=TOKENS)
+    claimed = in_state("processing", ID, None, store.now())
+    connect_statistics(store)
+    store.events.emit(Answered(claimed, 1.0, TOKENS))
     without_limit = run("stats").stdout
     monkeypatch.setenv("DAILY_ANALYSES", "9")
 
@@ -329,16 +363,18 @@ def test_everything_is_counted(run: Run, put: Put) -> None:
     assert "dead letters" in counted
 
 
-def test_what_redis_still_has_is_saved(run: Run, put: Put, settings: ServiceSettings) -> None:
+def test_what_redis_still_has_is_saved(
+    run: Run, put: Put, with_history: OperationsSettings
+) -> None:
     done = put("done", ID)
     put("waiting", OTHER_ID)
 
     assert run("save").stdout == "1 are in the history.\n"
-    assert Archive(settings).read(ID) == done
+    assert Database(with_history).find(ID) == done
 
 
 def test_a_record_that_can_not_be_read_keeps_no_other_from_being_told_and_saved(
-    run: Run, put: Put, real_redis: redis.Redis, settings: ServiceSettings
+    run: Run, put: Put, real_redis: redis.Redis, with_history: OperationsSettings
 ) -> None:
     failed = put("failed for us to mend", ID)
     newer = failed.model_dump_json(by_alias=True).replace('"quota_exceeded"', '"of_next_year"')
@@ -349,7 +385,7 @@ def test_a_record_that_can_not_be_read_keeps_no_other_from_being_told_and_saved(
     assert ID in listed.stdout
     assert "1 failed quota_exceeded" in " ".join(counted.stdout.split())
     assert saved.stdout == "1 are in the history.\n"
-    assert Archive(settings).find(ID) == failed
+    assert Database(with_history).find(ID) == failed
     for ended in (listed, counted, saved):
         assert ended.exit_code == 1
         assert "1 in Redis can't be read: see the log." in ended.stderr
@@ -434,9 +470,11 @@ def test_without_the_database_what_redis_has_is_told_all_the_same(
         assert "refused_by_model" in ended.stdout or arguments[0] == "redrive"
 
 
-def test_the_command_logs_what_it_does(put: Put, settings: ServiceSettings, tmp_path: Path) -> None:
+def test_the_command_logs_what_it_does(
+    put: Put, settings: ServiceSettings, with_history: OperationsSettings, tmp_path: Path
+) -> None:
     put("failed for us to mend")
-    names = [name.upper() for name in settings.model_fields_set]
+    names = [name.upper() for name in settings.model_fields_set | with_history.model_fields_set]
     environment = bare_environment(tmp_path, **{name: os.environ[name] for name in names})
 
     ended = subprocess.run(

@@ -1,0 +1,110 @@
+"""Connections to the database: a few for each process, and a time limit for each use of one.
+
+The program stops waiting by cancelling what it does, which also discards the connection; the server
+stops by itself (`statement_timeout`), as nobody waits for its work any more.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import sqlalchemy as sql
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from common.deadline import PerLoop, run_within
+from common.ports import HistoryUnavailable
+from operations.history import migrations
+
+# Each is long enough for a server that is half a second away, there and back.
+USE_SECONDS = 5.0  # connecting anew included
+CHECK_SECONDS = 9.0  # before the first use: whether the tables fit
+UPGRADE_SECONDS = 12.0  # and if not, making them so
+CONNECT_SECONDS = 4
+STATEMENT_SECONDS = 2
+MAX_CONNECTIONS = 4  # of one process
+MAX_WAIT_SECONDS = 1.0  # for one of them; who waits longer is told that all are busy
+CONNECTION_TTL_SECONDS = 180  # firewalls forget idle ones after some minutes
+# One round trip fewer than as two statements; the connection is in autocommit mode for that.
+BEGIN = f"BEGIN; SET LOCAL statement_timeout = {STATEMENT_SECONDS * 1000}"
+# What the operator can do about a database that answers, and can't do what is asked.
+REMEDIES = {
+    "ReadOnlySqlTransaction": "it is read-only (a replica?); "
+    "point DATABASE_URL at the primary, or let its user write",
+    "DiskFull": "make room, or lower HISTORY_DAYS and run purge",
+    "InsufficientPrivilege": "let its user read and write its tables, and make and change them",
+    "QueryCanceled": "it takes too long; look at its load",
+    "TimeoutError": "it does not answer in time",
+}
+T = TypeVar("T")
+
+
+class Connections:
+    """Connections to one database, opened at first use; safe to share between threads."""
+
+    def __init__(self, address: str) -> None:
+        self._engines = PerLoop(lambda: make_engine(address))
+        self._is_prepared = False
+
+    def run(self, work: Callable[[sql.Connection], T]) -> T:
+        """Do some work in a transaction of its own.
+
+        Raises: HistoryUnavailable, when the database is away within about 5 s, or 10 s until it has
+        been used once.
+        """
+        try:
+            if not self._is_prepared:
+                if not run_within(CHECK_SECONDS, self._transact(migrations.is_current)):
+                    run_within(UPGRADE_SECONDS, self._transact(migrations.upgrade))
+                self._is_prepared = True
+            return run_within(USE_SECONDS, self._transact(work))
+        except (SQLAlchemyError, OSError, migrations.UnknownVersion) as error:
+            raise HistoryUnavailable(f"database: {_cause(error)}") from error
+
+    async def _transact(self, work: Callable[[sql.Connection], T]) -> T:
+        async with self._engines.get().begin() as connection:
+            return await connection.run_sync(work)
+
+
+def make_engine(address: str) -> AsyncEngine:
+    """Make what opens connections when they are needed, for one event loop."""
+    url = sql.make_url(address)
+    is_postgres = url.get_backend_name() != "sqlite"
+    options: dict[str, Any] = {"connect_args": {"timeout": STATEMENT_SECONDS}}
+    if is_postgres:
+        options = {
+            # pgbouncer may give each transaction another server: nothing stays prepared there.
+            "connect_args": {"connect_timeout": CONNECT_SECONDS, "prepare_threshold": None},
+            "isolation_level": "AUTOCOMMIT",
+            "use_native_hstore": False,  # three commands fewer at the first use
+        }
+    engine = create_async_engine(
+        url.set(drivername="postgresql+psycopg" if is_postgres else "sqlite+aiosqlite"),
+        pool_size=MAX_CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=MAX_WAIT_SECONDS,
+        pool_recycle=CONNECTION_TTL_SECONDS,
+        pool_pre_ping=True,  # after a restart of the database nobody meets a connection from before
+        hide_parameters=True,
+        **options,
+    )
+    if is_postgres:
+        sql.event.listen(engine.sync_engine, "begin", lambda each: each.exec_driver_sql(BEGIN))
+    sql.event.listen(engine.sync_engine, "handle_error", _leave_replica)
+    return engine
+
+
+def _leave_replica(context: sql.engine.ExceptionContext) -> None:
+    """Connect anew after a failover that left the connections open: another may be primary now."""
+    if type(context.original_exception).__name__ == "ReadOnlySqlTransaction":
+        context.is_disconnect = True
+
+
+def _cause(error: Exception) -> str:
+    """Name an error by its kind alone: its text may hold the address, or what was to be written."""
+    if isinstance(error, migrations.UnknownVersion):
+        return str(error)
+    if isinstance(error, PoolTimeoutError):
+        return "all connections are busy"
+    name = type(getattr(error, "orig", None) or error).__name__
+    return f"{name}: {REMEDIES[name]}" if name in REMEDIES else name

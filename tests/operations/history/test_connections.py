@@ -1,0 +1,295 @@
+"""Connections to the database: bounded in time, and left when they are no good."""
+
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+import sqlalchemy as sql
+from sqlalchemy import event
+
+from common.ports import HistoryUnavailable
+from common.store import Store
+from operations.history import connections
+from operations.history.database import Database
+from operations.settings import OperationsSettings
+from tests.fakes import (
+    ADA,
+    ID,
+    FakeAnalyst,
+    FakeQueue,
+)
+from tests.operations.history.histories import (
+    CORE,
+    LATER,
+    completed,
+    deliver,
+    make_people,
+    make_worker,
+    settings_for,
+)
+from tests.postgres import Postgres, slow_way
+from tests.processes import ROOT, wait_for
+from webhook_service import create_app
+from webhook_service.worker import Outcome, OutcomeKind
+
+
+def test_a_database_that_takes_ten_seconds_is_not_waited_for(
+    store: Store, postgres: Postgres
+) -> None:
+    with slow_way(postgres.port) as way:
+        with_history = settings_for(f"postgresql://tester@127.0.0.1:{way.port}/postgres")
+        make_people(store, with_history).submit(ADA, request_id=ID)
+        worker = make_worker(store, with_history)
+
+        way.seconds = 10
+        began = time.monotonic()
+        while_slow = deliver(worker)
+        took = time.monotonic() - began
+        way.seconds = 0
+        when_back = deliver(worker)
+
+    assert while_slow == Outcome(OutcomeKind.RETRY, LATER)
+    assert took < 10
+    assert when_back.kind is OutcomeKind.IGNORED
+    assert Database(settings_for(postgres.url)).find(ID) == store.read(ID)
+
+
+def test_a_database_that_falls_silent_in_mid_statement_is_cut_off(postgres: Postgres) -> None:
+    with slow_way(postgres.port) as way:
+        database = Database(settings_for(f"postgresql://tester@127.0.0.1:{way.port}/postgres"))
+        database.write(completed())
+        way.silent_after = b"INSERT INTO analyses"
+        began = time.monotonic()
+        with pytest.raises(HistoryUnavailable):
+            database.write(completed(2))
+
+    assert time.monotonic() - began < 10
+
+
+def test_a_database_that_falls_silent_before_the_first_statement_is_cut_off(
+    postgres: Postgres,
+) -> None:
+    """What SQLAlchemy asks a server that it doesn't know yet has a time limit, too."""
+    with slow_way(postgres.port) as way:
+        database = Database(settings_for(f"postgresql://tester@127.0.0.1:{way.port}/postgres"))
+        way.silent_after = b"pg_catalog.version()"
+        began = time.monotonic()
+
+        def write(_: int) -> bool:
+            with pytest.raises(HistoryUnavailable):
+                database.write(completed())
+            return True
+
+        with ThreadPoolExecutor(4) as threads:
+            answered = list(threads.map(write, range(4)))
+        took = time.monotonic() - began
+        way.silent_after = None
+        database.write(completed())
+
+    assert len(answered) == 4
+    assert took < 12, "it is silent for ever"
+    assert Database(settings_for(postgres.url)).find(ID) == completed()
+
+
+def test_after_a_first_write_that_failed_the_tables_are_made_by_the_second(any_url: str) -> None:
+    database = Database(settings_for(any_url))
+
+    def fail(_: object) -> None:
+        raise OSError("as planned")
+
+    event.listen(sql.Engine, "commit", fail)
+    try:
+        with pytest.raises(HistoryUnavailable):
+            database.write(completed())
+    finally:
+        event.remove(sql.Engine, "commit", fail)
+    database.write(completed())
+
+    assert database.find(ID) == completed()
+
+
+def test_a_locked_table_is_not_waited_for(
+    with_history: OperationsSettings, rows: psycopg.Connection
+) -> None:
+    database = Database(with_history)
+    database.ping()
+    began = time.monotonic()
+
+    with rows.transaction():
+        rows.execute("LOCK TABLE analyses")
+        with pytest.raises(HistoryUnavailable, match=r"QueryCanceled|OperationalError"):
+            database.write(completed())
+
+    assert time.monotonic() - began < 10
+
+
+def test_many_at_once_while_the_database_is_slow_are_all_answered_in_time(
+    postgres: Postgres,
+) -> None:
+    with slow_way(postgres.port) as way:
+        database = Database(settings_for(f"postgresql://tester@127.0.0.1:{way.port}/postgres"))
+        database.ping()
+        way.seconds = 10
+        began = time.monotonic()
+
+        def write(_: int) -> bool:
+            with pytest.raises(HistoryUnavailable):
+                database.write(completed())
+            return True
+
+        with ThreadPoolExecutor(16) as threads:
+            answered = list(threads.map(write, range(16)))
+
+    assert len(answered) == 16
+    assert time.monotonic() - began < 10
+
+
+def test_a_user_who_may_not_create_tables_can_use_those_there_are(
+    with_history: OperationsSettings, rows: psycopg.Connection, postgres: Postgres
+) -> None:
+    Database(with_history).ping()
+    rows.execute("DROP ROLE IF EXISTS clerk")
+    rows.execute("CREATE ROLE clerk LOGIN")
+    rows.execute("GRANT USAGE ON SCHEMA public TO clerk")
+    rows.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO clerk")
+    database = Database(settings_for(postgres.url.replace("tester@", "clerk@")))
+
+    database.write(completed())
+
+    assert database.find(ID) == completed()
+    rows.execute("DROP OWNED BY clerk")
+
+
+def test_errors_show_neither_the_address_nor_what_was_to_be_written(
+    postgres: Postgres, caplog: pytest.LogCaptureFixture, store: Store
+) -> None:
+    secret = settings_for(postgres.url.replace("tester@", "tester:hunter2@").replace("127", "126"))
+    make_people(store, secret).submit(ADA, request_id=ID)
+    caplog.set_level("DEBUG")
+
+    deliver(make_worker(store, secret))
+
+    assert '"store": "database"' in caplog.text
+    assert "hunter2" not in caplog.text + repr(secret)
+    assert "machines" not in caplog.text
+
+
+def test_a_database_that_is_a_quarter_of_a_second_away_is_used_as_any_other(
+    postgres: Postgres,
+) -> None:
+    """Each way; making the tables included, by the first process that comes."""
+    with slow_way(postgres.port) as way:
+        way.seconds = 0.25
+        url = f"postgresql://tester@127.0.0.1:{way.port}/postgres"
+        database = Database(settings_for(url))
+
+        database.write(completed())
+        database.write(completed(2))
+        Database(settings_for(url)).write(completed(3))  # the next process
+
+        assert database.find(ID) == completed(3)
+
+
+def test_a_restart_of_the_database_costs_nothing(
+    with_history: OperationsSettings, postgres: Postgres
+) -> None:
+    database = Database(with_history)
+    database.write(completed())
+
+    postgres.stop()
+    postgres.start()
+    database.write(completed(2))
+
+    assert database.find(ID) == completed(2)
+
+
+def test_a_server_that_may_only_be_read_is_left_for_the_primary(
+    with_history: OperationsSettings, rows: psycopg.Connection
+) -> None:
+    """Behind the same address: those who were connected stay with a primary of before."""
+    Database(with_history).ping()
+    database = Database(with_history)
+    rows.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
+    try:
+        with pytest.raises(HistoryUnavailable, match="point DATABASE_URL at the primary"):
+            database.write(completed())
+    finally:
+        rows.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
+    database.write(completed())
+
+    assert database.find(ID) == completed()
+
+
+def test_what_was_cut_off_is_stopped_at_the_server_and_its_connection_is_not_used_again(
+    with_history: OperationsSettings, rows: psycopg.Connection, postgres: Postgres
+) -> None:
+    database = Database(with_history)
+    database.write(completed())
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    of_ours = "SELECT pid FROM pg_stat_activity WHERE client_port IS NOT NULL AND state = 'idle'"
+    before = rows.execute(of_ours).fetchall()
+
+    with psycopg.connect(postgres.url) as other, pytest.MonkeyPatch.context() as patch:
+        other.execute("LOCK TABLE analyses")
+        patch.setattr(connections, "USE_SECONDS", 0.5)
+        patch.setattr(connections, "BEGIN", "BEGIN")  # the server by itself would go on
+        with pytest.raises(HistoryUnavailable, match="it does not answer in time"):
+            database.write(completed(2))
+        wait_for(lambda: rows.execute(waiting).fetchone() == (0,))
+
+    assert database.find(ID) == completed()
+    assert not set(before) & set(rows.execute(of_ours).fetchall())
+
+
+def test_who_waits_too_long_for_a_connection_is_told_that_all_are_busy(
+    with_history: OperationsSettings, rows: psycopg.Connection
+) -> None:
+    database = Database(with_history)
+    database.ping()
+
+    def cause(_: int) -> str:
+        with pytest.raises(HistoryUnavailable) as error:
+            database.write(completed())
+        return str(error.value)
+
+    with rows.transaction(), ThreadPoolExecutor(6) as threads:
+        rows.execute("LOCK TABLE analyses")
+        causes = list(threads.map(cause, range(6)))
+
+    assert causes.count("database: all connections are busy") == 2
+    database.write(completed())
+
+
+def test_several_processes_write_at_the_same_time_from_the_first_moment_on(any_url: str) -> None:
+    program = """
+import sys
+from common.submission import new_request_id
+from operations.history.database import Database
+from tests.operations.history.histories import completed, settings_for
+
+database = Database(settings_for(sys.argv[1]))
+for _ in range(25):
+    database.write(completed(request_id=new_request_id()))
+"""
+    command = [sys.executable, "-c", program, any_url]
+
+    processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(4)]
+
+    assert [process.wait(timeout=60) for process in processes] == [0] * 4
+    assert [count.number for count in Database(settings_for(any_url)).counts()] == [100]
+
+
+def test_nothing_is_opened_before_the_first_use(
+    store: Store, with_history: OperationsSettings, rows: psycopg.Connection
+) -> None:
+    """A thread, and a connection, would not be there after the fork, or be shared."""
+    used = "SELECT count(*) FROM pg_stat_activity WHERE client_port IS NOT NULL"
+    before = rows.execute(used).fetchone(), threading.active_count()
+
+    create_app(CORE, with_history, store=store, queue=FakeQueue(), analyst=FakeAnalyst())
+
+    assert (rows.execute(used).fetchone(), threading.active_count()) == before

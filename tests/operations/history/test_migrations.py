@@ -1,0 +1,128 @@
+"""Changes of the schema: forward, once, and never past what a program knows."""
+
+import psycopg
+import pytest
+import sqlalchemy as sql
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from common.ports import HistoryUnavailable
+from common.record import AnalysisRecord
+from operations.history import migrations, schema
+from operations.history.database import Database
+from operations.settings import OperationsSettings
+from tests.fakes import (
+    ID,
+    OTHER_ID,
+)
+from tests.operations.history.histories import (
+    completed,
+    settings_for,
+)
+from tests.postgres import Postgres
+
+
+@pytest.mark.parametrize("version", ["0000", "9999"])
+def test_a_schema_of_another_version_is_told_and_left_alone(
+    with_history: OperationsSettings, rows: psycopg.Connection, version: int
+) -> None:
+    Database(with_history).write(completed())
+    rows.execute("UPDATE history_version SET version_num = %s", [version])
+
+    with pytest.raises(HistoryUnavailable, match=f"has version {version} of the schema"):
+        Database(with_history).write(completed(2))
+
+    assert rows.execute("SELECT round FROM analyses").fetchall() == [(1,)]
+
+
+OLD_SCHEMA = [
+    "CREATE TABLE schema_version (version INTEGER NOT NULL, PRIMARY KEY (version))",
+    "INSERT INTO schema_version VALUES (1)",
+    """CREATE TABLE analyses (
+        request_id VARCHAR(32) NOT NULL,
+        round INTEGER NOT NULL,
+        status VARCHAR(16) NOT NULL,
+        code VARCHAR(40),
+        created_at {time} NOT NULL,
+        finished_at {time} NOT NULL,
+        record TEXT,
+        PRIMARY KEY (request_id)
+    )""",
+    "CREATE INDEX ix_analyses_code ON analyses (code)",
+    "CREATE INDEX ix_analyses_finished_at ON analyses (finished_at)",
+]
+
+
+def make_old(url: str, *kept: AnalysisRecord) -> None:
+    """Make a database as it was before there were migrations, with these analyses."""
+    time = "DATETIME" if url.startswith("sqlite") else "TIMESTAMP WITH TIME ZONE"
+    engine = sql.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        for statement in OLD_SCHEMA:
+            connection.execute(sql.text(statement.format(time=time)))
+        connection.execute(
+            sql.insert(schema.analyses),
+            [
+                {
+                    "request_id": record.request_id,
+                    "round": record.round,
+                    "status": record.status.value,
+                    "created_at": record.created_at,
+                    "finished_at": record.finished_at,
+                    "record": record.model_dump_json(by_alias=True),
+                }
+                for record in kept
+            ],
+        )
+    engine.dispose()
+
+
+def test_a_database_of_the_version_before_is_taken_forward_without_loss(any_url: str) -> None:
+    make_old(any_url, completed(), completed(2, request_id=OTHER_ID))
+
+    database = Database(settings_for(any_url))
+
+    assert (database.find(ID), database.find(OTHER_ID).round) == (completed(), 2)
+    database.write(completed(3))
+    assert database.find(ID) == completed(3)
+
+
+@pytest.mark.parametrize("is_old", [True, False], ids=["old", "empty"])
+def test_the_migrations_make_the_tables_that_the_program_uses(any_url: str, is_old: bool) -> None:
+    if is_old:
+        make_old(any_url, completed())
+    database = Database(settings_for(any_url))
+
+    def differences(connection: sql.Connection) -> list[object]:
+        options = {"version_table": migrations.VERSION_TABLE}
+        context = MigrationContext.configure(connection, opts=options)
+        return list(compare_metadata(context, schema.metadata))
+
+    assert database.connections.run(differences) == []
+
+
+def test_a_migration_that_fails_leaves_all_as_it_was(
+    with_history: OperationsSettings, postgres: Postgres, rows: psycopg.Connection
+) -> None:
+    """The next use tries again."""
+    make_old(postgres.url, completed())
+    rows.execute("CREATE VIEW in_the_way AS SELECT version FROM schema_version")
+    with pytest.raises(HistoryUnavailable):
+        Database(with_history).find(ID)
+    tables = "SELECT count(*) FROM pg_tables WHERE tablename = 'history_version'"
+    assert rows.execute(tables).fetchone() == (0,)
+
+    rows.execute("DROP VIEW in_the_way")
+
+    assert Database(with_history).find(ID) == completed()
+
+
+def test_a_change_of_the_schema_is_logged(
+    with_history: OperationsSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    for _ in range(2):
+        Database(with_history).ping()
+
+    assert caplog.text.count('"event": "schema changed"') == 2  # of two versions, once each
