@@ -18,6 +18,7 @@ from common.connection import StoreUnavailable
 from common.environment import unset
 from common.events import Events, StoreFailed
 from common.logs import get_logger
+from common.options import Process
 from common.store import Store
 from operations.metrics_settings import MetricsSettings
 from operations.statistics import Statistics
@@ -28,6 +29,17 @@ _metrics: ModuleType | None = None
 # As long as the master lives: a reload goes on counting there.
 _directory: Path | None = None
 _own_directory: Path | None = None
+
+
+def plug_in(
+    process: Process, chosen: MetricsSettings, store: Store, statistics: Statistics
+) -> list[Blueprint]:
+    """Make the service's route, or serve the page's port, where one is set."""
+    if process == "service" and chosen.metrics_token:
+        return make_metrics(chosen, store, statistics)
+    if process == "page" and chosen.metrics_port:
+        serve_metrics(chosen.metrics_port, store.events)
+    return []
 
 
 def make_metrics(
