@@ -17,6 +17,7 @@ from common.settings import ServiceSettings
 from common.store import open_store, utc_now
 from common.submission import Submissions, new_request_id
 from common.task import Analysis
+from operations import plug_in
 from operations.settings import OperationsSettings
 from tests.fakes import ADA, CALL, LEASE, FakeQueue, pending
 
