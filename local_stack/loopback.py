@@ -1,13 +1,17 @@
-"""A development tool: the stand-ins answer this machine's own programs, never a web page elsewhere.
+"""A development tool: the stand-ins answer this machine's own programs, and no web page elsewhere.
 
 A browser's page can have its own name lead to loopback (DNS rebinding), or send a simple POST.
 """
 
+from argparse import ArgumentParser
+
+import uvicorn
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.addresses import is_loopback
+from common.environment import bypass_proxies_on_loopback
 
 
 class LoopbackOnly:
@@ -25,3 +29,12 @@ class LoopbackOnly:
             elif not is_loopback(headers.get("Origin", "http://localhost")):
                 app = PlainTextResponse("This answers no page of another site.\n", 403)
         await app(scope, receive, send)
+
+
+def serve(app: ASGIApp) -> None:
+    """Serve a stand-in on loopback, at the port that the command line gives."""
+    parser = ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    port = parser.parse_args().port
+    bypass_proxies_on_loopback()
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")

@@ -8,18 +8,16 @@ import json
 import re
 import time
 import uuid
-from argparse import ArgumentParser
 from collections import Counter
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from local_stack.loopback import LoopbackOnly
+from local_stack.loopback import LoopbackOnly, serve
 
 MODEL = "local-stand-in"
 ONLY_MODEL = {"id": MODEL, "object": "model", "created": 0, "owned_by": "nobody"}
@@ -100,12 +98,7 @@ async def responses(request: Request) -> Response:
         analysis = analyse(json.loads(body["input"]), body["text"]["format"]["schema"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return _refused(400, "not the request this stand-in knows", "invalid_request")
-    text = {
-        "type": "output_text",
-        "text": json.dumps(analysis),
-        "annotations": [],
-        "logprobs": [],
-    }
+    text = {"type": "output_text", "text": json.dumps(analysis), "annotations": [], "logprobs": []}
     nothing = ("error", "incomplete_details", "instructions", "metadata", "temperature", "top_p")
     return JSONResponse(
         {
@@ -158,6 +151,4 @@ app = Starlette(
 )
 
 if __name__ == "__main__":
-    parser = ArgumentParser(description="Run the OpenAI stand-in on loopback.")
-    parser.add_argument("--port", type=int, default=8081)
-    uvicorn.run(app, host="127.0.0.1", port=parser.parse_args().port, log_level="warning")
+    serve(app)

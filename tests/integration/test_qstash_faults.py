@@ -20,7 +20,7 @@ from common.record import AnalysisRecord, Status
 from common.settings import ServiceSettings
 from common.store import Store
 from common.submission import Submissions, new_request_id
-from tests.conftest import AllSettings, make_settings, make_store
+from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, DELAY, ID, FakeAnalyst, pending
 from tests.http_server import Behaviour, answer, hang, reset, serve, trickle
 from tests.processes import start_stand_in, wait_for
@@ -149,7 +149,7 @@ def test_a_refused_second_publish_waits_for_what_the_first_may_bring(
 class Service(NamedTuple):
     """The service on a port of its own, with a model that counts; it serves once it is opened."""
 
-    settings: AllSettings
+    settings: ServiceSettings
     analyst: FakeAnalyst
     opened: threading.Event
     delivered: set[str]  # ids of the messages that have come
