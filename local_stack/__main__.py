@@ -38,7 +38,7 @@ STAND_IN_PORTS = {"redis": 6380, "qstash": 8080, "openai": 8081}
 
 
 def stand_ins(given: set[str]) -> list[str]:
-    """Name the stand-ins that are needed beside the settings that are given."""
+    """Name the stand-ins that are needed: those whose real settings are not given."""
     return [name for name, real in REAL_SETTINGS.items() if not real & given]
 
 
@@ -97,7 +97,7 @@ def commands(needed: list[str], ports: dict[str, int], data: Path) -> dict[str, 
     if "redis" in servers:
         servers["redis"] += ["--data", str(data / "redis")]
     page, service = (f"{HOST}:{ports[name]}" for name in ("page", "service"))
-    notes = [f"Stands in, for want of settings in .env: {', '.join(needed)}."] if needed else []
+    notes = [f"Stand-ins, for lack of settings in .env: {', '.join(needed)}."] if needed else []
     return {
         **servers,
         "service": [
@@ -110,7 +110,7 @@ def commands(needed: list[str], ports: dict[str, int], data: Path) -> dict[str, 
 
 
 def main() -> int:
-    """Choose what stands in and where, check the settings, and run it all."""
+    """Choose stand-ins and ports, check the settings, and run everything."""
     parser = ArgumentParser(description="Run the whole product on this machine.")
     parser.add_argument("--data", type=Path, default=Path(".local"), help="where the data is kept")
     parser.add_argument("--page-port", type=int, default=8501)
@@ -120,7 +120,7 @@ def main() -> int:
 
     data = arguments.data.resolve()
     os.umask(0o077)  # texts and secrets are for their owner alone
-    with hold(data):
+    with lock_data(data):
         try:
             given = given_names()
             needed = stand_ins(given)
@@ -141,8 +141,8 @@ def main() -> int:
     return status
 
 
-def hold(data: Path) -> TextIO:
-    """Keep the data to this stack for as long as the file returned is open, and to its owner."""
+def lock_data(data: Path) -> TextIO:
+    """Keep the data private, and from other stacks until the returned file is closed."""
     data.mkdir(parents=True, exist_ok=True)
     data.chmod(0o700)
     for path in (*data.glob("*.env"), *data.glob("history.db*"), *data.glob("redis/**/*")):
@@ -156,7 +156,10 @@ def hold(data: Path) -> TextIO:
 
 
 def supervise(processes: dict[str, list[str]]) -> int:
-    """Run the commands until one ends or a signal comes, end all, and return the exit status."""
+    """Run the commands until one ends or a signal comes, then end all of them.
+
+    The status is that of the one that ended, and 0 after Ctrl-C.
+    """
     manager = Manager()
     for name, command in processes.items():
         manager.add_process(name, f"exec {shlex.join(command)}")

@@ -1,6 +1,6 @@
 """A development tool: the stand-ins answer this machine's own programs, and no web page elsewhere.
 
-A browser's page can have its own name lead to loopback (DNS rebinding), or send a simple POST.
+A page in a browser can make its own name lead to loopback (DNS rebinding), or send a simple POST.
 """
 
 from argparse import ArgumentParser
@@ -15,7 +15,7 @@ from common.environment import bypass_proxies_on_loopback
 
 
 class LoopbackOnly:
-    """Refuse a request under a name that isn't loopback's, and one from a page elsewhere."""
+    """Refuses requests for another host's name, and those from another site's page."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -25,9 +25,9 @@ class LoopbackOnly:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             if not is_loopback(f"http://{headers.get('Host', '')}"):
-                app = PlainTextResponse("This answers to loopback names alone.\n", 421)
+                app = PlainTextResponse("Only loopback names are served here.\n", 421)
             elif not is_loopback(headers.get("Origin", "http://localhost")):
-                app = PlainTextResponse("This answers no page of another site.\n", 403)
+                app = PlainTextResponse("Pages of other sites are refused here.\n", 403)
         await app(scope, receive, send)
 
 

@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import field
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -17,7 +16,7 @@ from simpleeval import SimpleEval
 
 MAX_BACKOFF_SECONDS = 86_400.0
 CALLER_IP = "127.0.0.1"  # the stand-in answers nobody else
-UNITS = MappingProxyType({"s": 1, "m": 60, "h": 3600, "d": 86400})
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 FUNCTIONS = {
     function.__name__: function
     for function in (math.pow, math.sqrt, abs, math.exp, math.floor, math.ceil, round, min, max)

@@ -15,18 +15,18 @@ header (Upstash-…)                     as
 Delay, Timeout                         10s, 1h30m; the timeout is each delivery's
 Retries, Retry-Delay                   3 unless given; an expression in ms over `retried`, else
                                        min(86400, e^(2.5 n)) seconds
-Deduplication-Id                       10 minutes; the first message's id is answered
+Deduplication-Id                       for 10 minutes a duplicate is answered with the first id
 Failure-Callback                       when given up; with as many retries as the message, and
                                        headers of its own (Failure-Callback-Forward-…)
-Flow-Control-Key, -Value               parallelism=2: holds back, refuses never
+Flow-Control-Key, -Value               parallelism=2: further deliveries wait
 Method, Forward-…, Label               one label or several, with commas
-Telemetry-…                            is not read
+Telemetry-…                            ignored
 
 an answer's Retry-After                replaces the retry delay; see `seconds_until_retry`
 489 + Upstash-NonRetryable-Error: true ends the retries; the message goes to the DLQ
 
-Whatever else is asked for (an endpoint, method, parameter, header, body) is answered 501, and
-named: nothing is ignored.
+Anything else (an endpoint, method, parameter, header or body) is answered 501 and named, so that
+nothing is silently ignored.
 """
 
 import asyncio
@@ -64,8 +64,9 @@ TO_LIST = "parameter (url|messageId|count|cursor)"
 class Fault(BaseModel):
     """What goes wrong at the next `times` publishes.
 
-    `status` refuses with that status and `headers`, `seconds` answers late, though it has accepted,
-    `is_duplicated` delivers twice, `is_reply_dropped` accepts and breaks the answer off.
+    With `status`, they are refused with that status and `headers`; with `seconds`, they are
+    accepted and answered late; with `is_duplicated`, delivered twice; with `is_reply_dropped`,
+    accepted, but the answer breaks off.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -78,8 +79,8 @@ class Fault(BaseModel):
     is_reply_dropped: bool = False
 
 
-class Page(BaseModel):
-    """Which of the dead letters are asked for."""
+class PageQuery(BaseModel):
+    """Which part of the list of dead letters is wanted."""
 
     count: int = Field(default=100, ge=1, le=100)
     cursor: int = Field(default=0, ge=0)
@@ -138,7 +139,7 @@ class QStashServer:
             if _is_among(query.getlist("url"), letter.message.url)
             and _is_among(query.getlist("messageId"), letter.message.message_id)
         ]
-        page = Page.model_validate(dict(query))
+        page = PageQuery.model_validate(dict(query))
         end = page.cursor + page.count
         rest = {"cursor": str(end)} if len(found) > end else {}
         return JSONResponse({"messages": found[page.cursor : end], **rest})
@@ -161,7 +162,7 @@ class QStashServer:
 
 
 def _route(method: str, path: str, handler: Handler, takes: str = "") -> Route:
-    """Answer at one endpoint, if no more is given than it takes: a pattern of names."""
+    """Serve one endpoint; `takes` is a pattern of the names that a request may give it."""
 
     async def guarded(request: Request) -> Response:
         if request.headers.get("Authorization") != f"Bearer {DEVELOPMENT_TOKEN}":
@@ -188,7 +189,7 @@ def _destination(request: Request) -> str:
 
 
 def _is_among(wanted: list[str], value: str) -> bool:
-    """Several may be wanted by a repeated parameter, or by one with commas; or nothing is."""
+    """Whether a filter lets a value through: it is repeated, or has commas, or is not given."""
     return not wanted or value in [*wanted, *",".join(wanted).split(",")]
 
 
