@@ -17,7 +17,8 @@ from common.settings import ServiceSettings
 from common.store import open_store, utc_now
 from common.submission import Submissions, new_request_id
 from common.task import Analysis
-from operations import OperationsSettings, plug_in
+from operations import plug_in
+from operations.settings import OperationsSettings
 from tests.fakes import ADA, CALL, LEASE, FakeQueue, pending
 
 CASE = Case(0.05, 50, 500, rate=50)

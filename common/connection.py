@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import redis
 from redis.backoff import NoBackoff
@@ -50,6 +50,7 @@ log = get_logger(__name__)
 class StoreUnavailable(Exception):
     """Redis can't be used just now. The change may have happened; repeating it is safe."""
 
+    store: ClassVar[Literal["redis", "database"]] = "redis"
     retry_after: timedelta = timedelta(seconds=10)
 
 

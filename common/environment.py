@@ -109,14 +109,14 @@ class SecretsSettings(Part):
         return path
 
 
-A = TypeVar("A", bound=Part)
-B = TypeVar("B", bound=Part)
+KindT = TypeVar("KindT", bound=Part)
+OtherT = TypeVar("OtherT", bound=Part)
 
 
 @overload
-def load(kind: type[A], /) -> A: ...
+def load(kind: type[KindT], /) -> KindT: ...
 @overload
-def load(kind: type[A], other: type[B], /) -> tuple[A, B]: ...
+def load(kind: type[KindT], other: type[OtherT], /) -> tuple[KindT, OtherT]: ...
 def load(kind: type[Part], /, *others: type[Part]) -> Any:
     """Read and check the settings of one process: one object per kind, a tuple if several.
 
@@ -127,7 +127,7 @@ def load(kind: type[Part], /, *others: type[Part]) -> Any:
     return (settings, *more) if others else settings
 
 
-def load_all(kind: type[A], /, *others: type[B]) -> tuple[A, list[B]]:
+def load_all(kind: type[KindT], /, *others: type[OtherT]) -> tuple[KindT, list[OtherT]]:
     """Do what `load` does, for any number of others.
 
     Raises: SettingsError.
@@ -161,6 +161,11 @@ def bypass_proxies_on_loopback() -> None:
     names = [name.strip() for value in given for name in value.split(",") if name.strip()]
     joined = ",".join(dict.fromkeys([*names, *LOOPBACK_NAMES]))
     os.environ.update(no_proxy=joined, NO_PROXY=joined)
+
+
+def unset(name: str) -> None:
+    """Take a variable out of this process's environment, before a library reads it."""
+    os.environ.pop(name, None)
 
 
 def given_names() -> set[str]:

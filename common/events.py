@@ -1,16 +1,25 @@
 """What happens to analyses, as typed events. Each is a line of the log; options may subscribe.
 
-A subscriber watches: its errors stop nothing. What may veto is a port (`ports.py`).
+    events = Events()
+    events.subscribe(count)           # called with each event, in the thread that emits it
+    events.emit(Submitted(record))    # writes {"event": "submitted", "request_id": …}
+
+A subscriber watches: its errors stop nothing. What may veto is a port (`ports.py`). No event writes
+what a person or the model wrote, nor a secret: of a record, `fields` tells only its numbers.
 """
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from common.failures import Failure, Kind, Limit
 from common.logs import get_logger
 from common.record import AnalysisRecord, Tokens
+from common.states import Reason
+
+NO_RECORD: Literal["no such record"] = "no such record"
+NOT_OURS = "signed but not ours"
 
 log = get_logger(__name__)
 
@@ -20,11 +29,11 @@ class Event:
     """Something that has happened; `line`, `level` and `fields` are how the log tells it."""
 
     line: ClassVar[str]
-    severity: ClassVar[int] = logging.INFO
+    usual_level: ClassVar[int] = logging.INFO
 
     @property
     def level(self) -> int:
-        return self.severity
+        return self.usual_level
 
     def fields(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -37,10 +46,17 @@ class RecordEvent(Event):
     record: AnalysisRecord
 
     def fields(self) -> dict[str, Any]:
-        own = {name: value for name, value in vars(self).items() if name != "record"}
+        others = {name: value for name, value in vars(self).items() if name != "record"}
         record = self.record
-        where = {"request_id": record.request_id, "round": record.round, "attempt": record.attempt}
-        return {**where, **own}
+        numbers = {
+            "request_id": record.request_id,
+            "round": record.round,
+            "attempt": record.attempt,
+        }
+        return {**numbers, **others}
+
+
+# Submitting
 
 
 @dataclass(frozen=True)
@@ -57,7 +73,7 @@ class SubmittedAgain(RecordEvent):
     line = "submitted again"
 
     def fields(self) -> dict[str, Any]:
-        return {**super().fields(), "status": self.record.status}
+        return {**super().fields(), "was": self.record.status}
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,16 @@ class Reopened(RecordEvent):
     """A failed analysis was begun again, as a new round."""
 
     line = "reopened"
+
+
+@dataclass(frozen=True)
+class Rejected(Event):
+    """A limit was reached: nothing was stored."""
+
+    request_id: str
+    code: Limit
+    line = "rejected"
+    usual_level = logging.WARNING
 
 
 @dataclass(frozen=True)
@@ -80,8 +106,11 @@ class PublishFailed(RecordEvent):
     """QStash has refused the round's message, or nobody knows whether it has taken it."""
 
     cause: str
-    line = "not published, or perhaps not"
-    severity = logging.WARNING
+    line = "publish failed"
+    usual_level = logging.WARNING
+
+
+# Attempts
 
 
 @dataclass(frozen=True)
@@ -114,12 +143,15 @@ class AttemptFailed(Answered):
     code: Failure
     cause: str
     line = "attempt failed"
-    severity = logging.WARNING
+    usual_level = logging.WARNING
+
+
+# The end
 
 
 @dataclass(frozen=True)
 class Settled(RecordEvent):
-    """An analysis has become terminal."""
+    """An analysis has become terminal; `cause` says more than the failure's code, where known."""
 
     cause: str | None = None
     line = "settled"
@@ -131,7 +163,9 @@ class Settled(RecordEvent):
         return logging.ERROR if is_ours else logging.INFO
 
     def fields(self) -> dict[str, Any]:
-        return {**super().fields(), "status": self.record.status, "code": self.record.failure}
+        record = self.record
+        cause = (self.cause or record.last_failure) if record.failure else None
+        return {**super().fields(), "status": record.status, "code": record.failure, "cause": cause}
 
 
 @dataclass(frozen=True)
@@ -147,14 +181,7 @@ class Deleted(Event):
         return {"request_id": self.request_id, "was": was}
 
 
-@dataclass(frozen=True)
-class Rejected(Event):
-    """A limit was reached: nothing was stored."""
-
-    request_id: str
-    code: Limit
-    line = "rejected"
-    severity = logging.WARNING
+# What came to nothing
 
 
 @dataclass(frozen=True)
@@ -163,30 +190,45 @@ class DeliveryIgnored(Event):
 
     request_id: str
     round: int
-    cause: str
+    reason: Reason | Literal["no such record"]
     line = "delivery ignored"
+
+    def fields(self) -> dict[str, Any]:
+        return {"request_id": self.request_id, "round": self.round, "cause": self.reason}
 
 
 @dataclass(frozen=True)
 class DeliveryRefused(Event):
-    """A request to the webhook was not a delivery of ours; `reason` is one of few, for counting."""
+    """A request to the webhook was no delivery of ours: a `reason`, one of few, and its details."""
 
     reason: str
     cause: str
     line = "delivery refused"
-    severity = logging.WARNING
+
+    @property
+    def level(self) -> int:
+        """Anybody can send what is not signed; what is signed comes by a setting of ours."""
+        return logging.ERROR if self.reason == NOT_OURS else logging.WARNING
+
+    def fields(self) -> dict[str, Any]:
+        return {"cause": self.cause}
 
 
 @dataclass(frozen=True)
 class StoreFailed(Event):
-    """Redis, or the database of the history, was not there when it was needed."""
+    """Redis, or the history's database, was away when it was needed: by a route, or a delivery."""
 
-    store: str
+    store: Literal["redis", "database"]
     cause: str
     at: str | None = None
     request_id: str | None = None
+    round: int | None = None
     line = "store unavailable"
-    severity = logging.ERROR
+    usual_level = logging.ERROR
+
+    def fields(self) -> dict[str, Any]:
+        where = {"request_id": self.request_id, "round": self.round, "at": self.at}
+        return {**where, "cause": self.cause, "store": self.store}
 
 
 Subscriber = Callable[[Event], None]
@@ -197,19 +239,19 @@ class Events:
 
     def __init__(self) -> None:
         self._subscribers: list[Subscriber] = []
-        self._broken: set[Subscriber] = set()
+        self._failed: set[Subscriber] = set()
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Call this with each event from now on."""
         self._subscribers.append(subscriber)
 
     def emit(self, event: Event) -> None:
-        """Write the event's line, and tell all subscribers."""
+        """Write the event's line, and tell all subscribers; raises nothing."""
         log.log(event.level, event.line, **event.fields())
         for subscriber in self._subscribers:
             try:
                 subscriber(event)
             except Exception as error:
-                if subscriber not in self._broken:  # once: it must not fill the log
-                    self._broken.add(subscriber)
-                    log.error("subscriber failed", exc_info=error, at=type(event).__name__)
+                if subscriber not in self._failed:  # once: it must not fill the log
+                    self._failed.add(subscriber)
+                    log.error("subscriber failed", exc_info=error, during=event.line)

@@ -1,6 +1,8 @@
 """The only door from the core to `operations/`: what it adds, where it is there.
 
-It is imported by name, so that the folder can be deleted without changing a line of the core.
+It is imported by name, so that the folder can be deleted without changing a line of the core. Its
+settings go with it: their variables are ignored then, as all that the core doesn't know. Nobody can
+tell a DATABASE_URL that asks for a history from one that a host sets for every program.
 """
 
 from collections.abc import Sequence
@@ -30,7 +32,9 @@ class Options:
 
 @cache
 def _operations() -> Any:
-    return import_module("operations") if find_spec("operations") else None
+    spec = find_spec("operations")
+    # A folder without a module is what git leaves of a deleted one: compiled files.
+    return import_module("operations") if spec and spec.origin else None
 
 
 def load_with_options(kind: type[SettingsT]) -> tuple[SettingsT, Part | None]:

@@ -24,6 +24,8 @@ class LimitReached(Exception):
 class HistoryUnavailable(StoreUnavailable):
     """The history can't be used just now. The change may have happened; repeating it is safe."""
 
+    store = "database"
+
     def __init__(self, cause: str, retry_after: timedelta = StoreUnavailable.retry_after) -> None:
         super().__init__(cause)
         self.retry_after = retry_after

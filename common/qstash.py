@@ -158,7 +158,7 @@ class Queue:
             "retry_delay": times.retry_delay,
             "timeout": round(times.delivery_timeout.total_seconds()),
             "failure_callback": self._settings.failure_callback_url,
-            "deduplication_id": record.deduplication_id,
+            "deduplication_id": deduplication_id(record),
             "label": record.request_id,
             # Forwarded, so that each delivery, and the failure callback, continues the trace.
             "headers": headers(),
@@ -169,3 +169,12 @@ class Queue:
                 key=FLOW_CONTROL_KEY, parallelism=self._settings.qstash_parallelism
             )
         return message
+
+
+def deduplication_id(record: AnalysisRecord) -> str:
+    """Name a round's message at QStash, which remembers the name for 10 minutes.
+
+    A record may be gone sooner, so its id alone would stop the next one with the same id.
+    Records of an earlier version have no nonce.
+    """
+    return "-".join(filter(None, (record.request_id, str(record.round), record.nonce)))

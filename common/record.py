@@ -15,13 +15,13 @@ them atomically. Every time in a record is an aware UTC datetime read from Redis
 
 import secrets
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import AliasChoices, Field
 
 from common.failures import Failure, Kind
 from common.fields import Model, RequestId, UtcDatetime
+from common.states import Reason, Status, TransitionError
 from common.task import Analysis, AnalysisInput
 
 MAX_ATTEMPTS = 3  # per round; each is at most one paid call
@@ -29,6 +29,13 @@ MAX_ROUNDS = 5
 DUE_TOLERANCE = timedelta(seconds=2)
 FIRST_RETRY = timedelta(seconds=10)  # doubled with each attempt
 REPUBLISH_AFTER = timedelta(seconds=15)
+NEEDED = {  # the fields that a status calls for
+    Status.PENDING: ("input",),
+    Status.PROCESSING: ("input", "claim_token", "claimed_at"),
+    Status.COMPLETED: ("result", "finished_at"),
+    Status.FAILED: ("failure", "finished_at"),
+    Status.CANCELLED: ("finished_at",),
+}
 
 
 class Tokens(Model):
@@ -36,43 +43,6 @@ class Tokens(Model):
 
     input_tokens: Annotated[int, Field(ge=0, le=10**9)]
     output_tokens: Annotated[int, Field(ge=0, le=10**9)]
-
-
-class Status(StrEnum):
-    """Where an analysis is; the last three are terminal."""
-
-    PENDING = "pending"
-    PROCESSING = "processing"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_terminal(self) -> bool:
-        return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
-
-
-class Reason(StrEnum):
-    """Why a transition is not possible."""
-
-    TERMINAL = "already terminal"
-    OTHER_ROUND = "of another round"
-    NOT_DUE = "not due yet"
-    CLAIMED = "claimed by another attempt"
-    TOO_LATE = "too little time left before the deadline"
-    NOT_THE_CLAIM = "not the attempt that holds the claim"
-    NOT_FAILED = "not failed"
-    INPUT_GONE = "its text is no longer kept"
-    ROUNDS_USED_UP = "no more rounds"
-
-
-class TransitionError(Exception):
-    """A transition is not possible; `retry_after` says when it may be, if ever."""
-
-    def __init__(self, reason: Reason, retry_after: timedelta | None = None) -> None:
-        super().__init__(reason.value)
-        self.reason = reason
-        self.retry_after = retry_after
 
 
 class AnalysisRecord(Model):
@@ -229,8 +199,6 @@ class AnalysisRecord(Model):
         """Fail because the deadline has passed."""
         return self._fail(Failure.TIMED_OUT, now) if self.is_overdue(now) else self
 
-    # What publishing does
-
     def is_unpublished(self, now: datetime) -> bool:
         """Whether the message seems never to have been published."""
         return (
@@ -262,8 +230,6 @@ class AnalysisRecord(Model):
             return self
         return self._fail(Failure.NOT_QUEUED, now)
 
-    # What a person does
-
     def cancel(self, *, now: datetime) -> Self:
         """Stop, before or during the attempt, and forget the input."""
         self._check_open(self.round)
@@ -294,34 +260,10 @@ class AnalysisRecord(Model):
         )
         return fresh._evolve(round=self.round + 1, created_at=self.created_at)
 
-    # What publishing needs
-
-    @property
-    def deduplication_id(self) -> str:
-        """Name this round's message at QStash, which remembers the name for 10 minutes.
-
-        A record may be gone sooner, so its id alone would stop the next one with the same id.
-        Records made by an earlier version have no nonce.
-        """
-        return "-".join(filter(None, (self.request_id, str(self.round), self.nonce)))
-
-    # What reading needs
-
     @property
     def is_consistent(self) -> bool:
         """Whether the fields that the status calls for are there."""
-        match self.status:
-            case Status.PENDING:
-                needed: tuple[object, ...] = (self.input,)
-            case Status.PROCESSING:
-                needed = (self.input, self.claim_token, self.claimed_at)
-            case Status.COMPLETED:
-                needed = (self.result, self.finished_at)
-            case Status.FAILED:
-                needed = (self.failure, self.finished_at)
-            case Status.CANCELLED:
-                needed = (self.finished_at,)
-        return None not in needed
+        return all(getattr(self, name) is not None for name in NEEDED[self.status])
 
     # Shared by the above
 

@@ -21,8 +21,9 @@ from common.failures import Failure
 from common.logs import get_logger
 from common.ports import History, LimitReached, Limits, NoHistory, NoLimits
 from common.qstash import QStashRefused, QStashUnclear, Queue
-from common.record import AnalysisRecord, TransitionError
+from common.record import AnalysisRecord
 from common.settings import Settings
+from common.states import TransitionError
 from common.store import NotFound, Store, utc_now
 from common.task import AnalysisInput
 from common.tracing import span

@@ -33,6 +33,12 @@ INPUT_PROBLEMS = {
     "description": "Write 10 to 2,000 characters, so that there is something to work with.",
 }
 
+EXAMPLE = AnalysisInput(  # what `make smoke` sends
+    name="Smoke test",
+    age=30,
+    description="I check that the whole path works, kindly and often.",
+)
+
 
 def input_problems(error: ValidationError) -> dict[str, str]:
     """Say in a sentence what is wrong with each field: `{"age": "Enter your age …"}`."""

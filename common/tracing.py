@@ -1,8 +1,9 @@
-"""Traces: what belongs to one submission, over all processes. The only importer of opentelemetry.
+"""Traces: what belongs to one submission, over all processes.
 
     with span("submit"): …          # or @span("submit")
 
-Without OpenTelemetry's SDK, which `operations/tracing.py` brings, all of this does nothing.
+Without OpenTelemetry's SDK, which `operations/tracing.py` brings, all of this does nothing: a trace
+that comes with a delivery is not continued either.
 Source: https://opentelemetry.io/docs/specs/otel/api/
 """
 
@@ -13,12 +14,15 @@ from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 PROPAGATOR = TraceContextTextMapPropagator()
-_tracer = trace.get_tracer("ask-later")
+_tracer = trace.get_tracer("ask-later")  # the SDK's, as soon as there is one
 
 
 @contextmanager
 def span(name: str, traceparent: str | None = None) -> Iterator[None]:
     """Note what happens within as one step, of the trace that is named, if one is."""
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):  # there is no SDK
+        yield
+        return
     parent = PROPAGATOR.extract({"traceparent": traceparent}) if traceparent else None
     with _tracer.start_as_current_span(
         name, parent, record_exception=False, set_status_on_exception=False

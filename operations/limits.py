@@ -32,6 +32,7 @@ from operations.statistics import (
     COUNTS_TTL,
     UNFINISHED,
     UNFINISHED_TTL,
+    Statistics,
     count_key,
     day_of,
     member,
@@ -172,8 +173,11 @@ class RedisLimits:
             self._client.zrem(UNFINISHED, PROBE)
 
 
-def connect_limits(settings: Settings, limits: LimitSettings, store: Store) -> RedisLimits:
+def connect_limits(
+    settings: Settings, limits: LimitSettings, store: Store, statistics: Statistics
+) -> RedisLimits:
     """Make the limits, and watch for what pauses them."""
+    statistics.adds_submissions = False
     connected = RedisLimits(settings, limits, store)
     store.events.subscribe(connected.watch)
     return connected

@@ -38,7 +38,7 @@ from common.events import (
 )
 from common.failures import Failure
 from common.logs import get_logger
-from common.record import Status
+from common.states import Status
 
 SUBMITTED = Counter("analysis_submitted", "Analyses accepted")
 REOPENED = Counter("analysis_reopened", "Failed analyses that were begun again")
@@ -99,7 +99,7 @@ def count(event: Event) -> None:
         case Rejected():
             REJECTED.labels(event.code).inc()
         case DeliveryIgnored():
-            DUPLICATES.labels(event.cause).inc()
+            DUPLICATES.labels(event.reason).inc()
         case DeliveryRefused():
             REFUSED.labels(event.reason).inc()
         case StoreFailed():

@@ -1,6 +1,7 @@
-"""GET /metrics, for the bearer of METRICS_TOKEN.
+"""GET /metrics of the service, for the bearer of METRICS_TOKEN; the page's, on METRICS_PORT.
 
-gunicorn's processes share their counts by files in PROMETHEUS_MULTIPROC_DIR.
+gunicorn's processes share their counts by files in PROMETHEUS_MULTIPROC_DIR, which its library
+reads from the environment when it is imported. So nothing here imports it at the top.
 """
 
 import hmac
@@ -14,17 +15,31 @@ from types import ModuleType
 from flask import Blueprint, Response
 
 from common.connection import StoreUnavailable
-from common.events import StoreFailed
+from common.environment import unset
+from common.events import Events, StoreFailed
 from common.logs import get_logger
+from common.options import Process
 from common.store import Store
 from operations.metrics_settings import MetricsSettings
 from operations.statistics import Statistics
-from webhook_service.web import Problem, bearer_token
 
 log = get_logger(__name__)
 
 _metrics: ModuleType | None = None
-_directory: Path | None = None  # as long as the master lives: a reload goes on counting there
+# As long as the master lives: a reload goes on counting there.
+_directory: Path | None = None
+_own_directory: Path | None = None
+
+
+def plug_in(
+    process: Process, chosen: MetricsSettings, store: Store, statistics: Statistics
+) -> list[Blueprint]:
+    """Make the service's route, or serve the page's port, where one is set."""
+    if process == "service" and chosen.metrics_token:
+        return make_metrics(chosen, store, statistics)
+    if process == "page" and chosen.metrics_port:
+        serve_metrics(chosen.metrics_port, store.events)
+    return []
 
 
 def make_metrics(
@@ -35,13 +50,15 @@ def make_metrics(
     A directory that can't be written costs the metrics and nothing else.
     """
     assert settings.metrics_token, "without one there is no route"
+    from webhook_service.web import Problem, bearer_token  # the page's image has no such folder
+
     global _metrics
     try:
         _prepare_directory(settings.prometheus_multiproc_dir)
     except OSError as error:
         log.error("no metrics: their directory can't be written", cause=str(error))
         return []
-    from operations import metrics  # only now: its library reads the environment when imported
+    from operations import metrics
 
     _metrics = metrics
     metrics.start(store.events)
@@ -58,6 +75,14 @@ def make_metrics(
     return [routes]
 
 
+def serve_metrics(port: int, events: Events) -> None:
+    """Begin to count in the page, a single process, and serve that on a port of its own."""
+    unset("PROMETHEUS_MULTIPROC_DIR")  # the service's: the library would share its files
+    from operations import metrics
+
+    metrics.serve(port, events)
+
+
 def _write(store: Store, statistics: Statistics, metrics: ModuleType) -> bytes:
     """All metrics; while Redis is away, those that only it knows are left out.
 
@@ -68,26 +93,29 @@ def _write(store: Store, statistics: Statistics, metrics: ModuleType) -> bytes:
         statistics.settle_overdue(now)
         number, oldest = statistics.unfinished(now)
     except StoreUnavailable as error:  # counted, so that the alert needs no traffic
-        store.events.emit(StoreFailed("redis", str(error), at="/metrics"))
+        store.events.emit(StoreFailed(error.store, str(error), at="/metrics"))
         return bytes(metrics.exposition())
     late = max(now - oldest, timedelta(0)) if oldest else timedelta(0)
     return bytes(metrics.exposition(metrics.Unfinished(number, late)))
 
 
-def _prepare_directory(chosen: Path | None) -> None:
-    """Empty the directory, or make one; once. Raises: OSError.
+def _prepare_directory(named: Path | None) -> None:
+    """Empty the directory that the operator names, or make one of our own; once. Raises: OSError.
 
     Source: https://prometheus.github.io/client_python/multiprocess/
     """
-    global _directory
-    if _directory is None:
-        directory = chosen or Path(tempfile.mkdtemp(prefix="ask-later-metrics-"))
-        directory.mkdir(parents=True, exist_ok=True)
-        for left_over in directory.glob("*.db"):
-            left_over.unlink()
-        tempfile.TemporaryFile(dir=directory).close()
-        _directory = directory
-        os.environ.update(PROMETHEUS_MULTIPROC_DIR=str(directory))
+    global _directory, _own_directory
+    if _directory:
+        return
+    if named:
+        named.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=named):  # it can be written
+            for left_over in named.glob("*.db"):
+                left_over.unlink()
+    else:
+        _own_directory = Path(tempfile.mkdtemp(prefix="ask-later-metrics-"))
+    _directory = named or _own_directory
+    os.environ.update(PROMETHEUS_MULTIPROC_DIR=str(_directory))
 
 
 def worker_ended(pid: int) -> None:
@@ -97,6 +125,6 @@ def worker_ended(pid: int) -> None:
 
 
 def service_ended() -> None:
-    """Remove what is left. For gunicorn's master."""
-    if _directory:
-        shutil.rmtree(_directory, ignore_errors=True)
+    """Remove the directory, if it is our own. For gunicorn's master."""
+    if _own_directory:
+        shutil.rmtree(_own_directory, ignore_errors=True)

@@ -6,5 +6,10 @@ from operations.metrics_settings import MetricsSettings
 from operations.tracing_settings import TracingSettings
 
 
-class OperationsSettings(HistorySettings, LimitSettings, MetricsSettings, TracingSettings):
+class OperationsSettings(
+    HistorySettings,
+    LimitSettings,
+    MetricsSettings,
+    TracingSettings,
+):
     """What an operator may switch on."""

@@ -16,17 +16,15 @@ from common.environment import SettingsError, load
 from common.failures import Failure
 from common.logs import start_logging
 from common.ports import LimitReached
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import Status
 from common.submission import Submissions, new_owner_token, new_request_id
-from common.task import AnalysisInput
+from common.task import EXAMPLE
 from operations.doctor import FREE_CHECKS, HINTS, Clients, Fault, examine, make_clients
 from operations.settings import OperationsSettings
 
 POLL_SECONDS = 0.5
-INPUT = AnalysisInput(
-    name="Smoke test", age=30, description="I check that the whole path works, kindly and often."
-)
 
 
 def follow(submissions: Submissions, request_id: str) -> Iterator[AnalysisRecord]:
@@ -65,7 +63,7 @@ def _run_one(at: Clients, say: Callable[[str], None]) -> AnalysisRecord:
     submissions = Submissions(at.store, at.queue, at.settings, limits=limits, history=history)
     request_id, owner_token = new_request_id(), new_owner_token()
     began = time.monotonic()
-    submissions.submit(INPUT, request_id=request_id, owner_token=owner_token)
+    submissions.submit(EXAMPLE, request_id=request_id, owner_token=owner_token)
     for record in follow(submissions, request_id):
         reason = record.failure or record.last_failure
         why = f": {reason.sentence}" if reason and not record.result else ""

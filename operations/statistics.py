@@ -63,19 +63,19 @@ class Unfinished(NamedTuple):
 class Statistics:
     """Counts. Every method raises StoreUnavailable when Redis is away."""
 
-    def __init__(self, store: Store, *, are_submissions_added: bool = False) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self._client = store.connection.client
         self._errors = store.connection.errors
         self._add_script = store.connection.script(ADD)
         self._count_script = store.connection.script(COUNT)
-        self._are_submissions_added = are_submissions_added
+        self.adds_submissions = True  # unless the limits do, in the step that admits them
 
     def watch(self, event: Event) -> None:
         """Count an event: a subscriber."""
         match event:
             case Submitted(record):
-                if not self._are_submissions_added:
+                if self.adds_submissions:
                     self._add(record)
             case Reopened(record):  # one that was not queued is admitted again by nobody
                 self._add(record)
@@ -149,12 +149,9 @@ class Statistics:
         self._count_script(keys, [milliseconds(COUNTS_TTL), *counts.values()])
 
 
-def connect_statistics(store: Store, *, are_submissions_added: bool = False) -> Statistics:
-    """Make the statistics of a store, and count its events from now on.
-
-    `are_submissions_added` where limits admit them, and so add each to the unfinished.
-    """
-    statistics = Statistics(store, are_submissions_added=are_submissions_added)
+def connect_statistics(store: Store) -> Statistics:
+    """Make the statistics of a store, and count its events from now on."""
+    statistics = Statistics(store)
     store.events.subscribe(statistics.watch)
     return statistics
 

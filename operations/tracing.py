@@ -27,11 +27,13 @@ log = get_logger(__name__)
 
 
 def start(endpoint: str, service: str) -> None:
-    """Trace this process. Call it once, after any fork.
+    """Trace this process from now on. Call it after any fork; a second call changes nothing.
 
     Spans wait in memory, a few thousand at most, for a thread that sends them: no request waits
     for the collector.
     """
+    if isinstance(trace.get_tracer_provider(), TracerProvider):
+        return
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # see Exporter
     exporter = OTLPSpanExporter(
         endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS

@@ -9,7 +9,8 @@ import streamlit as st
 from common.connection import StoreUnavailable
 from common.logs import get_logger
 from common.ports import LimitReached
-from common.record import AnalysisRecord, Reason, Status, TransitionError
+from common.record import AnalysisRecord
+from common.states import Reason, Status, TransitionError
 from common.store import NotFound
 from common.submission import NotOwner
 from page import browser, texts

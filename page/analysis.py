@@ -8,7 +8,8 @@ import html
 
 import streamlit as st
 
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
+from common.states import Status
 from common.task import Analysis
 from page import browser, export, texts
 from page.actions import draw_actions, new_request_button

@@ -10,7 +10,7 @@ from common.connection import StoreUnavailable
 from common.failures import Failure
 from common.logs import get_logger
 from common.ports import LimitReached
-from common.record import TransitionError
+from common.states import TransitionError
 from common.store import NotFound
 from common.submission import OtherInput, new_owner_token, new_request_id
 from common.task import AnalysisInput, input_problems

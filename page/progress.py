@@ -10,7 +10,8 @@ from typing import Literal
 from pydantic import AwareDatetime
 
 from common.fields import Model
-from common.record import MAX_ATTEMPTS, AnalysisRecord, Status
+from common.record import MAX_ATTEMPTS, AnalysisRecord
+from common.states import Status
 from page.texts import SECOND, attempt_text, last_reason, short
 
 LONG_WITHOUT_USUAL = timedelta(seconds=20)

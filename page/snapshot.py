@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
+from common.states import Status
 
 NEAR_SECONDS, FAR_SECONDS, MAX_PAUSE_SECONDS = 2, 5, 30
 FAR = timedelta(seconds=10)  # from here on the due time counts as near

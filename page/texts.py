@@ -6,8 +6,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from common.failures import Failure, Kind
 from common.ports import LimitReached
-from common.record import MAX_ATTEMPTS, AnalysisRecord, Status
+from common.record import MAX_ATTEMPTS, AnalysisRecord
 from common.settings import Settings
+from common.states import Status
 from page.snapshot import Snapshot
 
 APP_NAME = "Ask later"

@@ -22,8 +22,8 @@ from common.connection import connect
 from common.deadline import run_within
 from common.environment import Part
 from common.logs import make_formatter
-from common.record import Status
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
+from common.states import Status
 from common.store import Store, utc_now
 from local_stack import qstash_courier
 from tests.chromium import CHROMIUM_ARGUMENTS, find_chromium

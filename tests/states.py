@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from common.failures import Failure
-from common.record import Status
+from common.states import Status
 from tests.fakes import ANALYSIS, CALL, LEASE, NOW, pending
 
 TTL = timedelta(hours=1)

@@ -12,8 +12,9 @@ from flask import Blueprint, Response, request, url_for
 from pydantic import SecretStr, ValidationError
 
 from common.failures import Failure
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import Status
 from common.store import NotFound
 from common.submission import Submissions, new_request_id
 from common.task import AnalysisInput, input_problems

@@ -20,7 +20,7 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import Base64Bytes
 from werkzeug.exceptions import HTTPException
 
-from common.events import DeliveryRefused, Events
+from common.events import NOT_OURS, DeliveryRefused, Events
 from common.fields import Model
 from common.logs import bound
 from common.settings import ServiceSettings
@@ -91,8 +91,7 @@ def _receive(
         try:
             delivery = read(body)
         except ValueError as error:
-            reason = "signed but not ours"
-            events.emit(DeliveryRefused(reason, f"{reason}: {type(error).__name__}"))
+            events.emit(DeliveryRefused(NOT_OURS, f"{NOT_OURS}: {type(error).__name__}"))
             return _tell_qstash(Outcome(OutcomeKind.OPERATOR_MUST_ACT), "not a message of ours")
         with span("deliver", request.headers.get("traceparent")):
             outcome = action(delivery)

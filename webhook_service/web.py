@@ -80,7 +80,7 @@ def handle_errors(app: Flask, events: Events) -> None:
     """Turn every error into a problem; none of them shows what went wrong inside."""
 
     def store_problem(error: StoreUnavailable) -> Response:
-        events.emit(StoreFailed("redis", str(error), at=str(request.url_rule)))
+        events.emit(StoreFailed(error.store, str(error), at=str(request.url_rule)))
         detail = "The store can't be reached just now. Please try again."
         return Problem(503, detail, {"Retry-After": str(RETRY_SECONDS)}).response()
 

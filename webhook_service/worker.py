@@ -12,12 +12,20 @@ from typing import Annotated, Protocol
 from pydantic import Field
 
 from common.connection import StoreUnavailable, Unreadable
-from common.events import Answered, AttemptFailed, Claimed, DeliveryIgnored, StoreFailed
+from common.events import (
+    NO_RECORD,
+    Answered,
+    AttemptFailed,
+    Claimed,
+    DeliveryIgnored,
+    StoreFailed,
+)
 from common.failures import Failure, Kind
 from common.fields import Model, RequestId
 from common.logs import get_logger
-from common.ports import History, HistoryUnavailable, NoHistory
-from common.record import AnalysisRecord, Status, TransitionError
+from common.ports import History, NoHistory
+from common.record import AnalysisRecord
+from common.states import Status, TransitionError
 from common.store import NotFound, Store
 from common.task import AnalysisInput
 from common.times import TimeLadder
@@ -100,17 +108,16 @@ class Worker:
             log.error("record not read", **delivery.model_dump(), cause=str(error))
             return Outcome(OutcomeKind.RETRY, error.retry_after)
         except StoreUnavailable as error:
-            store = "database" if isinstance(error, HistoryUnavailable) else "redis"
-            self._events.emit(StoreFailed(store, str(error), request_id=delivery.request_id))
+            self._events.emit(StoreFailed(error.store, str(error), **delivery.model_dump()))
             return Outcome(OutcomeKind.RETRY, error.retry_after)
 
     def _outcome_of(self, action: Callable[[Delivery], Outcome], delivery: Delivery) -> Outcome:
         try:
             return action(delivery)
         except NotFound:
-            self._events.emit(DeliveryIgnored(**delivery.model_dump(), cause="no such record"))
+            self._events.emit(DeliveryIgnored(**delivery.model_dump(), reason=NO_RECORD))
         except TransitionError as error:
-            self._events.emit(DeliveryIgnored(**delivery.model_dump(), cause=str(error)))
+            self._events.emit(DeliveryIgnored(**delivery.model_dump(), reason=error.reason))
             if error.retry_after is not None:
                 return Outcome(OutcomeKind.RETRY, error.retry_after)
         return Outcome(OutcomeKind.IGNORED)
@@ -121,7 +128,6 @@ class Worker:
             lambda record, now: record.give_up(
                 of_round=delivery.round, now=now, lease=self._times.lease
             ),
-            cause="QStash has given the message up",
         )
         return Outcome(OutcomeKind.SETTLED)
 
@@ -172,6 +178,7 @@ class Worker:
         took = timedelta(seconds=self._monotonic() - started)
         now = record.claimed_at + took  # Redis's clock, without asking it
         lease_ends = started + self._times.lease.total_seconds()
+        cause = answer.cause if isinstance(answer, AnalysisFailed) else None
 
         def settle(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
             if isinstance(answer, AnalysisFailed):
@@ -184,7 +191,9 @@ class Worker:
 
         while True:
             try:
-                settled = self._store.update(record.request_id, settle, known=(record, now))
+                settled = self._store.update(
+                    record.request_id, settle, known=(record, now), cause=cause
+                )
                 break
             except Unreadable:
                 raise

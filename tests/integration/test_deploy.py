@@ -87,6 +87,13 @@ def test_every_foreign_image_is_pinned() -> None:
         assert re.fullmatch(r"[\w/.:-]+@sha256:[0-9a-f]{64}", image)
 
 
+CONNECT = """
+from common import options, settings, store
+found, chosen = options.load_with_options(settings.Settings)
+options.plug_in("page", found, chosen, store.open_store(found))
+"""
+
+
 @pytest.mark.parametrize("name", ["service", "page"])
 def test_each_image_holds_what_its_command_needs(name: str, stack: Stack, tmp_path: Path) -> None:
     """No container engine: the files it would copy, its command and its health check, by hand."""
@@ -113,6 +120,7 @@ def test_each_image_holds_what_its_command_needs(name: str, stack: Stack, tmp_pa
         http_proxy="http://127.0.0.1:1",
     )
 
+    subprocess.run([sys.executable, "-c", CONNECT], cwd=app, env=environment, check=True)
     process = subprocess.Popen(command, cwd=app, env=environment)
     try:
         wait_for(lambda: subprocess.run(health, env=environment, check=False).returncode == 0)

@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from common.environment import SettingsError, load
 from common.failures import Failure
 from common.store import Store
 from common.submission import Submissions
-from operations import packages
-from operations.settings import OperationsSettings
 from tests.conftest import WEBHOOK_URL, make_settings
 from tests.fakes import ADA, ANALYSIS, ID, TOKENS, FakeAnalyst, FakeQueue
 from tests.processes import ROOT, bare_environment
@@ -81,18 +78,17 @@ def test_the_lines_of_one_analysis_tell_all_of_it(
     limited = {"code": "rate_limited"}
     cost = {"input_tokens": 300, "output_tokens": 200}
     assert told == [
-        {"event": "submitted"},
-        {"event": "published", "message_id": f"msg-{ID}-1", "round": 1},
+        {"event": "submitted", "round": 1, "attempt": 0},
+        {"event": "published", "message_id": f"msg-{ID}-1", "round": 1, "attempt": 0},
         {"event": "claimed", **first},
         {"event": "attempt failed", **first, **limited, "cause": "429"},
-        {"event": "settled", **first, **limited, "status": "pending"},
         {"event": "claimed", **second},
         {"event": "answered", **second, **cost},
         {"event": "settled", **second, "status": "completed"},
     ]
-    with_times = ["seconds_after_due", "seconds", "seconds"] * 2
+    with_times = ["seconds_after_due", "seconds"] * 2
     assert [name for line in lines for name in TIMES if name in line] == with_times
-    assert lines[2]["call_id"] != lines[5]["call_id"]
+    assert lines[2]["call_id"] != lines[4]["call_id"]
 
 
 def test_where_there_is_no_terminal_each_line_is_json(tmp_path: Path) -> None:
@@ -144,8 +140,6 @@ def test_the_level_is_for_our_own_details_alone(tmp_path: Path) -> None:
     [
         ("LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ("LOG_FORMAT", "xml", "'auto', 'json' or 'console'"),
-        ("METRICS_PORT", "0", "greater than or equal to 1"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318", "write a whole address"),
     ],
 )
 def test_a_wrong_setting_is_named_at_the_start(
@@ -163,64 +157,6 @@ def test_a_wrong_setting_is_named_at_the_start(
     assert ended.returncode == 1
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith(f"  {name}: ")]
     assert says in line
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "package"),
-    [
-        ("METRICS_TOKEN", "token", "prometheus_client"),
-        ("METRICS_PORT", "9100", "prometheus_client"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318", "opentelemetry.sdk"),
-    ],
-)
-def test_a_missing_package_is_named_at_the_start(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, package: str
-) -> None:
-    installed = packages._is_installed
-    monkeypatch.setattr(packages, "_is_installed", lambda x: x != package and installed(x))
-    monkeypatch.setenv(name, value)
-
-    with pytest.raises(SettingsError) as caught:
-        load(OperationsSettings)
-
-    assert f"  {name}: needs {package}: pip install -r requirements-operator.txt" in str(
-        caught.value
-    )
-
-
-def test_what_is_not_installed_is_found_out() -> None:
-    assert packages._is_installed("opentelemetry.sdk")
-    assert not packages._is_installed("opentelemetry.no_such_part")
-    assert not packages._is_installed("no_such_package.part")
-
-
-WIRE_ALL = """
-import sys
-from webhook_service import create_app
-create_app()
-import common.submission
-print(*sys.modules, file=sys.stderr)
-"""
-
-
-def test_what_is_off_is_not_imported(tmp_path: Path) -> None:
-    settings = {
-        "REDIS_URL": "redis://127.0.0.1:1",
-        "QSTASH_TOKEN": "token",
-        "QSTASH_WEBHOOK_URL": WEBHOOK_URL,
-        "QSTASH_CURRENT_SIGNING_KEY": "sig_current_of_this_test",
-        "QSTASH_NEXT_SIGNING_KEY": "sig_next_of_this_test",
-        "OPENAI_API_KEY": "key",
-    }
-    # redis itself looks for OpenTelemetry's metrics, and imports them if they are installed.
-    off = ("prometheus_client", "opentelemetry.sdk.trace",
-           "opentelemetry.exporter", "opentelemetry.instrumentation")  # fmt: skip
-
-    imported = log(tmp_path, WIRE_ALL, **settings)[-1].split()
-
-    assert "common.logs" in imported
-    assert [name for name in imported if name.startswith(off)] == []
-    assert not {"operations.metrics", "operations.tracing"} & {*imported}
 
 
 LOG_LATE = """

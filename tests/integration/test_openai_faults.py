@@ -7,7 +7,8 @@ import pytest
 import redis
 
 from common.failures import Failure, Kind
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
+from common.states import Status
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ID, FakeQueue, pending
 from tests.http_server import Behaviour, HttpServer, answer, hang, reset, serve, trickle

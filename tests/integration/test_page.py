@@ -17,8 +17,9 @@ from streamlit.testing.v1 import AppTest
 
 from common.connection import StoreUnavailable
 from common.failures import Failure
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
 from common.settings import DEVELOPMENT_TOKEN
+from common.states import Status
 from common.store import Store, utc_now
 from operations.limit_settings import SPEND_LIMITS
 from page.errors import SORRY

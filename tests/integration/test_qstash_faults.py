@@ -16,11 +16,12 @@ from werkzeug.serving import make_server
 
 from common.failures import Failure
 from common.qstash import Queue
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import Status
 from common.store import Store
 from common.submission import Submissions, new_request_id
-from tests.conftest import AllSettings, make_settings, make_store
+from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, DELAY, ID, FakeAnalyst, pending
 from tests.http_server import Behaviour, answer, hang, reset, serve, trickle
 from tests.processes import start_stand_in, wait_for
@@ -149,7 +150,7 @@ def test_a_refused_second_publish_waits_for_what_the_first_may_bring(
 class Service(NamedTuple):
     """The service on a port of its own, with a model that counts; it serves once it is opened."""
 
-    settings: AllSettings
+    settings: ServiceSettings
     analyst: FakeAnalyst
     opened: threading.Event
     delivered: set[str]  # ids of the messages that have come

@@ -8,7 +8,9 @@ import pytest
 import redis
 
 from common.connection import StoreUnavailable, connect
-from common.record import AnalysisRecord, Reason, Status, TransitionError
+from common.qstash import deduplication_id
+from common.record import AnalysisRecord
+from common.states import Reason, Status, TransitionError
 from common.store import NotFound, Store
 from common.submission import Submissions
 from tests.conftest import make_settings, make_store
@@ -362,7 +364,7 @@ def test_a_record_of_the_earlier_version_goes_on_and_keeps_its_maker(
     complete(store, "a")
 
     assert (before.status, before.created_by) == (Status.PENDING, "app")
-    assert before.deduplication_id == f"{ID}-1-c92a9eb8cda27cd7"
+    assert deduplication_id(before) == f"{ID}-1-c92a9eb8cda27cd7"
     assert (store.read(ID).status, store.read(ID).created_by) == (Status.COMPLETED, "app")
     assert "madeBy" not in str(client.get(KEY))
 

@@ -670,6 +670,19 @@ def test_the_secrets_of_an_option_may_stand_in_files_too(
     assert load_with(monkeypatch).metrics_token == SecretStr("a-token-of-this-test")
 
 
+def test_every_kind_of_value_may_stand_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, secrets: Path
+) -> None:
+    values = {"API_KEYS": f"app:{'a' * 64}", "KEEP_INPUT": "true", "QSTASH_DELAY": "2m"}
+    for name, value in values.items():
+        (secrets / name).write_text(f"\ufeff{value}\n")  # with the mark that some editors put first
+
+    settings = load_with(monkeypatch)
+
+    assert settings.api_keys == {"a" * 64: "app"}
+    assert (settings.keep_input, settings.qstash_delay) == (True, timedelta(minutes=2))
+
+
 def test_secrets_as_kubernetes_mounts_them_are_read(
     monkeypatch: pytest.MonkeyPatch, secrets: Path
 ) -> None:
@@ -684,13 +697,13 @@ def test_secrets_as_kubernetes_mounts_them_are_read(
     assert settings.openai_api_key.get_secret_value() == "from-a-file"
 
 
-@pytest.mark.parametrize(("file", "key"), [("from-a-file", "key"), ("", "key")])
+@pytest.mark.parametrize("content", [b"from-a-file", b"", b"\xff"])
 def test_the_environment_wins_over_a_secrets_file(
-    monkeypatch: pytest.MonkeyPatch, secrets: Path, file: str, key: str
+    monkeypatch: pytest.MonkeyPatch, secrets: Path, content: bytes
 ) -> None:
-    (secrets / "OPENAI_API_KEY").write_text(file)
+    (secrets / "OPENAI_API_KEY").write_bytes(content)
 
-    settings = load_with(monkeypatch, {"OPENAI_API_KEY": key})
+    settings = load_with(monkeypatch, {"OPENAI_API_KEY": "key"})
 
     assert settings.openai_api_key.get_secret_value() == "key"
 

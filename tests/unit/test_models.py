@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from common.failures import Failure, Kind
-from common.record import MAX_ATTEMPTS, MAX_ROUNDS, AnalysisRecord, Reason, Status, TransitionError
+from common.record import MAX_ATTEMPTS, MAX_ROUNDS, AnalysisRecord
+from common.states import Reason, Status, TransitionError
 from common.task import INPUT_PROBLEMS, Analysis, AnalysisInput, input_problems
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, LEASE, NOW, pending
 

@@ -8,10 +8,12 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from common import tracing
 from common.connection import connect
 from common.failures import Failure
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import Status
 from common.store import Store
 from local_stack import qstash_courier
 from tests.conftest import WEBHOOK_URL, make_settings
@@ -130,6 +132,24 @@ def test_of_an_unsigned_message_id_only_what_looks_like_one_is_logged(
 
     lines = [json.loads(line) for line in caplog.text.splitlines()]
     assert [line.get("message_id") for line in lines] == ["msg_genuine-1", None, None, None]
+
+
+def test_without_tracing_a_trace_that_comes_with_a_delivery_goes_nowhere(
+    client: FlaskClient,
+    analyst: FakeAnalyst,
+    due: AnalysisRecord,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    sent_on: list[dict[str, str]] = []
+    analyst.during_call = lambda: sent_on.append(tracing.headers())
+
+    assert deliver(client, traceparent=traceparent).status_code == 200
+
+    assert sent_on == [{}]
+    assert "settled" in caplog.text
+    assert "trace_id" not in caplog.text
 
 
 @pytest.mark.parametrize("path", ["/webhook", "/webhook/failure", "/analyze"])

@@ -7,8 +7,9 @@ import pytest
 from common.connection import StoreUnavailable, connect
 from common.failures import Failure
 from common.qstash import QStashRefused, QStashUnclear
-from common.record import MAX_ROUNDS, AnalysisRecord, Status, TransitionError
+from common.record import MAX_ROUNDS, AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import Status, TransitionError
 from common.store import NotFound, Store
 from common.submission import (
     NotOwner,

@@ -9,7 +9,8 @@ import redis
 
 from common.connection import StoreUnavailable, connect
 from common.failures import Failure, Kind
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
+from common.states import Status
 from common.store import Store, Transition
 from tests.conftest import make_settings, make_store
 from tests.fakes import (

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 from common.failures import Failure
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
+from common.states import Status
 from common.store import Store
 from common.submission import Submissions
 from operations.history.archive import DatabaseHistory

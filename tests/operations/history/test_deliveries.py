@@ -12,8 +12,8 @@ import redis
 from common.events import StoreFailed
 from common.failures import Failure
 from common.qstash import Queue
-from common.record import Status
 from common.settings import DEVELOPMENT_TOKEN
+from common.states import Status
 from common.store import NotFound, Store
 from common.submission import Submissions
 from operations.history.database import Database

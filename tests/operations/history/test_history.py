@@ -14,7 +14,8 @@ from common.connection import StoreUnavailable
 from common.failures import Failure
 from common.ports import HistoryUnavailable, NoHistory
 from common.qstash import QStashRefused
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
+from common.states import Status
 from common.store import NotFound, Store
 from common.submission import NotOwner, Submissions
 from operations.history import connect_history

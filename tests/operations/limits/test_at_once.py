@@ -14,7 +14,8 @@ import redis
 from common.connection import StoreUnavailable
 from common.failures import Limit
 from common.ports import LimitReached
-from common.record import AnalysisRecord, Status, TransitionError
+from common.record import AnalysisRecord
+from common.states import Status, TransitionError
 from common.store import Store
 from operations.statistics import Statistics, connect_statistics
 from tests.conftest import make_options, make_settings, make_store

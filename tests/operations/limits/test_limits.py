@@ -8,7 +8,8 @@ import redis
 from common.failures import Failure, Limit
 from common.ports import LimitReached
 from common.qstash import QStashRefused
-from common.record import AnalysisRecord, Status, TransitionError
+from common.record import AnalysisRecord
+from common.states import Status, TransitionError
 from common.store import Store
 from common.submission import NotOwner, Submissions
 from common.times import TimeLadder

@@ -188,7 +188,7 @@ PROVOKE: dict[str, Callable[..., None]] = {
         store, answer(200, response(WITHOUT_THEMES))
     ),
     '"attempt failed" … "code": "model_timeout': lambda store: attempt(store, hang),
-    '"settled" … "cause": "QStash has': give_up,
+    '"settled" … "code": "delivery_failed': give_up,
     '"settings not reloaded': reload_without_settings,
 }
 

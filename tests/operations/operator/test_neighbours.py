@@ -27,8 +27,9 @@ from common.events import Event, PublishFailed, StoreFailed
 from common.failures import Failure
 from common.ports import HistoryUnavailable
 from common.qstash import Queue
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import Status
 from common.store import Store, utc_now
 from common.submission import Submissions
 from local_stack.redis_server import PERSISTENCE

@@ -16,8 +16,9 @@ from click.testing import CliRunner, Result
 from common.connection import Unreadable
 from common.events import Answered
 from common.qstash import Queue
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
 from common.settings import ServiceSettings
+from common.states import Status
 from common.store import NotFound, Store, utc_now
 from common.submission import new_request_id
 from operations.cli import commands

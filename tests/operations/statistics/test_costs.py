@@ -4,7 +4,7 @@ import pytest
 import redis
 
 from common.qstash import QStashRefused
-from common.record import Status
+from common.states import Status
 from common.store import Store
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, ID, TOKENS, FakeAnalyst, FakeQueue

@@ -9,7 +9,8 @@ import redis
 from common.connection import StoreUnavailable
 from common.failures import Failure
 from common.qstash import QStashRefused
-from common.record import AnalysisRecord, Status
+from common.record import AnalysisRecord
+from common.states import Status
 from common.store import Store, Transition
 from common.submission import Submissions
 from operations.statistics import MAX_OVERDUE, Statistics, Unfinished, connect_statistics, day_of

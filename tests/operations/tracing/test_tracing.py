@@ -17,9 +17,11 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from common.settings import DEVELOPMENT_TOKEN
+from common.settings import DEVELOPMENT_TOKEN, SettingsError, load
 from local_stack import qstash_courier
+from operations import packages
 from operations.tracing import EXPORT_SECONDS
+from operations.tracing_settings import TracingSettings
 from tests.conftest import WEBHOOK_URL
 from tests.fakes import ID
 from tests.http_server import Behaviour, HttpServer, answer, hang, serve
@@ -29,17 +31,17 @@ from tests.unit.test_analyst import error
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}  # milliseconds until spans are sent; usually 5 s
 AS_THE_PAGE = """
 from common.logs import start_logging
-from common.task import AnalysisInput
+from common.options import load_with_options, plug_in, process_started
 from common.qstash import Queue
 from common.settings import Settings
-from common.environment import load
 from common.store import open_store
 from common.submission import Submissions, new_request_id
-from common.tracing import start_tracing
-settings = load(Settings)
+from common.task import AnalysisInput
+settings, chosen = load_with_options(Settings)
 start_logging(settings)
-start_tracing(settings, "ask-later-page")
+process_started("page", chosen)
 store = open_store(settings)
+plug_in("page", settings, chosen, store)
 submissions = Submissions(store, Queue(settings), settings)
 input = AnalysisInput(name="Ada", age=36, description="I sketch machines and like long walks.")
 """
@@ -197,6 +199,33 @@ def test_a_collector_that_is_of_no_use_costs_one_line_and_no_time(
     assert page.returncode == 0
     events = [json.loads(line)["event"] for line in log.splitlines()]
     assert set(events) == {"submitted", "published", "traces can't be sent"}
+
+
+@pytest.mark.parametrize(
+    ("is_installed", "value", "says"),
+    [
+        (True, "localhost:4318", "write a whole address"),
+        (
+            False,
+            "http://localhost:4318",
+            "needs opentelemetry.sdk: pip install -r requirements-operator.txt",
+        ),
+    ],
+)
+def test_a_wrong_address_and_a_missing_package_are_named_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, is_installed: bool, value: str, says: str
+) -> None:
+    monkeypatch.setattr(packages, "_is_installed", lambda package: is_installed)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", value)
+
+    with pytest.raises(SettingsError, match=f"  OTEL_EXPORTER_OTLP_ENDPOINT: .*{says}"):
+        load(TracingSettings)
+
+
+def test_what_is_not_installed_is_found_out() -> None:
+    assert packages._is_installed("opentelemetry.sdk")
+    assert not packages._is_installed("opentelemetry.no_such_part")
+    assert not packages._is_installed("no_such_package.part")
 
 
 FAIL_IN_A_SPAN = f"""{AS_THE_PAGE}
