@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from common.ports import NoHistory
@@ -11,6 +12,8 @@ from operations.history.settings import HistorySettings
 if TYPE_CHECKING:
     from operations.history.archive import DatabaseHistory
     from operations.history.database import Database
+
+logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells how it starts; we, what it did
 
 
 def connect_history(settings: HistorySettings, store: Store) -> DatabaseHistory | NoHistory:

@@ -27,6 +27,7 @@ MAX_WAIT_SECONDS = 1.0  # for one of them; who waits longer is told that all are
 CONNECTION_TTL_SECONDS = 180  # firewalls forget idle ones after some minutes
 # One round trip fewer than as two statements; the connection is in autocommit mode for that.
 BEGIN = f"BEGIN; SET LOCAL statement_timeout = {STATEMENT_SECONDS * 1000}"
+DECIDED_AT_CONNECTING = ("ReadOnlySqlTransaction", "InsufficientPrivilege")
 # What the operator can do about a database that answers, and can't do what is asked.
 REMEDIES = {
     "ReadOnlySqlTransaction": "it is read-only (a replica?); "
@@ -90,13 +91,13 @@ def make_engine(address: str) -> AsyncEngine:
     )
     if is_postgres:
         sql.event.listen(engine.sync_engine, "begin", lambda each: each.exec_driver_sql(BEGIN))
-    sql.event.listen(engine.sync_engine, "handle_error", _leave_replica)
+    sql.event.listen(engine.sync_engine, "handle_error", _leave)
     return engine
 
 
-def _leave_replica(context: sql.engine.ExceptionContext) -> None:
-    """Connect anew after a failover that left the connections open: another may be primary now."""
-    if type(context.original_exception).__name__ == "ReadOnlySqlTransaction":
+def _leave(context: sql.engine.ExceptionContext) -> None:
+    """Connect anew where that may help: another server may be the primary since."""
+    if type(context.original_exception).__name__ in DECIDED_AT_CONNECTING:
         context.is_disconnect = True
 
 

@@ -5,7 +5,6 @@ database that is there. Processes of the version before may still be running: th
 go on with it.
 """
 
-import logging
 from pathlib import Path
 
 import sqlalchemy as sql
@@ -20,8 +19,6 @@ ALONE = {
     "postgresql": "SET LOCAL statement_timeout = 10000; SELECT pg_advisory_xact_lock(7318)",
     "sqlite": "BEGIN IMMEDIATE",
 }
-
-logging.getLogger("alembic").setLevel(logging.WARNING)  # `env.py` says what was done
 
 
 class UnknownVersion(Exception):

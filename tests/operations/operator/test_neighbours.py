@@ -310,9 +310,18 @@ def test_a_database_that_takes_250_ms_for_each_command_is_used(
     assert took < 5
 
 
+def end_sessions(connection: psycopg.Connection) -> None:
+    """Let the others connect anew: only then they meet the trouble."""
+    connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE client_port IS NOT NULL AND pid <> pg_backend_pid()"
+    )
+
+
 @contextmanager
 def read_only(connection: psycopg.Connection) -> Iterator[None]:
     connection.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
+    end_sessions(connection)
     try:
         yield
     finally:
@@ -344,6 +353,7 @@ def no_rights(connection: psycopg.Connection) -> Iterator[None]:
     connection.execute("GRANT USAGE ON SCHEMA public TO reader")
     connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
     connection.execute("ALTER ROLE tester SET role = reader")
+    end_sessions(connection)
     try:
         yield
     finally:
