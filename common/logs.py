@@ -13,7 +13,6 @@ import os
 import sys
 import traceback
 from contextlib import AbstractContextManager
-from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -125,8 +124,8 @@ def _shorten(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _in_order(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    first: dict[str, Any] = {name: event[name] for name in FIRST if name in event}
-    return {**first, **{name: event[name] for name in event if event[name] is not None}}
+    ordered = {name: event.get(name) for name in (*FIRST, *event)}
+    return {name: value for name, value in ordered.items() if value is not None}
 
 
 _SHARED: list[Processor] = [

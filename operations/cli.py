@@ -24,7 +24,6 @@ from common.setting_types import duration
 from common.states import Reason, Status, TransitionError
 from common.store import NotFound
 from operations.cli_context import EVER, CliContext, load_settings
-from operations.doctor import ALL_CHECKS, Fault, examine, make_clients
 from operations.statistics import day_of
 
 if TYPE_CHECKING:
@@ -217,6 +216,8 @@ def purge() -> None:
 @commands.command()
 def doctor() -> None:
     """Check all that is configured, with one smallest call of the model."""
+    from operations.doctor import ALL_CHECKS, Fault, examine, make_clients  # imports openai: 1 s
+
     wrong = 0
     at = make_clients(*load_settings())
     with closing(at.analyst):

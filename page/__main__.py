@@ -3,9 +3,10 @@
 import sys
 from argparse import ArgumentParser
 
-from common.environment import SettingsError, load
+from common.environment import SettingsError
 from common.logs import start_logging
 from common.open_files import raise_open_files
+from common.options import load_with_options
 from common.settings import PageSettings
 from page.server import make_app
 
@@ -18,7 +19,7 @@ def main() -> None:
     )
     is_local = parser.parse_args().local
     try:
-        settings = load(PageSettings)
+        settings, _ = load_with_options(PageSettings)
     except SettingsError as error:
         sys.exit(str(error))
     start_logging(settings)
