@@ -15,7 +15,7 @@ class Kind(StrEnum):
 
 _AGAIN = "Nothing is wrong with your text. You can try again."
 _CHANGE = "Change or shorten your text and send it again."
-_OURS = "This is for us to mend, there is nothing for you to do. Please try again later."
+_OURS = "We need to fix this; there is nothing for you to do. Please try again later."
 
 
 class Failure(StrEnum):

@@ -164,7 +164,7 @@ class AnalysisRecord(Model):
     ) -> Self:
         """Settle the attempt that holds `token`: back to pending, or failed.
 
-        `retry_after` is the provider's wish, obeyed up to `longest_wait`.
+        `retry_after` is the delay that the provider asks for, granted up to `longest_wait`.
         """
         if self._is_settled_by(token):
             return self

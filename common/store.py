@@ -160,7 +160,7 @@ class Store:
     def check(self) -> None:
         """Raise StoreUnavailable unless Redis does what an analysis needs: for `/ready`.
 
-        Two Redis commands: the script of every change, on a key that lives for a second. The
+        Two Redis commands: the script of every change, on a key that stays for a second. The
         second key is only named: Redis checks the right to it, and that it is no cluster.
         """
         with self._errors():

@@ -21,9 +21,8 @@ from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from local_stack import openai_server, qstash_courier
 
 HOST = "127.0.0.1"
-DATA = Path(".local")
 LOCAL_DELAY = "5s"  # a newcomer sees the result at once
-LIMITS = (  # off here: who works on the product sends as often as they like
+LIMITS = (  # off here: who works on the product submits as often as they like
     "VISITOR_SUBMISSIONS_PER_HOUR",
     "SUBMISSIONS_PER_HOUR",
     "MOST_WAITING",
@@ -35,10 +34,11 @@ REAL_SETTINGS = {
     "qstash": {"QSTASH_TOKEN"},
     "openai": {"OPENAI_API_KEY", "OPENAI_BASE_URL"},
 }
+STAND_IN_PORTS = {"redis": 6380, "qstash": 8080, "openai": 8081}
 
 
 def stand_ins(given: set[str]) -> list[str]:
-    """Name the stand-ins that are needed beside the settings that are given."""
+    """Name the stand-ins that are needed: those whose real settings are not given."""
     return [name for name, real in REAL_SETTINGS.items() if not real & given]
 
 
@@ -54,18 +54,22 @@ def choose_port(preferred: int, taken: set[int]) -> int:
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as candidate:
-        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            candidate.bind((HOST, port))
-        except OSError:
-            return False
-        return True
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError:
+        return False
+    return True
 
 
-def environment(needed: list[str], ports: dict[str, int], given: set[str]) -> dict[str, str]:
+def environment(
+    needed: list[str], ports: dict[str, int], data: Path, given: set[str]
+) -> dict[str, str]:
     """The settings that make page and service use the stand-ins that are needed."""
-    defaults = {"QSTASH_DELAY": LOCAL_DELAY, **dict.fromkeys(LIMITS, "0")}
+    defaults = {
+        "QSTASH_DELAY": LOCAL_DELAY,
+        "DATABASE_URL": f"sqlite:///{data / 'history.db'}",
+        **dict.fromkeys(LIMITS, "0"),
+    }
     if sys.stdout.isatty():  # the processes themselves write to a pipe
         defaults["LOG_FORMAT"] = "console"
     settings = {}
@@ -87,74 +91,58 @@ def environment(needed: list[str], ports: dict[str, int], given: set[str]) -> di
 def commands(needed: list[str], ports: dict[str, int], data: Path) -> dict[str, list[str]]:
     """The command of each process, by the name it is printed under."""
     python = [sys.executable, "-m"]
-    page, service = (f"http://{HOST}:{ports[name]}" for name in ("page", "service"))
-    notes = [f"Stands in, for want of settings in .env: {', '.join(needed)}."] if needed else []
-    all_commands = {
-        "redis": [
-            *python, "local_stack.redis_server",
-            "--port", str(ports.get("redis")), "--data", str(data / "redis"),
-        ],
-        "qstash": [*python, "local_stack.qstash_server", "--port", str(ports.get("qstash"))],
-        "openai": [*python, "local_stack.openai_server", "--port", str(ports.get("openai"))],
+    servers = {
+        name: [*python, f"local_stack.{name}_server", "--port", str(ports[name])] for name in needed
+    }
+    if "redis" in servers:
+        servers["redis"] += ["--data", str(data / "redis")]
+    page, service = (f"{HOST}:{ports[name]}" for name in ("page", "service"))
+    notes = [f"Stand-ins, for lack of settings in .env: {', '.join(needed)}."] if needed else []
+    return {
+        **servers,
         "service": [
-            *python, "gunicorn", "-c", "webhook_service/gunicorn.conf.py",
-            "-b", f"{HOST}:{ports['service']}", "webhook_service:create_app(open_api=True)",
+            *(*python, "gunicorn", "-c", "webhook_service/gunicorn.conf.py"),
+            *("-b", service, "webhook_service:create_app(open_api=True)"),
         ],
         "page": ["env", f"PORT={ports['page']}", *python, "page", "--local"],
-        "ready": [*python, "local_stack.announce", page, service, *notes],
-    }  # fmt: skip
-    return {name: line for name, line in all_commands.items() if name in {*needed, *ports, "ready"}}
+        "ready": [*python, "local_stack.announce", f"http://{page}", f"http://{service}", *notes],
+    }
 
 
 def main() -> int:
-    """Choose what stands in and where, check the settings, and run it all."""
+    """Choose stand-ins and ports, check the settings, and run everything."""
     parser = ArgumentParser(description="Run the whole product on this machine.")
-    parser.add_argument("--data", type=Path, default=DATA, help="where Redis's data is")
+    parser.add_argument("--data", type=Path, default=Path(".local"), help="where the data is kept")
     parser.add_argument("--page-port", type=int, default=8501)
     parser.add_argument("--service-port", type=int, default=3001)
     arguments = parser.parse_args()
+    preferred = {"page": arguments.page_port, "service": arguments.service_port}
 
     data = arguments.data.resolve()
     os.umask(0o077)  # texts and secrets are for their owner alone
-    lock = hold(data)
-    try:
-        given = given_names()
-    except SettingsError as error:
-        sys.exit(str(error))
-    needed = stand_ins(given)
-    wanted = {
-        "page": arguments.page_port,
-        "service": arguments.service_port,
-        "redis": 6380,
-        "qstash": 8080,
-        "openai": 8081,
-    }
-    taken: set[int] = set()
-    ports = {
-        name: choose_port(port, taken)
-        for name, port in wanted.items()
-        if name in {"page", "service", *needed}
-    }
-    settings = environment(needed, ports, given)
-    if "DATABASE_URL" not in given:
-        settings["DATABASE_URL"] = f"sqlite:///{data / 'history.db'}"
-    os.environ.update(settings, PYTHONUNBUFFERED="1")
-    try:
-        load_with_options(ServiceSettings)
-    except SettingsError as error:
-        sys.exit(str(error))
+    with lock_data(data):
+        try:
+            given = given_names()
+            needed = stand_ins(given)
+            preferred |= {name: STAND_IN_PORTS[name] for name in needed}
+            taken: set[int] = set()
+            ports = {name: choose_port(port, taken) for name, port in preferred.items()}
+            settings = environment(needed, ports, data, given)
+            os.environ.update(settings, PYTHONUNBUFFERED="1")
+            load_with_options(ServiceSettings)
+        except SettingsError as error:
+            sys.exit(str(error))
 
-    settings_path = data / "settings.env"  # for `make smoke`, while the stack runs
-    lines = [f"{name}={shlex.quote(value)}\n" for name, value in settings.items()]
-    settings_path.write_text("".join(lines))
-    status = supervise(commands(needed, ports, data))
-    settings_path.unlink()
-    lock.close()
+        settings_path = data / "settings.env"  # for `make smoke`, while the stack runs
+        lines = [f"{name}={shlex.quote(value)}\n" for name, value in settings.items()]
+        settings_path.write_text("".join(lines))
+        status = supervise(commands(needed, ports, data))
+        settings_path.unlink()
     return status
 
 
-def hold(data: Path) -> TextIO:
-    """Keep the data to this stack for as long as the file returned is open, and to its owner."""
+def lock_data(data: Path) -> TextIO:
+    """Keep the data private, and from other stacks until the returned file is closed."""
     data.mkdir(parents=True, exist_ok=True)
     data.chmod(0o700)
     for path in (*data.glob("*.env"), *data.glob("history.db*"), *data.glob("redis/**/*")):
@@ -168,7 +156,10 @@ def hold(data: Path) -> TextIO:
 
 
 def supervise(processes: dict[str, list[str]]) -> int:
-    """Run the commands until one ends or a signal comes, end all, and return the exit status."""
+    """Run the commands until one ends or a signal comes, then end all of them.
+
+    The status is that of the one that ended, and 0 after Ctrl-C.
+    """
     manager = Manager()
     for name, command in processes.items():
         manager.add_process(name, f"exec {shlex.join(command)}")

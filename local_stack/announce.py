@@ -3,7 +3,6 @@
 import signal
 import sys
 import time
-from urllib.error import URLError
 from urllib.request import urlopen
 
 POLL_SECONDS = 0.3
@@ -15,7 +14,7 @@ def wait_until_healthy(url: str) -> None:
         try:
             with urlopen(url, timeout=5):  # noqa: S310 (our own two addresses)
                 return
-        except (URLError, OSError):
+        except OSError:
             time.sleep(POLL_SECONDS)
 
 

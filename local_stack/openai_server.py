@@ -1,25 +1,23 @@
 """A development tool: an OpenAI-compatible endpoint on loopback that asks no model.
 
-`POST /v1/responses` really reads the text it is sent and answers from what it counted there, in
-the JSON schema `Analysis`; it calls itself `local-stand-in`, and the page says so.
+`POST /v1/responses` counts words in the text it is sent and answers with that, in the JSON schema
+that came along; the model is called `local-stand-in`, and the page says so.
 """
 
 import json
 import re
 import time
 import uuid
-from argparse import ArgumentParser
 from collections import Counter
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from local_stack.loopback import LoopbackOnly
+from local_stack.loopback import LoopbackOnly, serve
 
 MODEL = "local-stand-in"
 ONLY_MODEL = {"id": MODEL, "object": "model", "created": 0, "owned_by": "nobody"}
@@ -37,8 +35,8 @@ def analyse(given: dict[str, object], schema: dict[str, Any]) -> dict[str, objec
     text = " ".join(str(value) for name, value in given.items() if name != "name")
     counted = count(str(given.get("name", "You")), text)
     return {
-        name: counted[name] if name in counted else _filler(name, counted, of)
-        for name, of in schema["properties"].items()
+        name: counted[name] if name in counted else _filler(name, counted, field["type"])
+        for name, field in schema["properties"].items()
     }
 
 
@@ -53,15 +51,15 @@ def count(name: str, text: str) -> dict[str, Any]:
     longest = max(words, key=len, default="…")
     return {
         "summary": (
-            f"{name}, you wrote {_count(len(words), 'word')} in "
-            f"{_count(len(sentences), 'sentence')}; the longest word is “{longest}”. "
+            f"{name}, you wrote {_plural(len(words), 'word')} in "
+            f"{_plural(len(sentences), 'sentence')}; the longest word is “{longest}”. "
             f"What you return to most is {themes[0]}."
         ),
         "tone": _tone(text, per_sentence),
         "themes": themes,
         "suggestions": [
             f"Say more about {themes[-1]}: it comes up only "
-            f"{_count(max(1, counts[themes[-1]]), 'time')}.",
+            f"{_plural(max(1, counts[themes[-1]]), 'time')}.",
             "Break up your sentences, they are long."
             if per_sentence > 18
             else "Join some of your short sentences, or leave them as brisk as they are.",
@@ -69,8 +67,8 @@ def count(name: str, text: str) -> dict[str, Any]:
     }
 
 
-def _filler(name: str, counted: dict[str, Any], of: dict[str, Any]) -> object:
-    """Something for a field that this stand-in does not know, so that your own schema works."""
+def _filler(name: str, counted: dict[str, Any], kind: str) -> object:
+    """Fill a field that this stand-in does not know, so that your own schema works."""
     fillers: dict[str, object] = {
         "string": f"{name.replace('_', ' ').capitalize()}: {counted['themes'][0]}",
         "array": counted["themes"],
@@ -78,7 +76,7 @@ def _filler(name: str, counted: dict[str, Any], of: dict[str, Any]) -> object:
         "number": float(len(counted["themes"])),
         "boolean": True,
     }
-    return fillers[of["type"]]
+    return fillers[kind]
 
 
 def _tone(text: str, words_per_sentence: float) -> str:
@@ -89,7 +87,7 @@ def _tone(text: str, words_per_sentence: float) -> str:
     return "thoughtful" if words_per_sentence > 12 else "matter-of-fact"
 
 
-def _count(number: int, noun: str) -> str:
+def _plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
@@ -99,13 +97,8 @@ async def responses(request: Request) -> Response:
         body = await request.json()
         analysis = analyse(json.loads(body["input"]), body["text"]["format"]["schema"])
     except (ValueError, KeyError, TypeError, AttributeError):
-        return _refused(400, "not the request this stand-in knows", "invalid_request")
-    text = {
-        "type": "output_text",
-        "text": json.dumps(analysis),
-        "annotations": [],
-        "logprobs": [],
-    }
+        return _error(400, "this stand-in doesn't know such a request", "invalid_request")
+    text = {"type": "output_text", "text": json.dumps(analysis), "annotations": [], "logprobs": []}
     nothing = ("error", "incomplete_details", "instructions", "metadata", "temperature", "top_p")
     return JSONResponse(
         {
@@ -132,18 +125,18 @@ async def responses(request: Request) -> Response:
 
 
 async def model(request: Request) -> Response:
-    """Know one model."""
+    """Describe the only model."""
     if request.path_params["model"] == MODEL:
         return JSONResponse(ONLY_MODEL)
-    return _refused(404, "no such model", "model_not_found")
+    return _error(404, "no such model", "model_not_found")
 
 
 async def models(request: Request) -> Response:
-    """List that one."""
+    """List the only model."""
     return JSONResponse({"object": "list", "data": [ONLY_MODEL]})
 
 
-def _refused(status: int, message: str, code: str) -> Response:
+def _error(status: int, message: str, code: str) -> Response:
     error = {"message": message, "code": code, "type": "invalid_request_error", "param": None}
     return JSONResponse({"error": error}, status)
 
@@ -158,6 +151,4 @@ app = Starlette(
 )
 
 if __name__ == "__main__":
-    parser = ArgumentParser(description="Run the OpenAI stand-in on loopback.")
-    parser.add_argument("--port", type=int, default=8081)
-    uvicorn.run(app, host="127.0.0.1", port=parser.parse_args().port, log_level="warning")
+    serve(app)

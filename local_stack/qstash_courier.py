@@ -10,9 +10,11 @@ import math
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import jwt
@@ -22,6 +24,7 @@ from local_stack.qstash_message import (
     CALLER_IP,
     MAX_BACKOFF_SECONDS,
     Message,
+    read_duration,
     text_or_base64,
 )
 
@@ -38,42 +41,21 @@ UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 
 CURRENT_SIGNING_KEY, NEXT_SIGNING_KEY = DEVELOPMENT_SIGNING_KEYS
 
 
-class Lane:
-    """What flow control holds back: the deliveries with one key."""
-
-    def __init__(self) -> None:
-        self._running = 0
-        self._changed = asyncio.Event()
-
-    async def enter(self, parallelism: float) -> None:
-        """Wait until one more delivery may run."""
-        while self._running >= parallelism:
-            self._changed.clear()
-            await self._changed.wait()
-        self._running += 1
-
-    def leave(self) -> None:
-        self._running -= 1
-        self._changed.set()
-
-
 @dataclass
 class DeadLetter:
-    """A message that was given up, with the last answer it got."""
+    """A message that was given up, with the last answer it got; its status is 0 if none came."""
 
     message: Message
-    status: int
-    headers: dict[str, list[str]]
-    content: bytes
+    answer: httpx.Response
     dlq_id: str = field(default_factory=lambda: f"{time.time_ns()}-0")
 
     def shown(self) -> dict[str, object]:
         return {
             **self.message.shown(),
-            **text_or_base64("responseBody", self.content),
+            **text_or_base64("responseBody", self.answer.content),
             "dlqId": self.dlq_id,
-            "responseStatus": self.status,
-            "responseHeader": self.headers,
+            "responseStatus": self.answer.status_code,
+            "responseHeader": self._headers(),
         }
 
     def report(self) -> dict[str, object]:
@@ -83,9 +65,9 @@ class DeadLetter:
         """
         shown = self.message.shown()
         return {
-            "status": self.status,
-            "header": self.headers,
-            "body": base64.b64encode(self.content).decode(),
+            "status": self.answer.status_code,
+            "header": self._headers(),
+            "body": base64.b64encode(self.answer.content).decode(),
             "retried": self.message.retried,
             "maxRetries": self.message.retries,
             "dlqId": self.dlq_id,
@@ -96,96 +78,90 @@ class DeadLetter:
             "sourceBody": base64.b64encode(self.message.body).decode(),
             "notBefore": str(shown["notBefore"]),
             "createdAt": str(shown["createdAt"]),
-            "callerIP": shown["callerIP"],
+            "callerIP": CALLER_IP,
         }
+
+    def _headers(self) -> dict[str, list[str]]:
+        return {name: self.answer.headers.get_list(name) for name in self.answer.headers}
 
 
 class Courier:
-    """All messages, from being taken until a minute after their end."""
+    """All messages, from when they are accepted until a minute after their end."""
 
     def __init__(self) -> None:
-        self.current_key, self.next_key = CURRENT_SIGNING_KEY, NEXT_SIGNING_KEY
+        self.current_key, self.next_key = DEVELOPMENT_SIGNING_KEYS
+        self.messages: dict[str, Message] = {}
         self.dead_letters: dict[str, DeadLetter] = {}
-        self._messages: dict[str, Message] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._lanes: dict[str | None, Lane] = {}
-        self._deduplicated: dict[str, tuple[str, float]] = {}
-        self._forget_at = 0.0
+        self._tasks: dict[str, asyncio.Task[object]] = {}  # of the messages that have not ended
+        self._deduplicated: dict[str, str] = {}
+        self._limits: dict[tuple[str | None, int], asyncio.Semaphore] = {}
         # Idle connections are not kept: the pool would look at each of them for each request.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._client = httpx.AsyncClient(timeout=None, limits=limits)  # noqa: S113 (_post limits)
 
-    def take(self, message: Message) -> dict[str, object]:
-        """Accept a message, unless one with its deduplication id was accepted lately."""
-        self._forget_old()
-        if message.deduplication_id is not None:
-            known, _ = self._deduplicated.get(message.deduplication_id, (None, 0))
-            if known:
-                return {"messageId": known, "deduplicated": True}
-            self._deduplicated[message.deduplication_id] = (message.message_id, time.time())
-        self._messages[message.message_id] = message
-        task = asyncio.create_task(self._run(message))
-        self._tasks[message.message_id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(message.message_id, None))
-        return {"messageId": message.message_id}
+    def accept(self, message: Message, *, is_duplicated: bool = False) -> dict[str, object]:
+        """Accept a message, unless one with its deduplication id was accepted lately.
 
-    def deliver_twice(self, message_id: str) -> None:
-        """Deliver a message once more, beside its own course, as "at least once" allows."""
-        message = self._messages[message_id]
-        task = asyncio.create_task(self._deliver_after_delay(message))
-        self._tasks[f"{message_id} again"] = task
-        task.add_done_callback(lambda _: self._tasks.pop(f"{message_id} again", None))
-
-    def find(self, message_id: str) -> Message | None:
-        """A message that waits, or has ended within the last minute."""
-        self._forget_old()
-        return self._messages.get(message_id)
+        If it `is_duplicated`, it is delivered once more beside, as "at least once" allows.
+        """
+        message_id, key = message.message_id, message.deduplication_id
+        if key is not None:
+            if key in self._deduplicated:
+                return {"messageId": self._deduplicated[key], "deduplicated": True}
+            self._deduplicated[key] = message_id
+            loop = asyncio.get_running_loop()
+            loop.call_later(DEDUPLICATION_SECONDS, self._deduplicated.pop, key)
+        self.messages[message_id] = message
+        self._start(message_id, self._run(message))
+        if is_duplicated:
+            self._start(f"{message_id} again", self._deliver(message, message.delay))
+        return {"messageId": message_id}
 
     def cancel(self, message_id: str) -> bool:
         """Stop a message; False when there is none that could be stopped."""
-        message = self._messages.get(message_id)
-        if message is None or message.ended_at is not None:
-            return False
-        message.ended_at = time.time()
-        self._tasks[message_id].cancel()
-        return True
+        task = self._tasks.pop(message_id, None)
+        return task is not None and task.cancel()
 
     def rotate_keys(self) -> None:
         """Sign with the next key from now on; until then receivers accept both."""
         self.current_key, self.next_key = self.next_key, f"sig_{uuid.uuid4().hex[:28]}"
 
+    def _start(self, name: str, work: Coroutine[Any, Any, object]) -> None:
+        task = self._tasks[name] = asyncio.create_task(work)
+        task.add_done_callback(lambda _: self._end(name))
+
+    def _end(self, name: str) -> None:
+        self._tasks.pop(name, None)
+        asyncio.get_running_loop().call_later(KEPT_SECONDS, self.messages.pop, name, None)
+
     async def _run(self, message: Message) -> None:
         """Deliver until it works, may not be retried, or retries are used up."""
-        await asyncio.sleep(message.delay)
-        while True:
-            answer = await self._deliver(message)
-            if answer is not None and answer.is_success:
-                break
+        answer = await self._deliver(message, message.delay)
+        while not answer.is_success:
             if _is_final(answer) or message.retried >= message.retries:
                 self._give_up(message, answer)
                 break
-            headers = answer.headers if answer is not None else {}
-            await asyncio.sleep(seconds_until_retry(message, headers, datetime.now(UTC)))
+            seconds = seconds_until_retry(message, answer.headers, datetime.now(UTC))
             message.retried += 1
-        message.ended_at = time.time()
+            answer = await self._deliver(message, seconds)
 
-    async def _deliver_after_delay(self, message: Message) -> None:
-        await asyncio.sleep(message.delay)
-        await self._deliver(message)
-
-    async def _deliver(self, message: Message) -> httpx.Response | None:
-        """Try once, when flow control has room. None: no answer in time."""
-        lane = self._lanes.setdefault(message.flow_control_key, Lane())
-        await lane.enter(message.parallelism or math.inf)
-        try:
+    async def _deliver(self, message: Message, seconds: float) -> httpx.Response:
+        """Wait, then try once, when flow control has room."""
+        await asyncio.sleep(seconds)
+        async with self._room(message):
             answer = await self._post(message)
-        finally:
-            lane.leave()
-        status = answer.status_code if answer is not None else "no answer"
+        status = answer.status_code or "no answer"
         print(f"{message.message_id} delivered to {message.url}: {status}", flush=True)
         return answer
 
-    async def _post(self, message: Message) -> httpx.Response | None:
+    def _room(self, message: Message) -> AbstractAsyncContextManager[object]:
+        """Holds a delivery back while as many with its flow-control key are running."""
+        if message.parallelism is None:
+            return nullcontext()
+        key = message.flow_control_key, message.parallelism
+        return self._limits.setdefault(key, asyncio.Semaphore(message.parallelism))
+
+    async def _post(self, message: Message) -> httpx.Response:
         headers = {
             **message.forward,
             "User-Agent": "Upstash-QStash",
@@ -200,14 +176,14 @@ class Courier:
                     message.method, message.url, content=message.body, headers=headers
                 )
         except (httpx.HTTPError, TimeoutError):
-            return None
+            return httpx.Response(0)
 
-    def _give_up(self, message: Message, answer: httpx.Response | None) -> None:
+    def _give_up(self, message: Message, answer: httpx.Response) -> None:
         print(f"{message.message_id} given up after {message.retried} retries", flush=True)
-        letter = DeadLetter(message, *_parts(answer))
+        letter = DeadLetter(message, answer)
         self.dead_letters[letter.dlq_id] = letter
         if message.failure_callback:
-            self.take(
+            self.accept(
                 Message(
                     message.failure_callback,
                     json.dumps(letter.report()).encode(),
@@ -215,23 +191,6 @@ class Courier:
                     retries=message.retries,
                 )
             )
-
-    def _forget_old(self) -> None:
-        """At most once a second: with thousands of messages, looking at each takes a while."""
-        now = time.time()
-        if now < self._forget_at:
-            return
-        self._forget_at = now + 1
-        self._messages = {
-            key: message
-            for key, message in self._messages.items()
-            if message.ended_at is None or now - message.ended_at < KEPT_SECONDS
-        }
-        self._deduplicated = {
-            key: (message_id, taken_at)
-            for key, (message_id, taken_at) in self._deduplicated.items()
-            if now - taken_at < DEDUPLICATION_SECONDS
-        }
 
 
 def sign(url: str, body: bytes, key: str) -> str:
@@ -257,38 +216,22 @@ def seconds_until_retry(message: Message, headers: Mapping[str, str], now: datet
 
     Source: https://upstash.com/docs/qstash/features/retry#retry-after-headers
     """
-    wishes = (_wish(headers[name], now) for name in RETRY_AFTER if name in headers)
-    wish = next((wish for wish in wishes if wish is not None), math.inf)
-    return wish if wish <= MAX_BACKOFF_SECONDS else message.backoff()
+    asked = (_requested_delay(headers[name], now) for name in RETRY_AFTER if name in headers)
+    seconds = next((delay for delay in asked if delay is not None), math.inf)
+    return seconds if seconds <= MAX_BACKOFF_SECONDS else message.backoff()
 
 
-def _wish(text: str, now: datetime) -> float | None:
+def _requested_delay(text: str, now: datetime) -> float | None:
     """Read seconds, a duration such as 6m5s, or an HTTP date; None: it is none of them."""
     if re.fullmatch(r"\d+", text, re.ASCII):
         return float(text)
-    number = r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)"
-    if re.fullmatch(f"({number})+", text, re.ASCII):
-        return sum(float(value) * UNITS[unit] for value, unit in re.findall(number, text))
     try:
         date = datetime.strptime(text, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
     except ValueError:
-        return None
+        return read_duration(text, UNITS, r"\d+(?:\.\d+)?")
     return max(0.0, (date - now).total_seconds())
 
 
-def _is_final(answer: httpx.Response | None) -> bool:
-    return (
-        answer is not None
-        and answer.status_code == 489
-        and answer.headers.get("Upstash-NonRetryable-Error", "").lower() == "true"
-    )
-
-
-def _parts(answer: httpx.Response | None) -> tuple[int, dict[str, list[str]], bytes]:
-    if answer is None:
-        return 0, {}, b"no answer"
-    return (
-        answer.status_code,
-        {name: answer.headers.get_list(name) for name in answer.headers},
-        answer.content,
-    )
+def _is_final(answer: httpx.Response) -> bool:
+    is_final = answer.headers.get("Upstash-NonRetryable-Error", "").lower() == "true"
+    return answer.status_code == 489 and is_final

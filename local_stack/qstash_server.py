@@ -15,28 +15,26 @@ header (Upstash-…)                     as
 Delay, Timeout                         10s, 1h30m; the timeout is each delivery's
 Retries, Retry-Delay                   3 unless given; an expression in ms over `retried`, else
                                        min(86400, e^(2.5 n)) seconds
-Deduplication-Id                       10 minutes; the first message's id is answered
+Deduplication-Id                       for 10 minutes a duplicate is answered with the first id
 Failure-Callback                       when given up; with as many retries as the message, and
                                        headers of its own (Failure-Callback-Forward-…)
-Flow-Control-Key, -Value               parallelism=2: holds back, refuses never
+Flow-Control-Key, -Value               parallelism=2: further deliveries wait
 Method, Forward-…, Label               one label or several, with commas
-Telemetry-…                            is not read
+Telemetry-…                            ignored
 
 an answer's Retry-After                replaces the retry delay; see `seconds_until_retry`
 489 + Upstash-NonRetryable-Error: true ends the retries; the message goes to the DLQ
 
-Whatever else is asked for (an endpoint, method, parameter, header, body) is answered 501, and
-named: nothing is ignored.
+Anything else (an endpoint, method, parameter, header or body) is answered 501 and named, so that
+nothing is silently ignored.
 """
 
 import asyncio
 import json
 import re
-from argparse import ArgumentParser
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-import uvicorn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -44,17 +42,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from common.environment import bypass_proxies_on_loopback
 from common.settings import DEVELOPMENT_TOKEN
-from local_stack.loopback import LoopbackOnly
-from local_stack.qstash_courier import Courier
+from local_stack.loopback import LoopbackOnly, serve
+from local_stack.qstash_courier import Courier, DeadLetter
 from local_stack.qstash_message import (
     FORWARDING,
     HEADERS,
     BadRequest,
-    NotHere,
+    Message,
+    NotSupported,
     read_message,
-    whole_number,
 )
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -67,8 +64,9 @@ TO_LIST = "parameter (url|messageId|count|cursor)"
 class Fault(BaseModel):
     """What goes wrong at the next `times` publishes.
 
-    `status` refuses with that status and `headers`, `seconds` answers late, though it has accepted,
-    `is_duplicated` delivers twice, `is_reply_dropped` accepts and breaks the answer off.
+    With `status`, they are refused with that status and `headers`; with `seconds`, they are
+    accepted and answered late; with `is_duplicated`, delivered twice; with `is_reply_dropped`,
+    accepted, but the answer breaks off.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -79,6 +77,13 @@ class Fault(BaseModel):
     seconds: float = 0
     is_duplicated: bool = False
     is_reply_dropped: bool = False
+
+
+class PageQuery(BaseModel):
+    """Which part of the list of dead letters is wanted."""
+
+    count: int = Field(default=100, ge=1, le=100)
+    cursor: int = Field(default=0, ge=0)
 
 
 class QStashServer:
@@ -102,7 +107,7 @@ class QStashServer:
             exception_handlers={
                 BadRequest: _bad_request,
                 ValidationError: _bad_request,
-                **dict.fromkeys((NotHere, 404, 405), _not_here),
+                **dict.fromkeys((NotSupported, 404, 405), _not_supported),
             },
         )
         self.app.router.redirect_slashes = False
@@ -113,17 +118,14 @@ class QStashServer:
             await asyncio.sleep(fault.seconds)
             return JSONResponse({"error": "as planned"}, fault.status, fault.headers)
         message = read_message(_destination(request), request.headers.items(), await request.body())
-        taken = self._courier.take(message)
-        if fault.is_duplicated and "deduplicated" not in taken:
-            self._courier.deliver_twice(message.message_id)
+        accepted = self._courier.accept(message, is_duplicated=fault.is_duplicated)
         await asyncio.sleep(fault.seconds)
         if fault.is_reply_dropped:
             return StreamingResponse(_break_off(), headers={"Content-Length": "100"})
-        return JSONResponse(taken, 202 if "deduplicated" in taken else 200)
+        return JSONResponse(accepted, 202 if "deduplicated" in accepted else 200)
 
     async def get_message(self, request: Request) -> Response:
-        message = self._courier.find(request.path_params["id"])
-        return JSONResponse(message.shown()) if message else _not_found(request)
+        return _found(request, self._courier.messages)
 
     async def cancel_message(self, request: Request) -> Response:
         is_cancelled = self._courier.cancel(request.path_params["id"])
@@ -137,16 +139,13 @@ class QStashServer:
             if _is_among(query.getlist("url"), letter.message.url)
             and _is_among(query.getlist("messageId"), letter.message.message_id)
         ]
-        count = whole_number(query.get("count", "100"), least=1, most=100)
-        start = whole_number(query.get("cursor", "0"))
-        page: dict[str, object] = {"messages": found[start : start + count]}
-        if len(found) > start + count:
-            page["cursor"] = str(start + count)
-        return JSONResponse(page)
+        page = PageQuery.model_validate(dict(query))
+        end = page.cursor + page.count
+        rest = {"cursor": str(end)} if len(found) > end else {}
+        return JSONResponse({"messages": found[page.cursor : end], **rest})
 
     async def get_dead_letter(self, request: Request) -> Response:
-        letter = self._courier.dead_letters.get(request.path_params["id"])
-        return JSONResponse(letter.shown()) if letter else _not_found(request)
+        return _found(request, self._courier.dead_letters)
 
     async def keys(self, request: Request) -> Response:
         keys = {"current": self._courier.current_key, "next": self._courier.next_key}
@@ -163,7 +162,7 @@ class QStashServer:
 
 
 def _route(method: str, path: str, handler: Handler, takes: str = "") -> Route:
-    """Answer at one endpoint, if no more is given than it takes: a pattern of names."""
+    """Serve one endpoint; `takes` is a pattern of the names that a request may give it."""
 
     async def guarded(request: Request) -> Response:
         if request.headers.get("Authorization") != f"Bearer {DEVELOPMENT_TOKEN}":
@@ -173,7 +172,7 @@ def _route(method: str, path: str, handler: Handler, takes: str = "") -> Route:
         given += ["body"] if await request.body() else []
         for name in given:
             if not re.fullmatch(f"{takes}|header upstash-telemetry-.+", name):
-                raise NotHere(f"{method} {path.replace(':path', '')} with {name}")
+                raise NotSupported(f"{method} {path.replace(':path', '')} with {name}")
             if given.count(name) > 1:
                 raise BadRequest(f"{name} is given twice")
         return await handler(request)
@@ -190,7 +189,7 @@ def _destination(request: Request) -> str:
 
 
 def _is_among(wanted: list[str], value: str) -> bool:
-    """Several may be wanted by a repeated parameter, or by one with commas; or nothing is."""
+    """Whether a filter lets a value through: it is repeated, or has commas, or is not given."""
     return not wanted or value in [*wanted, *",".join(wanted).split(",")]
 
 
@@ -198,22 +197,24 @@ async def _break_off() -> AsyncIterator[bytes]:
     yield json.dumps({"messageId": "msg_"}).encode()[:5]
 
 
+def _found(request: Request, among: Mapping[str, Message | DeadLetter]) -> Response:
+    found = among.get(request.path_params["id"])
+    return JSONResponse(found.shown()) if found else _not_found(request)
+
+
 def _not_found(request: Request) -> Response:
     return JSONResponse({"error": f"{request.path_params['id']} not found"}, 404)
 
 
-async def _not_here(request: Request, error: Exception) -> Response:
-    what = error if isinstance(error, NotHere) else f"{request.method} {request.url.path}"
+async def _not_supported(request: Request, error: Exception) -> Response:
+    what = error if isinstance(error, NotSupported) else f"{request.method} {request.url.path}"
     return JSONResponse({"error": f"not in this stand-in: {what}"}, 501)
 
 
 async def _bad_request(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 400)
+    problems = error.errors() if isinstance(error, ValidationError) else [{"msg": error}]
+    return JSONResponse({"error": "; ".join(str(problem["msg"]) for problem in problems)}, 400)
 
 
 if __name__ == "__main__":
-    parser = ArgumentParser(description="Run the QStash stand-in on loopback.")
-    parser.add_argument("--port", type=int, default=8080)
-    port = parser.parse_args().port
-    bypass_proxies_on_loopback()
-    uvicorn.run(QStashServer().app, host="127.0.0.1", port=port, log_level="warning")
+    serve(QStashServer().app)

@@ -10,8 +10,9 @@ daily_tokens    tokens in and out of all model calls, by UTC day     DAILY_TOKEN
 paused          nothing: the AI service has just refused our access
 
 Hours and days are those of the clock: a limit may be used up at the end of one, and again at the
-beginning of the next. A round that was admitted is never counted again, and always runs to its
-end. The script needs one server (with replicas, as at Upstash), not a cluster.
+beginning of the next. A round that was stored is never counted again, and always runs to its end;
+one that was admitted and could not be stored keeps its place until its deadline. The script needs
+one server (with replicas, as at Upstash), not a cluster.
 """
 
 import hmac

@@ -146,7 +146,7 @@ def failure_text(record: AnalysisRecord, is_owner: bool | None) -> str:
     elif record.has_rounds_left or needs_other_text(record):
         sentences.append(failure.next_step)
     elif failure.kind is Kind.OPERATOR:
-        sentences.append("This is for us to mend. Please send a new request later.")
+        sentences.append("We need to fix this. Please send a new request later.")
     else:
         sentences.append("It has been tried as often as we can; please send a new request.")
     return " ".join(sentences)

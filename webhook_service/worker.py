@@ -89,7 +89,7 @@ class Worker:
         self._events = store.events
 
     def process(self, delivery: Delivery) -> Outcome:
-        """Run at most one attempt of an analysis. Never raises for what a neighbour does."""
+        """Run at most one attempt of an analysis. Never raises for what another service does."""
         return self._handle(self._attempt, delivery)
 
     def give_up(self, delivery: Delivery) -> Outcome:

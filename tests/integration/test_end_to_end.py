@@ -134,7 +134,7 @@ def has_been_asked(server: HttpServer, times: int) -> bool:
 
 
 def test_a_model_server_of_ones_own_lets_its_stand_in_step_aside(faulty: Faulty) -> None:
-    assert "Stands in, for want of settings in .env: redis, qstash." in faulty.output
+    assert "Stand-ins, for lack of settings in .env: redis, qstash." in faulty.output
 
 
 @pytest.mark.parametrize("fault", ["500", "no answer"])

@@ -12,11 +12,11 @@ import psutil
 import pytest
 
 from local_stack.__main__ import REAL_SETTINGS, choose_port, environment, stand_ins
-from operations.limit_settings import SPEND_LIMITS
 from tests.conftest import DEAD_PROXY
 from tests.fakes import ADA
 from tests.processes import ROOT, Stack, bare_environment, free_port, start_stack, wait_for
 
+DATA = Path("/data")
 PORTS = {"page": 1, "service": 2, "redis": 3, "qstash": 4, "openai": 5}
 
 
@@ -42,23 +42,17 @@ def test_each_stand_in_steps_aside_by_itself(given: set[str], needed: list[str])
 def test_the_settings_of_a_real_neighbour_are_left_alone(name: str) -> None:
     needed = [other for other in REAL_SETTINGS if other != name]
 
-    settings = environment(needed, PORTS, given=REAL_SETTINGS[name])
+    settings = environment(needed, PORTS, DATA, given=REAL_SETTINGS[name])
 
     prefix = {"redis": "REDIS_URL", "qstash": "QSTASH_", "openai": "OPENAI_"}[name]
     assert {key for key in settings if key.startswith(prefix)} <= {"QSTASH_DELAY"}
 
 
 def test_what_is_given_wins_over_the_defaults() -> None:
-    settings = environment(["qstash"], PORTS, given={"QSTASH_DELAY", "QSTASH_WEBHOOK_URL"})
+    settings = environment(["qstash"], PORTS, DATA, given={"QSTASH_DELAY", "QSTASH_WEBHOOK_URL"})
 
     assert "QSTASH_DELAY" not in settings
     assert "QSTASH_WEBHOOK_URL" not in settings
-
-
-def test_the_local_stack_limits_nothing_but_what_is_set() -> None:
-    settings = environment([], PORTS, given={"DAILY_TOKENS"})
-
-    assert [settings.get(name.upper()) for name in SPEND_LIMITS] == ["0", "0", "0", "0", None]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +64,7 @@ def test_on_a_terminal_the_log_is_for_people(
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
 
-    assert environment([], PORTS, given).get("LOG_FORMAT") == log_format
+    assert environment([], PORTS, DATA, given).get("LOG_FORMAT") == log_format
 
 
 def test_a_taken_port_is_left_to_its_owner(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,14 +55,6 @@ def test_another_request_is_400(server_url: str, body: bytes) -> None:
     assert httpx.post(f"{server_url}/v1/responses", content=body).status_code == 400
 
 
-@pytest.mark.parametrize("host", ["rebound.example", "127.0.0.1.example:8081"])
-def test_it_answers_to_loopback_names_alone(server_url: str, host: str) -> None:
-    model = f"{server_url}/v1/models/{openai_server.MODEL}"
-
-    assert httpx.get(model).status_code == 200
-    assert httpx.get(model, headers={"Host": host}).status_code == 421
-
-
 @pytest.mark.parametrize(
     "description",
     ["?!?!?!?!?!", "1234567890", "🌱" * 10, "私は機械が大好きです。", "a b c d e f g h"],
@@ -87,7 +79,9 @@ def test_the_name_is_not_counted_as_text() -> None:
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
+        ({}, 200),
         ({"Host": "evil.example"}, 421),
+        ({"Host": "127.0.0.1.example:8081"}, 421),
         ({"Host": "127.evil.example"}, 421),
         ({"Origin": "https://evil.example"}, 403),
         ({"Host": "[::1]:8081"}, 200),

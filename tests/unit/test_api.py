@@ -286,6 +286,17 @@ def test_an_idempotency_key_stores_nothing_one_could_guess_it_or_the_input_from(
             assert hashed.hexdigest()[:32] not in stored
 
 
+def test_one_input_under_two_idempotency_keys_has_two_fingerprints(
+    client: FlaskClient, store: Store
+) -> None:
+    """So none can be found by trying inputs, without the key, which is not stored."""
+    ids = [submit(client, key).get_json()["requestId"] for key in ("key", "other")]
+
+    one, other = (store.read(each).fingerprint for each in ids)
+
+    assert one != other
+
+
 def test_the_id_of_an_idempotency_key_can_not_be_computed_without_our_secret(
     store: Store, queue: FakeQueue
 ) -> None:

@@ -118,7 +118,7 @@ def test_after_all_attempts_the_last_reason_is_named() -> None:
     ("code", "turn"),
     [
         (Failure.TIMED_OUT, "It has been tried as often as we can; please send a new request."),
-        (Failure.KEY_REFUSED, "This is for us to mend. Please send a new request later."),
+        (Failure.KEY_REFUSED, "We need to fix this. Please send a new request later."),
         (Failure.CONTENT_FILTERED, Failure.CONTENT_FILTERED.next_step),
     ],
 )

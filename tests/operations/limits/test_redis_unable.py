@@ -71,7 +71,7 @@ def test_a_redis_that_cannot_do_all_is_named_with_what_to_do(
     break_it, told = UNABLE[name]
     with client_of(server) as client:
         clerk()(client)
-    assert examined(server.port) == "Redis does all that is needed."
+    assert examined(server.port) == "Redis does everything that is needed."
 
     with broken(server, break_it):
         found = examined(server.port)
