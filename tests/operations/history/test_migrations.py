@@ -8,7 +8,7 @@ from alembic.runtime.migration import MigrationContext
 
 from common.ports import HistoryUnavailable
 from common.record import AnalysisRecord
-from operations.history import migrations, schema
+from operations.history import connections, migrations, schema
 from operations.history.database import Database
 from operations.settings import OperationsSettings
 from tests.fakes import (
@@ -126,3 +126,18 @@ def test_a_change_of_the_schema_is_logged(
         Database(with_history).ping()
 
     assert caplog.text.count('"event": "schema changed"') == 2  # of two versions, once each
+
+
+def test_only_one_process_at_a_time_changes_the_schema(
+    with_history: OperationsSettings, postgres: Postgres, rows: psycopg.Connection
+) -> None:
+    with psycopg.connect(postgres.url) as other, pytest.MonkeyPatch.context() as patch:
+        other.execute("SELECT pg_advisory_xact_lock(7318)")
+        patch.setattr(connections, "UPGRADE_SECONDS", 0.5)
+        with pytest.raises(HistoryUnavailable, match="it does not answer in time"):
+            Database(with_history).ping()
+        assert rows.execute(
+            "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+        ).fetchone() == (0,)
+
+    Database(with_history).ping()
