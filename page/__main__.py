@@ -14,9 +14,7 @@ from page.server import make_app
 def main() -> None:
     """Check the settings, then serve until a signal comes."""
     parser = ArgumentParser(prog="python -m page", description="Serve the page on PORT.")
-    parser.add_argument(
-        "--local", action="store_true", help="on loopback; a change of the code shows on reload"
-    )
+    parser.add_argument("--local", action="store_true", help="on loopback, for this machine alone")
     is_local = parser.parse_args().local
     try:
         settings, _ = load_with_options(PageSettings)
@@ -26,7 +24,7 @@ def main() -> None:
     raise_open_files()
     config: dict[str, object] = {"server.port": settings.port}
     if is_local:
-        config |= {"server.address": "127.0.0.1", "server.fileWatcherType": "auto"}
+        config["server.address"] = "127.0.0.1"
     make_app(loopback_names_only=is_local).run(config=config)
 
 
