@@ -194,14 +194,12 @@ class World(RuleBasedStateMachine):
 
     def look(self) -> dict[str, Seen]:
         """The raw state of both analyses; every other key must have a time to live, too."""
-        found = {key: (value, ttl_ms) for key, value, ttl_ms in self.look_at_all()}
-        must(all(ttl_ms > 0 for _, ttl_ms in found.values()), "6: every key has a time to live")
-        absent = None, -2
-        return {
-            request_id: Seen(parse(value), ttl_ms, self.now())
-            for request_id in IDS
-            for value, ttl_ms in [found.get(f"analysis:{{{request_id}}}", absent)]
+        found = {
+            key: Seen(parse(value), ttl_ms, self.now()) for key, value, ttl_ms in self.look_at_all()
         }
+        must(all(seen.ttl_ms > 0 for seen in found.values()), "6: every key has a time to live")
+        absent = Seen(None, -2, self.now())
+        return {request_id: found.get(f"analysis:{{{request_id}}}", absent) for request_id in IDS}
 
     def watched(self, write: Callable[[], Any]) -> Any:
         """Let a write happen, and judge what it changed."""
@@ -262,13 +260,13 @@ class World(RuleBasedStateMachine):
     def after(self, step: Step) -> None:
         if step in self.steps:
             self.steps.remove(step)
-        if self.broken_in_call:
-            raise self.broken_in_call
         if not step.has_ended:
             self.steps.append(step)
-        elif isinstance(step.error, Unreadable):
+        if self.broken_in_call:
+            raise self.broken_in_call
+        if isinstance(step.error, Unreadable):
             raise Broken(CAN_BE_READ) from step.error
-        elif step.error and not isinstance(
+        if step.error and not isinstance(
             step.error, (TransitionError, NotFound, NotOwner, OtherInput, Died)
         ):
             raise step.error
