@@ -30,7 +30,12 @@ from tests.chromium import CHROMIUM_ARGUMENTS, find_chromium
 from tests.fakes import ANALYSIS, NOW, OTHER_ID, FakeQueue, pending
 from tests.postgres import Postgres, find_binaries, start_postgres
 from tests.processes import Stack, free_port, start_stack
-from tests.tries import LEFT_OUT, pytest_collection_modifyitems, pytest_terminal_summary
+from tests.tries import (
+    LEFT_OUT,
+    STACK_GROUPS,
+    pytest_collection_modifyitems,
+    pytest_terminal_summary,
+)
 
 __all__ = ["pytest_collection_modifyitems", "pytest_terminal_summary"]  # pytest finds them here
 
@@ -231,13 +236,16 @@ def queue() -> FakeQueue:
 
 
 class JourneysApart(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives each process one file after the other, and the longest file in halves.
+    """Gives each process one file, or group of files, after the other; the longest file in halves.
 
     Each half starts the product and a browser of its own.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
+        for number, group in enumerate(STACK_GROUPS):
+            if path.endswith(group):
+                return f"stack {number}"
         part = crc32(nodeid.encode()) % 2 if path.endswith("test_browser.py") else ""
         return f"{path}{part}"
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import redis
 
 from common.qstash import Queue
 from common.record import AnalysisRecord, Tokens
 from common.task import Analysis, AnalysisInput
-from webhook_service.answer import Answer
+
+if TYPE_CHECKING:  # many processes need the samples alone, and the service imports OpenAI's SDK
+    from webhook_service.answer import Answer
 
 ADA = AnalysisInput(name="Ada", age=36, description="I sketch machines and like long walks.")
 BOB = AnalysisInput(name="Bob", age=41, description="I bake bread and read about glaciers.")
@@ -70,13 +73,15 @@ class FakeQueue(Queue):
 class FakeAnalyst:
     """Gives the planned answers in turn, the last one for ever; counts the calls."""
 
-    def __init__(self, *answers: Answer | Exception) -> None:
+    def __init__(self, *answers: "Answer | Exception") -> None:
+        from webhook_service.answer import Answer
+
         self.answers = list(answers) or [Answer(ANALYSIS, model="fake")]
         self.calls: list[AnalysisInput] = []
         self.call_ids: list[str] = []
         self.during_call: Callable[[], object] = lambda: None
 
-    def analyse(self, form: AnalysisInput, call_id: str) -> Answer:
+    def analyse(self, form: AnalysisInput, call_id: str) -> "Answer":
         self.calls.append(form)
         self.call_ids.append(call_id)
         self.during_call()

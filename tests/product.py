@@ -24,9 +24,9 @@ from local_stack import qstash_courier
 from tests.conftest import make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, LEASE
 from tests.http_server import Behaviour, answer, serve
+from tests.model_replies import response
 from tests.processes import ROOT, bare_environment, free_port, wait_for
 from tests.redis_proxy import RedisProxy, redis_proxy
-from tests.unit.test_analyst import response
 
 GOOD = answer(200, response(ANALYSIS.model_dump_json(), model="gpt-test"))
 DELAY = timedelta(seconds=2)  # long enough to be seen

@@ -5,13 +5,23 @@ from collections.abc import Iterator
 import pytest
 
 LEFT_OUT = "Left out:"
+# Files whose tests ask for `stack`. The files of a group run in one process, one after the other,
+# so that there are two stacks and not one for each process: each costs five seconds of processor.
+STACK_GROUPS = (
+    ("test_deploy.py", "test_end_to_end.py", "test_local_stack.py"),
+    (
+        *("test_smoke.py", "test_tracing.py", "test_forged_messages.py", "test_history.py"),
+        *("test_page_server.py", "test_proxy.py"),
+    ),
+)
 TRIED_AGAIN = "Tried again:"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest first, and try browser tests, and no others, once more when they fail."""
     longest = ("test_chaos.py", "test_rotation.py", "test_servers.py", "test_browser.py")
-    order = {name: number for number, name in enumerate(longest)}
+    first = (*longest, *(name for group in STACK_GROUPS for name in group))
+    order = {name: number for number, name in enumerate(first)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
     for item in items:
         if item.get_closest_marker("browser"):

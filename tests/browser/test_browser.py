@@ -32,8 +32,8 @@ from tests.chromium import (
 from tests.conftest import leave_out
 from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID
 from tests.http_server import HttpServer, answer, hang, serve
+from tests.model_replies import refusal, response
 from tests.product import Product, start_product
-from tests.unit.test_analyst import refusal, response
 from tests.walk import HEADINGS, walk
 
 pytestmark = pytest.mark.browser

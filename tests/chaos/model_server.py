@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.fakes import ANALYSIS
-from tests.unit.test_analyst import response
+from tests.model_replies import response
 
 MARKER = re.compile(r"marker-(\w+)-(\d+)")  # what the run wants of it, and its number
 ERRORS = 0.05

@@ -23,9 +23,9 @@ from local_stack.redis_server import PERSISTENCE
 from operations.settings import OperationsSettings
 from tests.fakes import ADA, ANALYSIS, ID
 from tests.http_server import answer, serve
+from tests.model_replies import response
 from tests.processes import ROOT, Stack, bare_environment, free_port, start_stack, wait_for
 from tests.proxy import NGINX_CONF, nginx
-from tests.unit.test_analyst import response
 
 BIN = Path(sys.executable).parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()

@@ -11,8 +11,8 @@ import pytest
 
 from tests.fakes import ADA, ANALYSIS, BOB
 from tests.http_server import Behaviour, HttpServer, answer, hang, serve
+from tests.model_replies import error, response
 from tests.processes import Stack, start_stack, wait_for
-from tests.unit.test_analyst import error, response
 
 GOOD = answer(200, response(ANALYSIS.model_dump_json()))
 

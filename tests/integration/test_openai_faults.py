@@ -12,8 +12,8 @@ from common.states import Status
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ID, FakeQueue, pending
 from tests.http_server import Behaviour, HttpServer, answer, hang, reset, serve, trickle
+from tests.model_replies import GOOD, WORDS, error, refusal, response
 from tests.processes import wait_for
-from tests.unit.test_analyst import GOOD, WORDS, error, refusal, response
 from tests.unit.test_routes import NO_DELAY, deliver
 from webhook_service import create_app
 

@@ -14,8 +14,8 @@ from tests.conformance.servers import LITELLM, LLAMA_STACK, Server, hold, instal
 from tests.conftest import leave_out, make_settings
 from tests.fakes import ADA
 from tests.http_server import answer, serve
+from tests.model_replies import GOOD, response
 from tests.processes import ROOT
-from tests.unit.test_analyst import GOOD, response
 from webhook_service.analyst import Analyst
 from webhook_service.answer import AnalysisFailed
 

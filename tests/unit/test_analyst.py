@@ -15,58 +15,15 @@ from common.task import INSTRUCTIONS, Analysis, AnalysisInput
 from tests.conftest import make_settings
 from tests.fakes import ADA, ANALYSIS, TOKENS
 from tests.http_server import Behaviour, answer, reset, serve
+from tests.model_replies import GOOD, error, refusal, response
 from webhook_service.analyst import Analyst
 from webhook_service.answer import AnalysisFailed
-
-WORDS = "the provider's own words"  # which are for nobody else
 
 
 def analyst_for(url: str, **settings: object) -> Analyst:
     return Analyst(
         make_settings(openai_base_url=f"{url}/v1", openai_timeout_seconds=10, **settings)
     )
-
-
-def response(text: str | None = None, **changes: object) -> dict[str, object]:
-    """What the Responses API answers; `text` is the model's output."""
-    content = [] if text is None else [{"type": "output_text", "text": text, "annotations": []}]
-    return {
-        "id": "resp_1",
-        "object": "response",
-        "created_at": 1,
-        "status": "completed",
-        "model": "gpt-test",
-        "output": [
-            {
-                "id": "m",
-                "type": "message",
-                "role": "assistant",
-                "status": "completed",
-                "content": content,
-            }
-        ],
-        "parallel_tool_calls": False,
-        "tool_choice": "auto",
-        "tools": [],
-    } | changes
-
-
-def refusal() -> dict[str, object]:
-    message = {
-        "id": "m",
-        "type": "message",
-        "role": "assistant",
-        "status": "completed",
-        "content": [{"type": "refusal", "refusal": WORDS}],
-    }
-    return response(output=[message])
-
-
-def error(code: str | None, kind: str = "x", param: str | None = None) -> dict[str, object]:
-    return {"error": {"message": WORDS, "type": kind, "code": code, "param": param}}
-
-
-GOOD = ANALYSIS.model_dump_json()
 
 
 def test_a_good_answer_becomes_an_analysis() -> None:

@@ -131,7 +131,7 @@ pieces = (
 )
 
 
-@hypothesis.settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@hypothesis.settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @hypothesis.given(st.lists(pieces, min_size=1, max_size=12).map("".join).filter(str.strip))
 def test_whatever_the_model_writes_stays_text_in_the_file(text: str) -> None:
     assert_stays_text(text)

@@ -264,15 +264,18 @@ def test_who_waits_too_long_for_a_connection_is_told_that_all_are_busy(
 def test_several_processes_write_at_the_same_time_from_the_first_moment_on(any_url: str) -> None:
     program = """
 import sys
+from common.record import AnalysisRecord
 from common.submission import new_request_id
 from operations.history.database import Database
-from tests.operations.history.histories import completed, settings_for
+from operations.settings import OperationsSettings
 
-database = Database(settings_for(sys.argv[1]))
+database = Database(OperationsSettings(database_url=sys.argv[1]))
+record = AnalysisRecord.model_validate_json(sys.argv[2])
 for _ in range(10):
-    database.write(completed(request_id=new_request_id()))
+    database.write(record.model_copy(update={"request_id": new_request_id()}))
 """
-    command = [sys.executable, "-c", program, any_url]
+    record = completed().model_dump_json(by_alias=True)
+    command = [sys.executable, "-c", program, any_url, record]
 
     processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
 

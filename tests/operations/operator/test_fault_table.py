@@ -26,8 +26,8 @@ from operations.history.database import Database
 from tests.conftest import WEBHOOK_URL, broken, make_options, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, ID, FakeAnalyst, FakeQueue, pending
 from tests.http_server import Behaviour, answer, hang, serve
+from tests.model_replies import error, response
 from tests.processes import ROOT, free_port
-from tests.unit.test_analyst import error, response
 from webhook_service import create_app, reloading
 from webhook_service.analyst import Analyst
 from webhook_service.worker import Delivery, Worker

@@ -25,8 +25,8 @@ from operations.tracing_settings import TracingSettings
 from tests.conftest import WEBHOOK_URL
 from tests.fakes import ID
 from tests.http_server import Behaviour, HttpServer, answer, hang, serve
+from tests.model_replies import error
 from tests.processes import ROOT, Stack, bare_environment, free_port, start_stack, wait_for
-from tests.unit.test_analyst import error
 
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}  # milliseconds until spans are sent; usually 5 s
 AS_THE_PAGE = """
