@@ -2,26 +2,22 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.request import proxy_bypass
 
 import hypothesis
 import pytest
-from hypothesis import given, strategies
-from psycopg.conninfo import make_conninfo
-from pydantic import SecretStr
+from hypothesis import given
 
 from common import addresses, environment
 from common.addresses import is_loopback
 from common.connection import SOCKET_TIMEOUT_SECONDS, connect
-from common.environment import SettingsError, given_names, load
-from common.options import load_with_options
+from common.environment import Part, SettingsError, given_names, load
 from common.settings import (
     DEVELOPMENT_SIGNING_KEYS,
     DEVELOPMENT_TOKEN,
@@ -30,13 +26,10 @@ from common.settings import (
     Settings,
 )
 from common.times import QSTASH_DELIVERIES, TimeLadder
-from operations.history.address import POSTGRES_TAKES, database
-from operations.history.connections import make_engine
-from operations.history.database import Database
-from operations.limit_settings import SPEND_LIMITS
-from operations.settings import OperationsSettings
+from tests.addresses import SEARCHED, parameters
+from tests.addresses import addresses as addresses_of
 from tests.conftest import make_settings
-from tests.processes import ROOT
+from tests.processes import ROOT, run_python
 
 GOOD = {
     "REDIS_URL": "redis://127.0.0.1:6379/0",
@@ -48,19 +41,22 @@ GOOD = {
 }
 
 
-class AllSettings(OperationsSettings, ServiceSettings):
-    """Every variable there is."""
-
-
-def load_with(
+def set_variables(
     monkeypatch: pytest.MonkeyPatch, changes: Mapping[str, str | None] | None = None
-) -> AllSettings:
+) -> None:
+    """Set those of a good environment, some of them changed; None removes one."""
     for name, value in {**GOOD, **(changes or {})}.items():
         if value is None:
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    return load(AllSettings)
+
+
+def load_with(
+    monkeypatch: pytest.MonkeyPatch, changes: Mapping[str, str | None] | None = None
+) -> ServiceSettings:
+    set_variables(monkeypatch, changes)
+    return load(ServiceSettings)
 
 
 def test_the_defaults_are_those_documented(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,20 +129,6 @@ def test_the_page_needs_neither_openai_nor_signing_keys(monkeypatch: pytest.Monk
         ("API_RATE_LIMIT", "often"),
         ("TRUSTED_PROXIES", "-1"),
         ("TRUSTED_PROXIES", "all"),
-        ("VISITOR_SUBMISSIONS_PER_HOUR", "-5"),
-        ("SUBMISSIONS_PER_HOUR", "many"),
-        ("MOST_WAITING", "-3"),
-        ("DAILY_ANALYSES", "1.5"),
-        ("DAILY_TOKENS", "-100"),
-        ("DAILY_TOKENS", "1e6 tokens"),
-        ("DATABASE_URL", "mysql://user:password@host/name"),
-        ("DATABASE_URL", "host/name"),
-        ("DATABASE_URL", "sqlite:history.db"),
-        ("DATABASE_URL", "postgresql://user:hunter@host:port/name"),
-        ("HISTORY_DAYS", "0"),
-        ("HISTORY_DAYS", "forever"),
-        ("KEEP_INPUT", "perhaps"),
-        ("METRICS_TOKEN", "metrics"),
     ],
 )
 def test_a_malformed_variable_is_named_and_its_value_is_not(
@@ -217,42 +199,6 @@ def test_a_malformed_variable_is_named_and_its_value_is_not(
             ("REDIS_URL", "odd name", "redis://host?hunter2%40=x", "a parameter that is not known"),
             ("REDIS_URL", "socket", "unix://host/socket", "unix:/// and the path"),
             ("REDIS_URL", "long socket", f"unix:///{'a' * 107}", "unix:/// and the path"),
-            (
-                "DATABASE_URL",
-                "unknown",
-                "postgresql://host/name?foo=hunter2",
-                "the parameter foo, wh",
-            ),
-            (
-                "DATABASE_URL",
-                "schema",
-                "postgresql://host/name?schema=hunter2",
-                "options=-csearch_path",
-            ),
-            ("DATABASE_URL", "ssl", "postgresql://host/name?ssl=hunter2", "write sslmode=require"),
-            (
-                "DATABASE_URL",
-                "sslmode",
-                "postgresql://host/name?sslmode=no-verify",
-                "parameter sslmode",
-            ),
-            (
-                "DATABASE_URL",
-                "twice",
-                "postgresql://host/name?user=a&user=b",
-                "parameter user twice",
-            ),
-            ("DATABASE_URL", "ports", "postgresql:///name?host=a,b&port=1", "number of ports"),
-            ("DATABASE_URL", "port 0", "postgresql://host:0/name", "no valid host and port"),
-            ("DATABASE_URL", "no port", "postgresql://host:/name", "no valid host and port"),
-            ("DATABASE_URL", "encoded host", "postgresql://%2Frun/name", "no valid host and port"),
-            ("DATABASE_URL", "space", "postgresql://user:hunter2@host/na me", "holds a space"),
-            ("DATABASE_URL", "zero byte", "postgresql://user:hunter%00@host/name", "a zero byte"),
-            ("DATABASE_URL", "at", "postgresql://user:hunter@2@host/name", "holds an @"),
-            ("DATABASE_URL", "fragment", "postgresql://host/name#hunter2", "holds a #"),
-            ("DATABASE_URL", "file", "sqlite:///history.db?timeout=hunter2", "the path of a file"),
-            ("DATABASE_URL", "host", "sqlite://history.db", "the path of a file"),
-            ("DATABASE_URL", "memory", "sqlite:///:memory:", "the path of a file"),
             ("UPSTASH_REDIS_REST_URL", "port", "https://x.upstash.io:6379", "a port or path"),
             ("UPSTASH_REDIS_REST_URL", "path", "https://x.upstash.io/hunter2", "a port or path"),
             (
@@ -284,7 +230,6 @@ def test_a_malformed_variable_is_named_and_its_value_is_not(
             ),
             ("OPENAI_BASE_URL", "fragment", "https://x.example/v1#", "holds a ? or #"),
             ("OPENAI_BASE_URL", "host", "https://999.1.1.1/v1", "no valid host and port"),
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "query", "http://x.example?hunter2", "holds a ? or #"),
         ]
     ],
 )
@@ -330,143 +275,35 @@ def test_a_socket_of_redis_is_an_address(monkeypatch: pytest.MonkeyPatch) -> Non
     assert made.path == "/run/redis.sock"
 
 
-def libpq_takes(settings: AllSettings) -> str:
-    """What the driver makes of the address, as one string. Raises what a connection would."""
-    assert settings.database_url
-    engine = make_engine(database(settings.database_url.get_secret_value()).url)
-    arguments, options = engine.dialect.create_connect_args(engine.url)
-    options.pop("context", None)  # the dialect's own
-    return make_conninfo(*arguments, **options)
-
-
-@pytest.mark.parametrize(
-    ("value", "taken"),
-    [
-        pytest.param(
-            "postgres://u:p@host/name?pgbouncer=true&connection_limit=1&sslmode=require",
-            "host=host dbname=name user=u password=p sslmode=require",
-            id="a pooler's",
-        ),
-        pytest.param(
-            "postgresql://host/name?schema=public&pool_timeout=0&connect_timeout=30",
-            "host=host dbname=name",
-            id="Prisma's",
-        ),
-        pytest.param(
-            "postgresql://u:a/b?c#d@host/name",
-            "host=host dbname=name user=u password=a/b?c#d",
-            id="password",
-        ),
-        pytest.param(
-            "postgresql:///name?host=/cloudsql/a:b:c",
-            "dbname=name host=/cloudsql/a:b:c",
-            id="socket",
-        ),
-        pytest.param(
-            "postgresql:///name?host=a,b&port=1,2", "dbname=name host=a,b port=1,2", id="two hosts"
-        ),
-        pytest.param(
-            "postgresql://host/name?options=-csearch_path%3Dmine",
-            "host=host dbname=name options=-csearch_path=mine",
-            id="schema",
-        ),
-    ],
-)
-def test_an_address_as_hosts_hand_it_out_reaches_the_driver(
-    monkeypatch: pytest.MonkeyPatch, value: str, taken: str
-) -> None:
-    assert libpq_takes(load_with(monkeypatch, {"DATABASE_URL": value})) == taken
-
-
 def test_what_is_left_out_of_an_address_is_logged_by_name_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = load_with(
-        monkeypatch,
-        {
-            "REDIS_URL": "redis://host?family=hunter2&timeout=1&family=2",
-            "DATABASE_URL": "postgresql://host/name?schema=public&supa=hunter2",
-        },
-    )
-    connect(settings)
-    Database(settings)
+    connect(load_with(monkeypatch, {"REDIS_URL": "redis://host?family=hunter2&timeout=1&family=2"}))
 
-    events = [json.loads(line) for line in caplog.text.splitlines()]
-    assert [(event["event"], event["cause"]) for event in events] == [
-        ("parameters left out", "REDIS_URL: family, timeout"),
-        ("parameters left out", "DATABASE_URL: supa, schema"),
-    ]
+    (event,) = [json.loads(line) for line in caplog.text.splitlines()]
+    assert event["event"] == "parameters left out"
+    assert event["cause"] == "REDIS_URL: family, timeout"
     assert "hunter2" not in caplog.text
 
 
-ODD = strategies.text(
-    strategies.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=4
+PARAMETER = parameters(
+    *("db=1", "protocol=3", "ssl_cert_reqs=none"),
+    names=[*addresses.REDIS_TLS, "db", "foo"],
 )
 
 
-def part(*usual: str, odd: tuple[str, ...] = ()) -> strategies.SearchStrategy[str]:
-    """Most often usual, so that an address has one odd part rather than six."""
-    usually = strategies.sampled_from(usual)
-    oddly = strategies.sampled_from(odd) | ODD if odd else ODD
-    return strategies.integers(0, 9).flatmap(lambda at: usually if at else oddly)
-
-
-PARAMETER = part(
-    "db=1",
-    "protocol=3",
-    "ssl_cert_reqs=none",
-    "sslmode=require",
-    "schema=public",
-    "pgbouncer=true",
-    "socket_timeout=x",
-    "host=a,b",
-    "port=1,2",
-    "user=%25",
-    "options=-c%20a=b",
-) | strategies.tuples(
-    strategies.sampled_from([*addresses.REDIS_TLS, *POSTGRES_TAKES, "db", "foo"]),
-    part("", "1", "none", "prefer", "true", "a,b", "/a", "%00", "99999"),
-).map("=".join)
-ADDRESS = strategies.tuples(
-    part("redis", "REDISS", "unix", "postgresql", "Postgres", "sqlite"),
-    part("://"),
-    part("", "u@", ":p@", "u:p@", "u:a%2Fb@", odd=("u:a/b?c@", "a@b@", ":[@", "%00:%ff@")),
-    part(
-        "host", "", "[::1]", "1.2.3.4", odd=("[v1.a]", "a..b", "a,b", "%2Frun", "a[::1]", "h" * 64)
-    ),
-    part("", ":1", odd=(":", ":0", ":99999", ":x", ":1,2")),
-    part("", "/0", "/1", odd=("/", "/name", "//0", "/:memory:", "#")),
-    strategies.just("") | strategies.lists(PARAMETER, max_size=3).map(lambda p: "?" + "&".join(p)),
-).map("".join)
-
-
-@given(address=ADDRESS)
-@hypothesis.settings(
-    max_examples=300,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
-)
+@given(address=addresses_of(("redis", "REDISS", "unix"), PARAMETER))
+@hypothesis.settings(SEARCHED)
 def test_nothing_but_a_sentence_comes_of_a_wrong_address(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
-    is_redis = address[:5].lower() in ("redis", "unix:")
-    changes = {"REDIS_URL": GOOD["REDIS_URL"], "DATABASE_URL": None}
     try:
-        settings = load_with(
-            monkeypatch, changes | {"REDIS_URL" if is_redis else "DATABASE_URL": address}
-        )
+        settings = load_with(monkeypatch, {"REDIS_URL": address})
     except SettingsError:
         return
 
-    if is_redis:
-        host = redis_connection(settings).host or ""
-        host.encode("idna")  # as looking the name up does
-    elif address.lower().startswith("postgres"):
-        libpq_takes(settings)
-    elif address:
-        Database(settings)
+    host = redis_connection(settings).host or ""
+    host.encode("idna")  # as looking the name up does
 
 
 def test_redis_is_reached_over_tcp_with_the_upstash_pair(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -609,15 +446,6 @@ def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in str(settings.model_dump())
 
 
-def test_a_history_without_its_packages_is_told(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("operations.packages.find_spec", lambda _: None)
-
-    with pytest.raises(SettingsError, match=r"DATABASE_URL: .* requirements-operator\.txt"):
-        load_with(monkeypatch, {"DATABASE_URL": "postgresql://user:hunter2@host/name"})
-
-
 @pytest.fixture
 def secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The directory that SECRETS_DIR names."""
@@ -662,25 +490,17 @@ def test_the_directory_of_secrets_may_stand_in_the_env_file(
     assert settings.qstash_token.get_secret_value() == "from-a-file"
 
 
-def test_the_secrets_of_an_option_may_stand_in_files_too(
-    monkeypatch: pytest.MonkeyPatch, secrets: Path
-) -> None:
-    (secrets / "METRICS_TOKEN").write_text("a-token-of-this-test")
-
-    assert load_with(monkeypatch).metrics_token == SecretStr("a-token-of-this-test")
-
-
 def test_every_kind_of_value_may_stand_in_a_file(
     monkeypatch: pytest.MonkeyPatch, secrets: Path
 ) -> None:
-    values = {"API_KEYS": f"app:{'a' * 64}", "KEEP_INPUT": "true", "QSTASH_DELAY": "2m"}
+    values = {"API_KEYS": f"app:{'a' * 64}", "QSTASH_DELAY": "2m"}
     for name, value in values.items():
         (secrets / name).write_text(f"\ufeff{value}\n")  # with the mark that some editors put first
 
     settings = load_with(monkeypatch)
 
     assert settings.api_keys == {"a" * 64: "app"}
-    assert (settings.keep_input, settings.qstash_delay) == (True, timedelta(minutes=2))
+    assert settings.qstash_delay == timedelta(minutes=2)
 
 
 def test_secrets_as_kubernetes_mounts_them_are_read(
@@ -764,7 +584,7 @@ def test_a_directory_of_secrets_that_is_not_there_is_named(
 def test_a_secret_whose_file_is_named_by_a_variable_is_told_where_to_put_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / ".env").write_text("DATABASE_URL_FILE=/run/hunter2\n")
+    (tmp_path / ".env").write_text("REDIS_URL_FILE=/run/hunter2\n")
     monkeypatch.setenv("OPENAI_API_KEY_FILE", "/run/hunter2")
 
     with pytest.raises(SettingsError) as caught:
@@ -772,7 +592,7 @@ def test_a_secret_whose_file_is_named_by_a_variable_is_told_where_to_put_it(
 
     assert sorted(str(caught.value).splitlines()[1:]) == [
         f"  {name}_FILE: is not read: put what that file holds as {name} into SECRETS_DIR"
-        for name in ("DATABASE_URL", "OPENAI_API_KEY")
+        for name in ("OPENAI_API_KEY", "REDIS_URL")
     ]
 
 
@@ -790,29 +610,17 @@ def test_what_stands_in_a_file_is_checked_like_the_rest(
 def test_several_kinds_are_read_at_once_and_all_their_problems_are_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    load_with(monkeypatch)
+    set_variables(monkeypatch)
 
-    settings, options = load(ServiceSettings, OperationsSettings)
+    page, service = load(PageSettings, ServiceSettings)
     monkeypatch.setenv("QSTASH_DELAY", "soon")
-    monkeypatch.setenv("HISTORY_DAYS", "0")
+    monkeypatch.setenv("API_RATE_LIMIT", "often")
     with pytest.raises(SettingsError) as caught:
-        load(PageSettings, AllSettings)
+        load(PageSettings, ServiceSettings)
 
-    assert (settings.port, options.history_days) == (3001, 30)
+    assert (page.port, service.port) == (8501, 3001)
     named = [line.partition(":")[0].strip() for line in str(caught.value).splitlines()[1:]]
-    assert sorted(named) == ["HISTORY_DAYS", "QSTASH_DELAY"]
-
-
-def test_the_options_are_checked_where_they_are_installed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name, value in {**GOOD, "HISTORY_DAYS": "7"}.items():
-        monkeypatch.setenv(name, value)
-
-    settings, chosen = load_with_options(ServiceSettings)
-
-    assert isinstance(chosen, OperationsSettings)
-    assert (settings.port, chosen.history_days) == (3001, 7)
+    assert sorted(named) == ["API_RATE_LIMIT", "QSTASH_DELAY"]
 
 
 def test_api_keys_are_read_by_hash_and_a_name_may_have_several(
@@ -858,60 +666,53 @@ def test_the_default_ladder_is_the_documented_one() -> None:
     assert times.deadline == timedelta(minutes=10)
 
 
-def test_env_example_lists_exactly_the_settings() -> None:
+def example() -> list[tuple[str, str]]:
+    """The variables of .env.example, with their values; those of the options as well."""
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    pairs = [line.partition("=") for line in lines if re.match(r"[A-Z]", line)]
+    return [(name, value) for name, _, value in pairs]
+
+
+def test_env_example_lists_every_setting_with_its_default() -> None:
+    listed = dict(example())
+
+    for name, field in ServiceSettings.model_fields.items():
+        value = listed[name.upper()]
+        assert not value or value == str(field.default).removesuffix(".0")
+
+
+def test_env_example_explains_every_variable() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
 
-    names = [line.partition("=")[0] for line in lines if re.match(r"[A-Z]", line)]
-    assert sorted(names) == sorted(name.upper() for name in AllSettings.model_fields)
-
-
-def test_env_example_explains_every_variable_and_its_values_are_the_defaults() -> None:
-    lines = (ROOT / ".env.example").read_text().splitlines()
-    defaults = {name.upper(): field.default for name, field in AllSettings.model_fields.items()}
-
-    for number, line in enumerate(lines):
+    for above, line in pairwise(lines):
         if re.match(r"[A-Z]", line):
-            name, _, value = line.partition("=")
-            above = lines[number - 1]
             assert above.startswith("#") or re.match(r"[A-Z]", above)
-            assert not value or value == str(defaults[name]).removesuffix(".0")
 
 
-def test_env_example_and_the_guide_tell_the_default_of_each_limit() -> None:
-    example = (ROOT / ".env.example").read_text()
-    guide = (ROOT / "docs" / "operating.md").read_text()
-
-    for name in SPEND_LIMITS:
-        default = AllSettings.model_fields[name].default
-        assert default > 0
-        assert re.search(rf"(?m): {default}\n{name.upper()}=$", example), name
-        assert f"| `{name.upper()}` ({default:,}) |" in guide
+def sections_of(page: str) -> set[str]:
+    return {section.strip() for section in page.split("\n## ")}
 
 
-def test_the_page_of_settings_is_what_is_made_of_the_classes() -> None:
-    made = run(["-m", "docs.settings_table"], ROOT)
+def test_the_page_of_settings_holds_what_is_made_of_the_classes() -> None:
+    made = run_python(["-m", "docs.settings_table"], ROOT)
 
-    assert made.stdout == (ROOT / "docs" / "settings.md").read_text(), "run: make settings"
+    assert made.returncode == 0, made.stderr
+    assert sections_of(made.stdout) <= sections_of((ROOT / "docs" / "settings.md").read_text()), (
+        "run: make settings"
+    )
 
 
 def test_each_setting_has_a_description_and_a_row_of_its_own() -> None:
+    check_rows(ServiceSettings)
+    check_rows(PageSettings)
+
+
+def check_rows(kind: type[Part]) -> None:
     page = (ROOT / "docs" / "settings.md").read_text()
-
-    for kind in (AllSettings, PageSettings):
-        for name, field in kind.model_fields.items():
-            assert field.description, name
-            assert f"| `{name.upper()}` | " in page
-            assert page.count(f"| `{name.upper()}` | ") == (2 if name == "port" else 1)
-            assert field.description in page
-
-
-def test_an_explicit_zero_switches_a_limit_off_and_an_empty_value_does_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    settings = load_with(monkeypatch, {"DAILY_ANALYSES": "0", "MOST_WAITING": ""})
-
-    assert settings.unlimited == ["DAILY_ANALYSES"]
-    assert settings.most_waiting == 1000
+    for name, field in kind.model_fields.items():
+        assert field.description, name
+        assert page.count(f"| `{name.upper()}` | ") == (2 if name == "port" else 1)
+        assert field.description in page
 
 
 def test_given_names_come_from_the_environment_and_the_env_file(
@@ -958,63 +759,6 @@ def test_an_env_file_may_begin_with_the_mark_of_utf_8(
     (tmp_path / ".env").write_text("OPENAI_MODEL=größer\n", "utf-8-sig")
 
     assert load_with(monkeypatch).openai_model == "größer"
-
-
-GUNICORN = ["-m", "gunicorn", "-c", f"{ROOT}/webhook_service/gunicorn.conf.py"]
-GUNICORN += ["webhook_service:create_app()"]
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param(["-m", "common", "page"], id="page"),
-        pytest.param(GUNICORN, id="service"),
-        pytest.param(["-m", "operations", "doctor"], id="operator"),
-        pytest.param(["-m", "operations.smoke"], id="smoke"),
-        pytest.param(["-m", "local_stack"], id="local stack"),
-    ],
-)
-def test_a_process_whose_env_file_is_unreadable_names_it_and_shows_no_traceback(
-    command: list[str], tmp_path: Path
-) -> None:
-    (tmp_path / ".env").write_bytes(b"OPENAI_API_KEY=schl\xfcssel\n")
-
-    ended = run(command, tmp_path, PYTHONPATH=str(ROOT))
-
-    assert ended.returncode != 0
-    assert ".env: this file can't be read (not UTF-8 text)" in ended.stderr
-    assert "Traceback" not in ended.stderr + ended.stdout
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param(["-m", "common", "page"], id="page"),
-        pytest.param(["-m", "common", "service"], id="service"),
-        pytest.param(GUNICORN, id="gunicorn"),
-    ],
-)
-def test_a_process_without_settings_ends_with_a_message_and_no_traceback(
-    command: list[str],
-) -> None:
-    ended = run(command, ROOT, QSTASH_DELAY="never")
-
-    assert ended.returncode != 0
-    assert "QSTASH_TOKEN: missing" in ended.stderr
-    assert "QSTASH_DELAY: write a number" in ended.stderr
-    assert "Traceback" not in ended.stderr + ended.stdout
-
-
-def run(command: list[str], directory: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=directory,
-        env={"PATH": "/usr/bin:/bin", **settings},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
