@@ -176,7 +176,7 @@ def is_caught(mutant: Mutant, redis_url: str) -> bool:
     """
     with TemporaryDirectory() as directory:
         copy = Path(directory)
-        for part in PARTS:
+        for part in [part for part in PARTS if (ROOT / part).is_dir()]:
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
         source = copy / mutant.path
         text = source.read_text()
