@@ -1,5 +1,6 @@
 # Two images from one file: `docker build --target service .` and `docker build --target page .`;
-# with `--build-arg OPERATOR=1` they can do what requirements-operator.txt is for.
+# with `--build-arg OPERATOR=1` they can do what requirements-operator.txt is for. The pattern in the
+# COPY of operations/ lets a build succeed without that folder.
 FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app
@@ -11,7 +12,7 @@ COPY requirements-service.txt .
 COPY requirements-operator.txt .
 RUN pip install --no-cache-dir -r requirements-service.txt ${OPERATOR:+-r requirements-operator.txt}
 COPY common common
-COPY operations operations
+COPY operation[s] operations/
 COPY webhook_service webhook_service
 USER 10001
 ENV PORT=3001
@@ -26,7 +27,7 @@ COPY requirements.txt .
 COPY requirements-operator.txt .
 RUN pip install --no-cache-dir -r requirements.txt ${OPERATOR:+-r requirements-operator.txt}
 COPY common common
-COPY operations operations
+COPY operation[s] operations/
 COPY .streamlit .streamlit
 COPY page page
 COPY streamlit_app.py .

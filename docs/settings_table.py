@@ -40,7 +40,10 @@ def page() -> str:
 
 def options() -> tuple[type, ...]:
     """The parts that the options bring, where there are any."""
-    if not find_spec("operations"):
+    found = find_spec("operations")
+    if not (
+        found and found.origin
+    ):  # a folder without a module is what git leaves of a deleted one
         return ()
     from operations.settings import OperationsSettings
 

@@ -52,6 +52,21 @@ def bare_environment(home: Path, **settings: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": str(home), **quick, **settings}
 
 
+def run_python(
+    command: list[str], directory: Path, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run it with these settings and no others."""
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=directory,
+        env={"PATH": "/usr/bin:/bin", **settings},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
 @contextmanager
 def start_stand_in(name: str, **environment: str) -> Iterator[str]:
     """Run one stand-in as a process of its own, and tell its URL."""

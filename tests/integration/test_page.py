@@ -1,12 +1,9 @@
 """The page in each state, through AppTest, on the real server and a scripted QStash."""
 
-import html
 import json
 import tomllib
-from collections.abc import Iterator
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -17,122 +14,37 @@ from streamlit.testing.v1 import AppTest
 
 from common.connection import StoreUnavailable
 from common.failures import Failure
-from common.record import AnalysisRecord
-from common.settings import DEVELOPMENT_TOKEN
 from common.states import Status
 from common.store import Store, utc_now
-from operations.limit_settings import SPEND_LIMITS
 from page.errors import SORRY
 from page.snapshot import poll_seconds
 from page.state import KEY
-from tests.conftest import BROKEN, WEBHOOK_URL, broken, make_store
+from tests.conftest import BROKEN, broken, make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, LEASE, OTHER_ID, pending
 from tests.http_server import HttpServer, answer, serve
+from tests.page import (
+    button,
+    configured,
+    data,
+    fill,
+    first_run,
+    labels,
+    open_page,
+    qstash,
+    request_id_of,
+    show,
+    show_owner,
+    text,
+)
 from tests.processes import ROOT
 
-PAGE = str(ROOT / "streamlit_app.py")
-
-
-@pytest.fixture
-def qstash() -> Iterator[HttpServer]:
-    with serve(answer(201, {"messageId": "msg_1"})) as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def _configured(
-    monkeypatch: pytest.MonkeyPatch, valkey: str, real_redis: redis.Redis, qstash: HttpServer
-) -> Iterator[None]:
-    monkeypatch.setenv("REDIS_URL", valkey)
-    monkeypatch.setenv("QSTASH_TOKEN", DEVELOPMENT_TOKEN)
-    for name in SPEND_LIMITS:
-        monkeypatch.setenv(name.upper(), "0")
-    monkeypatch.setenv("QSTASH_URL", qstash.url)
-    monkeypatch.setenv("QSTASH_WEBHOOK_URL", WEBHOOK_URL)
-    st.cache_resource.clear()
-    yield
-    st.cache_resource.clear()
+__all__ = ["configured", "qstash"]
+pytestmark = pytest.mark.usefixtures("configured")
 
 
 @pytest.fixture
 def store(real_redis: redis.Redis) -> Store:
     return make_store(real_redis)
-
-
-def open_page(request_id: str | None = None, **reply: object) -> AppTest:
-    """The page, once the browser has replied what is in its storage."""
-    page = first_run(request_id)
-    page.session_state["requests"] = {"reply": {"wanted": request_id, **reply}}
-    page.run()
-    assert not page.exception
-    return page
-
-
-def first_run(request_id: str | None) -> AppTest:
-    """The page before the browser has replied."""
-    page = AppTest.from_file(PAGE, default_timeout=20)
-    if request_id is not None:
-        page.query_params["request"] = request_id
-    return page.run()
-
-
-def fill(
-    page: AppTest, name: str = "Ada", age: float | None = 36, description: str = ADA.description
-) -> AppTest:
-    page.text_input[0].set_value(name)
-    page.number_input[0].set_value(age)
-    page.text_area[0].set_value(description)
-    button(page, "Send request").click().run()
-    assert not page.exception
-    return page
-
-
-def request_id_of(page: AppTest) -> str:
-    value = page.query_params["request"]
-    return value if isinstance(value, str) else value[0]
-
-
-def button(page: AppTest, label: str):  # type: ignore[no-untyped-def]
-    return next(button for button in page.button if button.label == label)
-
-
-def labels(page: AppTest) -> list[str]:
-    return [button.label for button in page.button]
-
-
-def text(page: AppTest) -> str:
-    """All that the page says."""
-    elements = [
-        *page.title,
-        *page.markdown,
-        *page.caption,
-        *page.error,
-        *page.info,
-        *page.warning,
-        *page.get("html"),
-    ]
-    said = [getattr(element, "value", None) or getattr(element, "body", "") for element in elements]
-    return html.unescape("\n".join(map(str, [*said, json.dumps(data(page, "progress"))])))
-
-
-def data(page: AppTest, component: str) -> dict[str, Any]:
-    """What the browser is given to draw; nothing when this component is not on the page."""
-    protos = [element.proto for element in page.get("bidi_component")]
-    given = [proto.json for proto in protos if proto.component_name == f"ask_later_{component}"]
-    found: dict[str, Any] = json.loads(given[0]) if given else {}
-    return found
-
-
-def show(store: Store, record: AnalysisRecord, **reply: object) -> AppTest:
-    store.create(record)
-    return open_page(record.request_id, **reply)
-
-
-def show_owner(store: Store, record: AnalysisRecord) -> AppTest:
-    """The page in the submitter's browser, after a reload."""
-    owner_hash = sha256(b"token").hexdigest()
-    record = record._evolve(owner_hash=owner_hash)
-    return show(store, record, requestId=record.request_id, ownerToken="token")
 
 
 def test_a_good_form_stores_publishes_and_puts_the_id_into_the_url(
@@ -194,68 +106,6 @@ def test_a_refused_publish_keeps_the_text_and_the_next_try_works(
     request_id = request_id_of(page)
     assert (store.read(request_id).round, store.read(request_id).message_id) == (2, "msg_2")
     assert len(real_redis.keys("analysis:*")) == 1
-
-
-@pytest.mark.parametrize(
-    ("limits", "sentence"),
-    [
-        ({"VISITOR_SUBMISSIONS_PER_HOUR": "1"}, "You have sent as many requests as one visitor"),
-        ({"SUBMISSIONS_PER_HOUR": "1"}, "More requests have come in this hour"),
-        ({"MOST_WAITING": "1"}, "So many requests are waiting"),
-        ({"DAILY_ANALYSES": "1"}, "All the analyses that we can run today"),
-    ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
-)
-def test_a_limit_is_a_sentence_above_the_form_and_the_text_is_kept(
-    monkeypatch: pytest.MonkeyPatch,
-    real_redis: redis.Redis,
-    qstash: HttpServer,
-    limits: dict[str, str],
-    sentence: str,
-) -> None:
-    for name, value in limits.items():
-        monkeypatch.setenv(name, value)
-    page = fill(open_page())
-    button(page, "New request").click().run()
-
-    fill(page, name="Bob")
-
-    said = page.error[0].value
-    assert said.startswith(sentence)
-    assert "Please try again in " in said
-    assert said.endswith("Your text is still here.")
-    assert page.text_input[0].value == "Bob"
-    assert page.text_area[0].value == ADA.description
-    assert "request" not in page.query_params
-    assert len(qstash.requests) == 1
-
-
-def test_what_was_rejected_can_be_sent_again_later(
-    store: Store, real_redis: redis.Redis, qstash: HttpServer
-) -> None:
-    real_redis.set("paused", "1", px=timedelta(minutes=5))
-    page = fill(open_page())
-    refused = page.error[0].value
-    real_redis.delete("paused")
-
-    button(page, "Send request").click().run()
-
-    assert refused.startswith("Our access to the AI service does not work just now")
-    assert store.read(request_id_of(page)).status is Status.PENDING
-
-
-def test_a_second_try_that_is_rejected_says_why(
-    monkeypatch: pytest.MonkeyPatch, store: Store, real_redis: redis.Redis
-) -> None:
-    monkeypatch.setenv("DAILY_ANALYSES", "1")
-    now = store.now()
-    real_redis.set(f"count:daily_analyses:{now:%Y-%m-%d}", 1)
-    page = show_owner(store, pending(now).give_up(of_round=1, now=now, lease=LEASE))
-
-    button(page, "Try again").click().run()
-
-    assert page.toast[0].value.startswith("All the analyses that we can run today")
-    assert store.read(ID).status is Status.FAILED
 
 
 def test_text_changed_after_a_refusal_is_another_analysis(
@@ -424,7 +274,7 @@ def test_the_submitter_can_cancel_and_delete(store: Store, real_redis: redis.Red
     assert page.title[0].value == "Ask now, read in a minute"
     assert page.toast[0].value == "Deleted."
     assert data(page, "requests")["forget"] == request_id
-    assert real_redis.keys("*") == []
+    assert real_redis.keys("analysis:*") == []
 
 
 def test_the_submitter_can_try_a_failed_analysis_again(store: Store) -> None:

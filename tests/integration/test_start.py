@@ -1,12 +1,10 @@
 """A process whose settings are wrong ends with a sentence, and no traceback."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.processes import ROOT
+from tests.processes import ROOT, run_python
 
 GUNICORN = ["-m", "gunicorn", "-c", f"{ROOT}/webhook_service/gunicorn.conf.py"]
 GUNICORN += ["webhook_service:create_app()"]
@@ -33,7 +31,7 @@ def test_an_env_file_that_is_unreadable_is_named(command: list[str], tmp_path: P
     ],
 )
 def test_each_missing_or_wrong_setting_is_named(command: list[str]) -> None:
-    ended = run(command, ROOT, QSTASH_DELAY="never")
+    ended = run_python(command, ROOT, QSTASH_DELAY="never")
 
     assert ended.returncode != 0
     assert "QSTASH_TOKEN: missing" in ended.stderr
@@ -44,20 +42,8 @@ def test_each_missing_or_wrong_setting_is_named(command: list[str]) -> None:
 def assert_names_the_unreadable_env_file(command: list[str], directory: Path) -> None:
     (directory / ".env").write_bytes(b"OPENAI_API_KEY=schl\xfcssel\n")
 
-    ended = run(command, directory, PYTHONPATH=str(ROOT))
+    ended = run_python(command, directory, PYTHONPATH=str(ROOT))
 
     assert ended.returncode != 0
     assert ".env: this file can't be read (not UTF-8 text)" in ended.stderr
     assert "Traceback" not in ended.stderr + ended.stdout
-
-
-def run(command: list[str], directory: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=directory,
-        env={"PATH": "/usr/bin:/bin", **settings},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )

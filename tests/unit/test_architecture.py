@@ -52,8 +52,7 @@ def packages(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("name", "may_know"),
     [
-        # operations until common.options is its door
-        ("streamlit_app.py", {"common", "operations", "page"}),
+        ("streamlit_app.py", {"common", "page"}),
         ("webhook_service/gunicorn.conf.py", {"common", "webhook_service"}),
     ],
 )

@@ -51,7 +51,7 @@ from tests.fakes import (
     pending,
 )
 from tests.http_server import answer, serve
-from tests.integration.test_page import button, fill, open_page, request_id_of, text
+from tests.page import button, fill, open_page, request_id_of, text
 from tests.postgres import Postgres, slow_way
 from tests.processes import ROOT, free_port, wait_for
 from tests.redis_proxy import Exchange, pass_on, redis_proxy

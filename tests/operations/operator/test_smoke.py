@@ -11,26 +11,9 @@ import redis
 from common.environment import SettingsError
 from operations.doctor import Fault
 from operations.smoke import run
-from tests.processes import ROOT, Stack, bare_environment
-
-
-def settings_of(stack: Stack) -> dict[str, str]:
-    prefixes = ("REDIS_", "QSTASH_", "OPENAI_")
-    environ = stack.process_of("gunicorn").environ()
-    return {name: text for name, text in environ.items() if name.startswith(prefixes)}
-
-
-def smoke(stack: Stack, directory: Path, **changes: str) -> subprocess.CompletedProcess[str]:
-    """Run it with the settings of a running stack, some of them changed."""
-    return subprocess.run(
-        [sys.executable, "-m", "operations.smoke"],
-        cwd=ROOT,
-        env=bare_environment(directory, **settings_of(stack) | changes),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+from tests.documents import copy_with_another_form
+from tests.processes import ROOT, Stack, bare_environment, start_stack
+from tests.smoke import settings_of, smoke
 
 
 def test_it_tells_each_state_and_the_result(stack: Stack, tmp_path: Path) -> None:
@@ -97,3 +80,12 @@ def test_swapped_signing_keys_are_told(stack: Stack, tmp_path: Path) -> None:
     assert ended.returncode != 0
     assert "keys are swapped" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_it_works_after_the_readmes_change_of_form_and_answer(tmp_path: Path) -> None:
+    copy = copy_with_another_form(tmp_path)
+
+    with start_stack(tmp_path, copy, QSTASH_DELAY="1s") as stack:
+        ended = smoke(stack, tmp_path, copy)
+
+    assert ended.returncode == 0, ended.stderr

@@ -1,0 +1,67 @@
+"""What the documents say, for the tests that hold it against the files."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.processes import ROOT
+
+README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")]
+OPTIONS = ("operations", "tests/operations")  # may be deleted, and all that is said of them stays
+
+
+def is_option(path: str) -> bool:
+    return path.startswith(OPTIONS)
+
+
+def section(document: str, title: str) -> str:
+    return document.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def layout() -> list[str]:
+    """The folders that the README lists."""
+    return re.findall(r"(?m)^(\w+)/ ", section(README, "Layout"))
+
+
+def listed_files() -> set[str]:
+    """The files that docs/architecture.md lists, and some folders."""
+    return set(re.findall(r"(?m)^\| `([\w/.]+)` \|", section(ARCHITECTURE, "Files")))
+
+
+def modules(folder: str) -> set[str]:
+    """What is to be listed of a folder of the product."""
+    present = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py")}
+    return {path for path in present if not re.search(r"/versions/|/__init__\.py$", path)}
+
+
+def links(document: Path) -> Iterator[tuple[str, str]]:
+    """Where a document's links lead within the project: path and heading."""
+    for link in re.findall(r"\]\((?!https?:|\./\))([^)\s]+)\)", document.read_text()):
+        name, _, anchor = link.partition("#")
+        target = (document.parent / name).resolve() if name else document
+        yield target.relative_to(ROOT).as_posix(), anchor
+
+
+def leads_somewhere(path: str, anchor: str) -> bool:
+    target = ROOT / path
+    return target.exists() and (not anchor or anchor in slugs(target))
+
+
+def slugs(document: Path) -> set[str]:
+    """The names under which GitHub links the headings of a document."""
+    headings = re.findall(r"(?m)^#+ (.+)$", document.read_text())
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def copy_with_another_form(directory: Path) -> Path:
+    """A copy of the project after the README's change of form and answer."""
+    copy = directory / "copy"
+    ignored = shutil.ignore_patterns(".venv", ".local", ".git", ".env", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    (diff,) = re.findall(r"```diff\n(.*?)```", README, re.DOTALL)
+    subprocess.run(["git", "apply", "-"], cwd=copy, input=diff, text=True, check=True)
+    return copy

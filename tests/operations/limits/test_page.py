@@ -1,0 +1,98 @@
+"""What the page says when a limit is reached, through AppTest on the real server."""
+
+from datetime import timedelta
+
+import pytest
+import redis
+
+from common.states import Status
+from common.store import Store
+from operations.limit_settings import SPEND_LIMITS
+from tests.conftest import make_store
+from tests.fakes import ADA, ID, LEASE, pending
+from tests.http_server import HttpServer
+from tests.page import button, configured, fill, open_page, qstash, request_id_of, show_owner
+
+__all__ = ["configured", "qstash"]
+pytestmark = pytest.mark.usefixtures("configured")
+
+
+@pytest.fixture
+def store(real_redis: redis.Redis) -> Store:
+    return make_store(real_redis)
+
+
+@pytest.mark.parametrize(
+    ("limits", "sentence"),
+    [
+        ({"VISITOR_SUBMISSIONS_PER_HOUR": "1"}, "You have sent as many requests as one visitor"),
+        ({"SUBMISSIONS_PER_HOUR": "1"}, "More requests have come in this hour"),
+        ({"MOST_WAITING": "1"}, "So many requests are waiting"),
+        ({"DAILY_ANALYSES": "1"}, "All the analyses that we can run today"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_limit_is_a_sentence_above_the_form_and_the_text_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+    real_redis: redis.Redis,
+    qstash: HttpServer,
+    limits: dict[str, str],
+    sentence: str,
+) -> None:
+    for name, value in limits.items():
+        monkeypatch.setenv(name, value)
+    page = fill(open_page())
+    button(page, "New request").click().run()
+
+    fill(page, name="Bob")
+
+    said = page.error[0].value
+    assert said.startswith(sentence)
+    assert "Please try again in " in said
+    assert said.endswith("Your text is still here.")
+    assert page.text_input[0].value == "Bob"
+    assert page.text_area[0].value == ADA.description
+    assert "request" not in page.query_params
+    assert len(qstash.requests) == 1
+
+
+def test_what_was_rejected_can_be_sent_again_later(
+    store: Store, real_redis: redis.Redis, qstash: HttpServer
+) -> None:
+    real_redis.set("paused", "1", px=timedelta(minutes=5))
+    page = fill(open_page())
+    refused = page.error[0].value
+    real_redis.delete("paused")
+
+    button(page, "Send request").click().run()
+
+    assert refused.startswith("Our access to the AI service does not work just now")
+    assert store.read(request_id_of(page)).status is Status.PENDING
+
+
+def test_a_second_try_that_is_rejected_says_why(
+    monkeypatch: pytest.MonkeyPatch, store: Store, real_redis: redis.Redis
+) -> None:
+    monkeypatch.setenv("DAILY_ANALYSES", "1")
+    now = store.now()
+    real_redis.set(f"count:daily_analyses:{now:%Y-%m-%d}", 1)
+    page = show_owner(store, pending(now).give_up(of_round=1, now=now, lease=LEASE))
+
+    button(page, "Try again").click().run()
+
+    assert page.toast[0].value.startswith("All the analyses that we can run today")
+    assert store.read(ID).status is Status.FAILED
+
+
+def test_without_limits_nothing_is_left_of_what_was_deleted(
+    monkeypatch: pytest.MonkeyPatch, real_redis: redis.Redis
+) -> None:
+    for name in SPEND_LIMITS:
+        monkeypatch.setenv(name.upper(), "0")
+    page = fill(open_page())
+    button(page, "Yes, cancel it").click().run()
+
+    button(page, "Yes, delete it").click().run()
+
+    assert page.toast[0].value == "Deleted."
+    assert real_redis.keys("*") == []

@@ -1,0 +1,117 @@
+"""The page through AppTest: open it, fill its form in, read what it says."""
+
+import html
+import json
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
+
+import pytest
+import redis
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from common.record import AnalysisRecord
+from common.settings import DEVELOPMENT_TOKEN
+from common.store import Store
+from tests.conftest import WEBHOOK_URL
+from tests.fakes import ADA
+from tests.http_server import HttpServer, answer, serve
+from tests.processes import ROOT
+
+PAGE = str(ROOT / "streamlit_app.py")
+
+
+@pytest.fixture
+def qstash() -> Iterator[HttpServer]:
+    with serve(answer(201, {"messageId": "msg_1"})) as server:
+        yield server
+
+
+@pytest.fixture
+def configured(
+    monkeypatch: pytest.MonkeyPatch, valkey: str, real_redis: redis.Redis, qstash: HttpServer
+) -> Iterator[None]:
+    monkeypatch.setenv("REDIS_URL", valkey)
+    monkeypatch.setenv("QSTASH_TOKEN", DEVELOPMENT_TOKEN)
+    monkeypatch.setenv("QSTASH_URL", qstash.url)
+    monkeypatch.setenv("QSTASH_WEBHOOK_URL", WEBHOOK_URL)
+    st.cache_resource.clear()
+    yield
+    st.cache_resource.clear()
+
+
+def open_page(request_id: str | None = None, **reply: object) -> AppTest:
+    """The page, once the browser has replied what is in its storage."""
+    page = first_run(request_id)
+    page.session_state["requests"] = {"reply": {"wanted": request_id, **reply}}
+    page.run()
+    assert not page.exception
+    return page
+
+
+def first_run(request_id: str | None) -> AppTest:
+    """The page before the browser has replied."""
+    page = AppTest.from_file(PAGE, default_timeout=20)
+    if request_id is not None:
+        page.query_params["request"] = request_id
+    return page.run()
+
+
+def fill(
+    page: AppTest, name: str = "Ada", age: float | None = 36, description: str = ADA.description
+) -> AppTest:
+    page.text_input[0].set_value(name)
+    page.number_input[0].set_value(age)
+    page.text_area[0].set_value(description)
+    button(page, "Send request").click().run()
+    assert not page.exception
+    return page
+
+
+def request_id_of(page: AppTest) -> str:
+    value = page.query_params["request"]
+    return value if isinstance(value, str) else value[0]
+
+
+def button(page: AppTest, label: str):  # type: ignore[no-untyped-def]
+    return next(button for button in page.button if button.label == label)
+
+
+def labels(page: AppTest) -> list[str]:
+    return [button.label for button in page.button]
+
+
+def text(page: AppTest) -> str:
+    """All that the page says."""
+    elements = [
+        *page.title,
+        *page.markdown,
+        *page.caption,
+        *page.error,
+        *page.info,
+        *page.warning,
+        *page.get("html"),
+    ]
+    said = [getattr(element, "value", None) or getattr(element, "body", "") for element in elements]
+    return html.unescape("\n".join(map(str, [*said, json.dumps(data(page, "progress"))])))
+
+
+def data(page: AppTest, component: str) -> dict[str, Any]:
+    """What the browser is given to draw; nothing when this component is not on the page."""
+    protos = [element.proto for element in page.get("bidi_component")]
+    given = [proto.json for proto in protos if proto.component_name == f"ask_later_{component}"]
+    found: dict[str, Any] = json.loads(given[0]) if given else {}
+    return found
+
+
+def show(store: Store, record: AnalysisRecord, **reply: object) -> AppTest:
+    store.create(record)
+    return open_page(record.request_id, **reply)
+
+
+def show_owner(store: Store, record: AnalysisRecord) -> AppTest:
+    """The page in the submitter's browser, after a reload."""
+    owner_hash = sha256(b"token").hexdigest()
+    record = record._evolve(owner_hash=owner_hash)
+    return show(store, record, requestId=record.request_id, ownerToken="token")
