@@ -47,7 +47,8 @@ def options() -> tuple[type, ...]:
         return ()
     from operations.settings import OperationsSettings
 
-    return OperationsSettings.__bases__
+    bases: tuple[type, ...] = OperationsSettings.__bases__
+    return bases
 
 
 def section(kind: type[Part]) -> str:
