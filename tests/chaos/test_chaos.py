@@ -37,7 +37,7 @@ def drills(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drills]:
     "search",
     [
         pytest.param(["mutants"], id="every seeded fault is caught"),
-        pytest.param(["state_machine", "--examples", "100"], id="none is found in the product"),
+        pytest.param(["state_machine", "--examples", "40"], id="none is found in the product"),
     ],
 )
 def test_the_search_for_a_broken_promise(
