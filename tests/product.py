@@ -108,9 +108,9 @@ class Product:
     model: Behaviour = GOOD
 
     def make_whole(self) -> None:
-        """Start what is stopped, mend what is broken."""
+        """Start what is stopped, repair what is broken."""
         self.model = GOOD
-        self.redis.mend()
+        self.redis.repair()
         self.client.delete("paused", "durations")
         self.store.note_duration(USUAL)
         self.gate.set()
@@ -170,7 +170,7 @@ def in_state(
             return claimed(9).complete("token", answer, model="local-stand-in", now=now)
         case "failed":
             return failed(4, Failure.REFUSED_BY_MODEL)
-        case "failed for us to mend":
+        case "failed for us to fix":
             return failed(4, Failure.QUOTA_EXCEEDED)
         case "failed at last":
             return failed(4, Failure.RATE_LIMITED, attempt=MAX_ATTEMPTS)

@@ -336,7 +336,7 @@ def try_operation(server: Server, operation: Operation, fault: Fault, moment: Mo
         assert world.proxy.has_fired
         assert world.state in legal
 
-        world.proxy.mend()
+        world.proxy.repair()
         with suppress(TransitionError, NotFound):  # a second time: it is done already
             operation.act(world)
         world.let_late_ones_arrive()
@@ -368,7 +368,7 @@ def try_route(server: Server, route: Route, fault: Fault, moment: Moment) -> Non
             assert int(response.headers["Retry-After"]) >= 1
         assert "Error" not in response.text
 
-        world.proxy.mend()
+        world.proxy.repair()
         world.let_late_ones_arrive()
         world.end_lease()
         assert route.request(world).status_code == route.done

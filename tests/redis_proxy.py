@@ -46,14 +46,14 @@ class RedisProxy:
         self.port = 0
         self._listen()
         self.port = self._listener.getsockname()[1]
-        self.mend()
+        self.repair()
 
     def break_with(self, fault: Fault, first: int = 0, *, only: bool = False) -> None:
         """Let the fault meet each command from the first on, or only that; 0 is the next one."""
         self._fault, self._first, self._only = fault, first, only
         self._seen, self.has_fired = 0, False
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         self.break_with(pass_on)
         if self._listener.fileno() < 0:
             self._listen()
@@ -63,7 +63,7 @@ class RedisProxy:
         self._server_port = server_port
 
     def refuse_connections(self) -> None:
-        """Take none any more, then end those there are: who notices that may mend it at once."""
+        """Take none any more, then end those there are: who notices that may repair it at once."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

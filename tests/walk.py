@@ -18,7 +18,7 @@ HEADINGS = {
     "done": "Your analysis",
     "done by the stand-in": "Your analysis",
     "failed": "This did not work",
-    "failed for us to mend": "This did not work",
+    "failed for us to fix": "This did not work",
     "failed at last": "This did not work",
     "not delivered": "This did not work",
     "timed out": "This did not work",
@@ -51,7 +51,7 @@ def _walk(tab: Visit, product: Product) -> Iterator[str]:
             product.redis.refuse_connections()
             tab.expect_text("We can't reach our store just now")
             yield "store away"
-            product.redis.mend()
+            product.redis.repair()
         if state == "done":
             tab.button("Delete now").click()
             expect(tab.button("Yes, delete it")).to_be_visible()
@@ -80,7 +80,7 @@ def _write(tab: Visit, product: Product) -> Iterator[str]:
     tab.button("Send request").click()
     tab.expect_text("We can't take your request just now. Your text is still here")
     yield "store away at sending"
-    product.redis.mend()
+    product.redis.repair()
     product.client.set("paused", "1", px=timedelta(minutes=5))
     tab.button("Send request").click()
     tab.expect_text("so we take no new requests")
@@ -105,4 +105,4 @@ def _read_without_owning(tab: Visit, product: Product) -> Iterator[str]:
     tab.expect_heading("One moment")
     tab.expect_text("We can't reach our store just now")
     yield "store away at the first look"
-    product.redis.mend()
+    product.redis.repair()

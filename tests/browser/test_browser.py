@@ -567,7 +567,7 @@ def test_redis_goes_down_and_comes_up_while_somebody_waits(
     sender.expect_heading("Writing your analysis")
 
     product.put(sender.request_id, "done")
-    product.redis.mend()
+    product.redis.repair()
 
     sender.expect_text(ANALYSIS.summary)
     expect(sender.text("We can't reach our store just now")).to_have_count(0)
@@ -583,7 +583,7 @@ def test_redis_is_away_when_the_form_is_sent_and_the_text_stays(
     sender.expect_text("Your text is still here")
     expect(sender.page.get_by_label("Short description")).to_have_value(ADA.description)
 
-    product.redis.mend()
+    product.redis.repair()
     sender.button("Send request").click()
 
     sender.expect_text(ANALYSIS.summary)
@@ -601,7 +601,7 @@ def test_what_takes_long_gives_a_sign_of_life(
     sender.button("Yes, delete it").click()
     sender.page.wait_for_function(f"{SIGN_OF_LIFE} > 0.5")
 
-    product.redis.mend()
+    product.redis.repair()
     sender.expect_value(f"{SIGN_OF_LIFE} === undefined", True)
 
 

@@ -34,7 +34,7 @@ class Then(NamedTuple):
 
 
 AGAIN = Then(Status.PENDING, 503, acts="QStash delivers again")
-MEND = Then(Status.FAILED, 489, acts="the operator mends it")
+FIX = Then(Status.FAILED, 489, acts="the operator repairs it")
 CHANGE = Then(Status.FAILED, 200, acts="the person changes the text")
 
 
@@ -51,25 +51,25 @@ def failed(code: str) -> Behaviour:
 # A fault, the failure's code, what follows, and the seconds until QStash's next delivery.
 # A fault is what the server does, or an address where there is none.
 FAULTS: list[tuple[str, Behaviour | str, str, Then, int]] = [
-    ("400", answer(400, error(None)), "request_refused", MEND, 0),
+    ("400", answer(400, error(None)), "request_refused", FIX, 0),
     ("400 content filter", answer(400, error("content_filter")), "content_filtered", CHANGE, 0),
     ("400 invalid prompt", answer(400, error("invalid_prompt")), "content_filtered", CHANGE, 0),
-    ("401", answer(401, error("invalid_api_key")), "key_refused", MEND, 0),
-    ("402", answer(402, error(None)), "quota_exceeded", MEND, 0),
-    ("403", answer(403, error("missing_scope")), "key_refused", MEND, 0),
+    ("401", answer(401, error("invalid_api_key")), "key_refused", FIX, 0),
+    ("402", answer(402, error(None)), "quota_exceeded", FIX, 0),
+    ("403", answer(403, error("missing_scope")), "key_refused", FIX, 0),
     ("403 of a filter", answer(403, b"<html>No</html>"), "request_blocked", CHANGE, 0),
-    ("404", answer(404, error("model_not_found")), "model_not_found", MEND, 0),
+    ("404", answer(404, error("model_not_found")), "model_not_found", FIX, 0),
     ("408", answer(408, error(None)), "model_timeout", AGAIN, 10),
     ("409", answer(409, error(None)), "model_error", AGAIN, 10),
-    ("422", answer(422, error(None)), "request_refused", MEND, 0),
+    ("422", answer(422, error(None)), "request_refused", FIX, 0),
     ("429", answer(429, error("rate_limit_exceeded")), "rate_limited", AGAIN, 10),
     ("429 for 5 s", answer(429, error(None), Retry_After="5"), "rate_limited", AGAIN, 10),
     ("429 for 30 s", answer(429, error(None), Retry_After="30"), "rate_limited", AGAIN, 30),
     ("429 for a day", answer(429, error(None), Retry_After="86400"), "rate_limited", AGAIN, 90),
-    ("quota", answer(429, error("insufficient_quota")), "quota_exceeded", MEND, 0),
-    ("quota by type", answer(429, error(None, "insufficient_quota")), "quota_exceeded", MEND, 0),
-    ("billing", answer(429, error("billing_not_active")), "quota_exceeded", MEND, 0),
-    ("billing 400", answer(400, error("billing_hard_limit_reached")), "quota_exceeded", MEND, 0),
+    ("quota", answer(429, error("insufficient_quota")), "quota_exceeded", FIX, 0),
+    ("quota by type", answer(429, error(None, "insufficient_quota")), "quota_exceeded", FIX, 0),
+    ("billing", answer(429, error("billing_not_active")), "quota_exceeded", FIX, 0),
+    ("billing 400", answer(400, error("billing_hard_limit_reached")), "quota_exceeded", FIX, 0),
     ("no capacity", answer(498, error("capacity_exceeded")), "rate_limited", AGAIN, 10),
     ("500", answer(500, error(None)), "model_error", AGAIN, 10),
     ("503 HTML", answer(503, b"<html>busy</html>"), "rate_limited", AGAIN, 10),
@@ -119,7 +119,7 @@ FAULTS: list[tuple[str, Behaviour | str, str, Then, int]] = [
     ("cancelled", answer(200, response(GOOD, status="cancelled")), "model_error", AGAIN, 10),
     ("refusal", answer(200, refusal()), "refused_by_model", CHANGE, 0),
     ("incomplete", incomplete("max_output_tokens", GOOD[:-5]), "answer_truncated", AGAIN, 10),
-    ("only reasoning", incomplete("max_output_tokens", None), "only_reasoning", MEND, 0),
+    ("only reasoning", incomplete("max_output_tokens", None), "only_reasoning", FIX, 0),
     ("content filter", incomplete("content_filter"), "content_filtered", CHANGE, 0),
     ("other reason", incomplete("unheard_of"), "model_error", AGAIN, 10),
     ("no reason", answer(200, response(None, status="incomplete")), "model_error", AGAIN, 10),
@@ -175,7 +175,7 @@ def test_a_fault_of_openai_ends_in_a_sentence_or_another_delivery(
             "message": failure.sentence,
             "nextStep": failure.next_step,
         }
-    assert (told.headers.get("Upstash-NonRetryable-Error") == "true") == (then is MEND)
+    assert (told.headers.get("Upstash-NonRetryable-Error") == "true") == (then is FIX)
     for text in (raw, told.text, shown.text):
         assert WORDS not in text
         assert "Error" not in text
@@ -195,10 +195,10 @@ def assert_nothing_alive(server: HttpServer) -> None:
 
 
 def test_the_sentences_send_the_right_one_to_act() -> None:
-    kinds = {AGAIN: Kind.TRANSIENT, MEND: Kind.OPERATOR, CHANGE: Kind.INPUT}
+    kinds = {AGAIN: Kind.TRANSIENT, FIX: Kind.OPERATOR, CHANGE: Kind.INPUT}
     for _, _, codes, then, _ in FAULTS:
         for failure in (BY_CODE[code] for code in codes.split(" or ")):
             assert failure.kind is kinds[then]
             assert failure.sentence.endswith(".")
-            assert ("nothing for you to do" in failure.next_step) == (then is MEND)
+            assert ("nothing for you to do" in failure.next_step) == (then is FIX)
             assert ("your text and send it again" in failure.next_step) >= (then is CHANGE)

@@ -145,7 +145,7 @@ def test_what_one_server_refuses_another_may_do(
         now = store.now()
 
         def stop_and_refuse(exchange: object) -> None:
-            proxy.mend()
+            proxy.repair()
             errors(message)(exchange)  # type: ignore[arg-type]
 
         proxy.break_with(stop_and_refuse)

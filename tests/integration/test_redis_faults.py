@@ -234,13 +234,13 @@ def test_health_asks_redis_nothing(server: Server) -> None:
 # ── The paid answer ──
 
 
-def try_to_store_the_answer(server: Server, fault: Fault, *, is_mended: bool) -> None:
+def try_to_store_the_answer(server: Server, fault: Fault, *, is_repaired: bool) -> None:
     with world_behind_proxy(server, Status.PENDING) as world:
         clock = Clock()
 
         def sleep(seconds: float) -> None:
-            if is_mended:
-                world.proxy.mend()
+            if is_repaired:
+                world.proxy.repair()
             clock.sleep(times.lease.total_seconds() - 3 * seconds)
 
         times = server.settings.times
@@ -252,7 +252,7 @@ def try_to_store_the_answer(server: Server, fault: Fault, *, is_mended: bool) ->
         assert world.proxy.has_fired
         assert len(world.analyst.calls) == 1
         state = world.state
-        if is_mended:
+        if is_repaired:
             assert outcome.kind is OutcomeKind.SETTLED
             assert status_of(state) is Status.COMPLETED
             return
@@ -260,7 +260,7 @@ def try_to_store_the_answer(server: Server, fault: Fault, *, is_mended: bool) ->
         assert status_of(state) in (Status.PROCESSING, Status.COMPLETED)
 
         world.analyst.during_call = lambda: None
-        world.proxy.mend()
+        world.proxy.repair()
         world.end_lease()
         assert deliver(world).status_code == 200
         world.let_late_ones_arrive()
@@ -273,11 +273,11 @@ def test_a_paid_answer_is_stored_when_redis_comes_back_or_costs_one_more_call(
     server: Server,
 ) -> None:
     trials = {
-        f"{name}, mended: {is_mended}": partial(
-            try_to_store_the_answer, server, fault, is_mended=is_mended
+        f"{name}, repaired: {is_repaired}": partial(
+            try_to_store_the_answer, server, fault, is_repaired=is_repaired
         )
         for name, fault in FAULTS.items()
-        for is_mended in (True, False)
+        for is_repaired in (True, False)
     }
 
     assert run_all(trials) == {}

@@ -142,7 +142,7 @@ def try_to_submit(server: Server, fault: Fault, moment: Moment) -> None:
         with suppress(StoreUnavailable):
             submit(world)
         assert world.proxy.has_fired
-        world.proxy.mend()
+        world.proxy.repair()
         world.let_late_ones_arrive()
 
         submit(world)

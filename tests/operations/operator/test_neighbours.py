@@ -513,7 +513,7 @@ def test_a_clock_of_redis_that_jumps_by_an_hour_makes_no_second_call_and_heals(
         outcome = deliver(worker)
         overdue = store.update(ID, lambda record, _: record)  # whoever settles it next
 
-        proxy.mend()
+        proxy.repair()
         assert outcome.kind is kind
         assert analyst.calls == []
         assert (overdue.failure is Failure.TIMED_OUT) is (seconds > 0)

@@ -134,7 +134,7 @@ def test_a_wrong_call_is_told(run: Run, arguments: list[str]) -> None:
 
 def test_the_failed_are_listed_from_redis_and_from_the_history(run: Run, put: Put) -> None:
     archived = new_request_id()
-    put("failed for us to mend", archived, archived=True)
+    put("failed for us to fix", archived, archived=True)
     put("failed", ID)
     put("done", OTHER_ID)
 
@@ -146,7 +146,7 @@ def test_the_failed_are_listed_from_redis_and_from_the_history(run: Run, put: Pu
 
 
 def test_the_failed_are_found_by_code_and_age(run: Run, put: Put) -> None:
-    put("failed for us to mend", ID)
+    put("failed for us to fix", ID)
     put("failed", OTHER_ID)
 
     assert ID in run("failed", "--code", "quota_exceeded").stdout
@@ -162,7 +162,7 @@ def test_what_rests_at_qstash_is_marked(
         url = f"{service.url}/webhook"
         monkeypatch.setenv("QSTASH_WEBHOOK_URL", url)
         queue = Queue(settings.model_copy(update={"qstash_webhook_url": url}))
-        record = put("failed for us to mend")
+        record = put("failed for us to fix")
         queue.publish(record, now=record.due_at)
         put("failed", OTHER_ID)
 
@@ -176,7 +176,7 @@ def test_what_rests_at_qstash_is_marked(
 
 
 def test_a_record_is_shown_without_what_was_written_and_answered(run: Run, put: Put) -> None:
-    put("failed for us to mend")
+    put("failed for us to fix")
     put("done", OTHER_ID, archived=True)
 
     in_redis, archived = run("show", ID).stdout, run("show", OTHER_ID).stdout
@@ -189,7 +189,7 @@ def test_a_record_is_shown_without_what_was_written_and_answered(run: Run, put: 
 
 
 def test_a_redriven_one_runs_as_a_new_round(run: Run, put: Put, store: Store) -> None:
-    put("failed for us to mend")
+    put("failed for us to fix")
 
     ended = run("redrive", ID)
 
@@ -202,7 +202,7 @@ def test_a_redriven_one_runs_as_a_new_round(run: Run, put: Put, store: Store) ->
 def test_a_redrive_by_code_takes_the_time_it_should(run: Run, put: Put, store: Store) -> None:
     ids = [new_request_id() for _ in range(3)]
     for request_id in ids:
-        put("failed for us to mend", request_id)
+        put("failed for us to fix", request_id)
     put("failed", OTHER_ID)
     began = time.monotonic()
 
@@ -215,7 +215,7 @@ def test_a_redrive_by_code_takes_the_time_it_should(run: Run, put: Put, store: S
 
 
 def test_a_dry_run_changes_nothing(run: Run, put: Put, store: Store) -> None:
-    before = put("failed for us to mend")
+    before = put("failed for us to fix")
 
     ended = run("redrive", "--dry-run", "--code", "quota_exceeded")
 
@@ -235,7 +235,7 @@ def test_a_code_that_none_has_failed_with_is_told(run: Run, put: Put) -> None:
 def test_one_that_qstash_does_not_take_is_told_in_a_sentence(
     run: Run, put: Put, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put("failed for us to mend")
+    put("failed for us to fix")
     monkeypatch.setenv("QSTASH_URL", "http://127.0.0.1:1")
 
     ended = run("redrive", ID)
@@ -260,7 +260,7 @@ def test_only_what_has_failed_is_redriven(
 def test_what_redis_has_forgotten_is_redriven_from_the_history(
     run: Run, put: Put, store: Store
 ) -> None:
-    put("failed for us to mend", archived=True)
+    put("failed for us to fix", archived=True)
 
     tried = run("redrive", ID, "--dry-run")
     assert tried.stdout == f"{ID} would run round 2\n"
@@ -280,7 +280,7 @@ def test_one_that_is_deleted_while_it_is_brought_back_stays_deleted(
     with_history: OperationsSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    put("failed for us to mend", archived=True)
+    put("failed for us to fix", archived=True)
     create = Store.create
 
     def create_after_the_delete(self: Store, record: AnalysisRecord) -> bool:
@@ -299,7 +299,7 @@ def test_one_that_is_deleted_while_it_is_brought_back_stays_deleted(
 def test_without_its_text_an_archived_one_can_not_be_redriven(
     run: Run, put: Put, with_history: OperationsSettings
 ) -> None:
-    record = put("failed for us to mend", OTHER_ID)
+    record = put("failed for us to fix", OTHER_ID)
     textless = record.model_copy(update={"request_id": ID, "input": None})
     Database(with_history).write(textless)
 
@@ -310,7 +310,7 @@ def test_without_its_text_an_archived_one_can_not_be_redriven(
 
 
 def test_one_that_is_refused_does_not_stop_the_others(run: Run, put: Put, store: Store) -> None:
-    put("failed for us to mend")
+    put("failed for us to fix")
 
     ended = run("redrive", "e" * 32, ID)
 
@@ -353,7 +353,7 @@ def test_todays_spend_is_told(run: Run, store: Store, monkeypatch: pytest.Monkey
 
 
 def test_everything_is_counted(run: Run, put: Put) -> None:
-    put("failed for us to mend", ID)
+    put("failed for us to fix", ID)
     put("done", OTHER_ID, archived=True)
 
     counted = " ".join(run("stats").stdout.split())
@@ -376,7 +376,7 @@ def test_what_redis_still_has_is_saved(
 def test_a_record_that_can_not_be_read_keeps_no_other_from_being_told_and_saved(
     run: Run, put: Put, real_redis: redis.Redis, with_history: OperationsSettings
 ) -> None:
-    failed = put("failed for us to mend", ID)
+    failed = put("failed for us to fix", ID)
     newer = failed.model_dump_json(by_alias=True).replace('"quota_exceeded"', '"of_next_year"')
     real_redis.set(f"analysis:{{{OTHER_ID}}}", newer)
 
@@ -394,8 +394,8 @@ def test_a_record_that_can_not_be_read_keeps_no_other_from_being_told_and_saved(
 def test_a_row_that_can_not_be_read_does_not_stop_the_others(
     run: Run, put: Put, store: Store, postgres: Postgres
 ) -> None:
-    put("failed for us to mend", ID, archived=True)
-    put("failed for us to mend", OTHER_ID, archived=True)
+    put("failed for us to fix", ID, archived=True)
+    put("failed for us to fix", OTHER_ID, archived=True)
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("UPDATE analyses SET record = '{}' WHERE request_id = %s", [ID])
 
@@ -473,7 +473,7 @@ def test_without_the_database_what_redis_has_is_told_all_the_same(
 def test_the_command_logs_what_it_does(
     put: Put, settings: ServiceSettings, with_history: OperationsSettings, tmp_path: Path
 ) -> None:
-    put("failed for us to mend")
+    put("failed for us to fix")
     Database(with_history).ping()  # else the command would tell that it has made the tables
     names = [name.upper() for name in settings.model_fields_set | with_history.model_fields_set]
     environment = bare_environment(tmp_path, **{name: os.environ[name] for name in names})
