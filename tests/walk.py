@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 
 from tests.chromium import Visit
 from tests.fakes import ID, OTHER_ID
+from tests.processes import ROOT
 from tests.product import Product
 
 HEADINGS = {
@@ -81,6 +82,8 @@ def _write(tab: Visit, product: Product) -> Iterator[str]:
     tab.expect_text("We can't take your request just now. Your text is still here")
     yield "store away at sending"
     product.redis.repair()
+    if not (ROOT / "operations" / "__init__.py").exists():
+        return  # nothing else rejects
     product.client.set("paused", "1", px=timedelta(minutes=5))
     tab.button("Send request").click()
     tab.expect_text("so we take no new requests")
