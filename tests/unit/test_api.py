@@ -292,7 +292,7 @@ def test_one_input_under_two_idempotency_keys_has_two_fingerprints(
     """So none can be found by trying inputs, without the key, which is not stored."""
     ids = [submit(client, key).get_json()["requestId"] for key in ("key", "other")]
 
-    one, other = (store.read(id).fingerprint for id in ids)
+    one, other = (store.read(each).fingerprint for each in ids)
 
     assert one != other
 
