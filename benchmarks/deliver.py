@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from local_stack.qstash_courier import CURRENT_SIGNING_KEY, sign
+from local_stack.qstash_queue import CURRENT_SIGNING_KEY, sign
 
 BACKLOG_PAUSE_SECONDS = 0.05
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.peers.workers import WORKERS
 from common.settings import DEVELOPMENT_TOKEN
-from local_stack import qstash_courier
+from local_stack import qstash_queue
 from operations.limit_settings import SPEND_LIMITS
 
 ROOT = Path(__file__).parent.parent
@@ -60,8 +60,8 @@ def environment(ports: Ports) -> dict[str, str]:
         "QSTASH_URL": "http://127.0.0.1:1",
         "QSTASH_TOKEN": DEVELOPMENT_TOKEN,
         "QSTASH_WEBHOOK_URL": webhook_url(ports),
-        "QSTASH_CURRENT_SIGNING_KEY": qstash_courier.CURRENT_SIGNING_KEY,
-        "QSTASH_NEXT_SIGNING_KEY": qstash_courier.NEXT_SIGNING_KEY,
+        "QSTASH_CURRENT_SIGNING_KEY": qstash_queue.CURRENT_SIGNING_KEY,
+        "QSTASH_NEXT_SIGNING_KEY": qstash_queue.NEXT_SIGNING_KEY,
         "OPENAI_API_KEY": "benchmark",
         "OPENAI_BASE_URL": f"http://127.0.0.1:{ports.model}/v1",
         "METRICS_TOKEN": "benchmark-benchmark",

@@ -18,7 +18,7 @@ from honcho.manager import Manager
 from common.environment import SettingsError, given_names
 from common.options import load_with_options
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
-from local_stack import openai_server, qstash_courier
+from local_stack import openai_server, qstash_queue
 
 HOST = "127.0.0.1"
 LOCAL_DELAY = "5s"  # a newcomer sees the result at once
@@ -79,8 +79,8 @@ def environment(
         defaults["QSTASH_WEBHOOK_URL"] = f"http://{HOST}:{ports['service']}/webhook"
         settings["QSTASH_URL"] = f"http://{HOST}:{ports['qstash']}"
         settings["QSTASH_TOKEN"] = DEVELOPMENT_TOKEN
-        settings["QSTASH_CURRENT_SIGNING_KEY"] = qstash_courier.CURRENT_SIGNING_KEY
-        settings["QSTASH_NEXT_SIGNING_KEY"] = qstash_courier.NEXT_SIGNING_KEY
+        settings["QSTASH_CURRENT_SIGNING_KEY"] = qstash_queue.CURRENT_SIGNING_KEY
+        settings["QSTASH_NEXT_SIGNING_KEY"] = qstash_queue.NEXT_SIGNING_KEY
     if "openai" in needed:
         settings["OPENAI_BASE_URL"] = f"http://{HOST}:{ports['openai']}/v1"
         settings["OPENAI_API_KEY"] = "local"

@@ -44,7 +44,6 @@ from starlette.routing import Route
 
 from common.settings import DEVELOPMENT_TOKEN
 from local_stack.loopback import LoopbackOnly, serve
-from local_stack.qstash_courier import Courier, DeadLetter
 from local_stack.qstash_message import (
     FORWARDING,
     HEADERS,
@@ -53,6 +52,7 @@ from local_stack.qstash_message import (
     NotSupported,
     read_message,
 )
+from local_stack.qstash_queue import DeadLetter, MessageQueue
 
 Handler = Callable[[Request], Awaitable[Response]]
 PUBLISHING = "|".join([*HEADERS, *(f"{prefix}.+" for prefix in FORWARDING)])
@@ -87,10 +87,10 @@ class PageQuery(BaseModel):
 
 
 class QStashServer:
-    """The HTTP side: reads requests, asks the courier, answers."""
+    """The HTTP side: reads requests, asks the queue, answers."""
 
     def __init__(self) -> None:
-        self._courier = Courier()
+        self._queue = MessageQueue()
         self._faults: deque[Fault] = deque()
         self.app = Starlette(
             routes=[
@@ -118,24 +118,24 @@ class QStashServer:
             await asyncio.sleep(fault.seconds)
             return JSONResponse({"error": "as planned"}, fault.status, fault.headers)
         message = read_message(_destination(request), request.headers.items(), await request.body())
-        accepted = self._courier.accept(message, is_duplicated=fault.is_duplicated)
+        accepted = self._queue.accept(message, is_duplicated=fault.is_duplicated)
         await asyncio.sleep(fault.seconds)
         if fault.is_reply_dropped:
             return StreamingResponse(_break_off(), headers={"Content-Length": "100"})
         return JSONResponse(accepted, 202 if "deduplicated" in accepted else 200)
 
     async def get_message(self, request: Request) -> Response:
-        return _found(request, self._courier.messages)
+        return _found(request, self._queue.messages)
 
     async def cancel_message(self, request: Request) -> Response:
-        is_cancelled = self._courier.cancel(request.path_params["id"])
+        is_cancelled = self._queue.cancel(request.path_params["id"])
         return JSONResponse({"cancelled": 1}) if is_cancelled else _not_found(request)
 
     async def list_dead_letters(self, request: Request) -> Response:
         query = request.query_params
         found = [
             letter.shown()
-            for letter in self._courier.dead_letters.values()
+            for letter in self._queue.dead_letters.values()
             if _is_among(query.getlist("url"), letter.message.url)
             and _is_among(query.getlist("messageId"), letter.message.message_id)
         ]
@@ -145,14 +145,14 @@ class QStashServer:
         return JSONResponse({"messages": found[page.cursor : end], **rest})
 
     async def get_dead_letter(self, request: Request) -> Response:
-        return _found(request, self._courier.dead_letters)
+        return _found(request, self._queue.dead_letters)
 
     async def keys(self, request: Request) -> Response:
-        keys = {"current": self._courier.current_key, "next": self._courier.next_key}
+        keys = {"current": self._queue.current_key, "next": self._queue.next_key}
         return JSONResponse(keys)
 
     async def rotate_keys(self, request: Request) -> Response:
-        self._courier.rotate_keys()
+        self._queue.rotate_keys()
         return await self.keys(request)
 
     async def plan_faults(self, request: Request) -> Response:

@@ -25,7 +25,7 @@ from common.logs import make_formatter
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.states import Status
 from common.store import Store, utc_now
-from local_stack import qstash_courier
+from local_stack import qstash_queue
 from tests.chromium import CHROMIUM_ARGUMENTS, find_chromium
 from tests.fakes import ANALYSIS, NOW, OTHER_ID, FakeQueue, pending
 from tests.postgres import Postgres, find_binaries, start_postgres
@@ -104,8 +104,8 @@ def make_settings(**changes: object) -> ServiceSettings:
         "qstash_token": DEVELOPMENT_TOKEN,
         "qstash_url": "http://127.0.0.1:1",
         "qstash_webhook_url": WEBHOOK_URL,
-        "qstash_current_signing_key": qstash_courier.CURRENT_SIGNING_KEY,
-        "qstash_next_signing_key": qstash_courier.NEXT_SIGNING_KEY,
+        "qstash_current_signing_key": qstash_queue.CURRENT_SIGNING_KEY,
+        "qstash_next_signing_key": qstash_queue.NEXT_SIGNING_KEY,
         "openai_api_key": "test",
     }
     assert not changes.keys() - ServiceSettings.model_fields.keys(), "not settings of the core"

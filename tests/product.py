@@ -20,7 +20,7 @@ from common.record import MAX_ATTEMPTS, AnalysisRecord
 from common.settings import DEVELOPMENT_TOKEN
 from common.store import NotFound, Store
 from common.task import Analysis
-from local_stack import qstash_courier
+from local_stack import qstash_queue
 from tests.conftest import make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, LEASE
 from tests.http_server import Behaviour, answer, serve
@@ -195,8 +195,8 @@ def start_product(directory: Path) -> Iterator[Product]:
             REDIS_URL=f"redis://127.0.0.1:{proxy.port}/0",
             QSTASH_TOKEN=DEVELOPMENT_TOKEN,
             QSTASH_DELAY=f"{DELAY.seconds}s",
-            QSTASH_CURRENT_SIGNING_KEY=qstash_courier.CURRENT_SIGNING_KEY,
-            QSTASH_NEXT_SIGNING_KEY=qstash_courier.NEXT_SIGNING_KEY,
+            QSTASH_CURRENT_SIGNING_KEY=qstash_queue.CURRENT_SIGNING_KEY,
+            QSTASH_NEXT_SIGNING_KEY=qstash_queue.NEXT_SIGNING_KEY,
             OPENAI_BASE_URL=f"{openai.url}/v1",
             OPENAI_API_KEY="test",
         )

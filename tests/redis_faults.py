@@ -23,7 +23,7 @@ from common.settings import ServiceSettings
 from common.states import Status, TransitionError
 from common.store import NOTE, SWAP, NotFound, Store
 from common.submission import Submissions, new_request_id
-from local_stack import qstash_courier
+from local_stack import qstash_queue
 from tests.conftest import WEBHOOK_URL
 from tests.fakes import (
     ADA,
@@ -243,7 +243,7 @@ class Route(NamedTuple):
 
 def signed(world: World, url: str, content: dict[str, object]) -> TestResponse:
     body = json.dumps(content).encode()
-    token = qstash_courier.sign(url, body, qstash_courier.CURRENT_SIGNING_KEY)
+    token = qstash_queue.sign(url, body, qstash_queue.CURRENT_SIGNING_KEY)
     path = url.removeprefix(WEBHOOK_URL.removesuffix("/webhook"))
     return world.client.post(path, data=body, headers={"Upstash-Signature": token})
 

@@ -6,12 +6,12 @@ import hmac
 import json
 import time
 
-from local_stack import qstash_courier
+from local_stack import qstash_queue
 from tests.conftest import WEBHOOK_URL
 from tests.fakes import ID
 
 FAILURE_URL = f"{WEBHOOK_URL}/failure"
-CURRENT, NEXT = qstash_courier.CURRENT_SIGNING_KEY, qstash_courier.NEXT_SIGNING_KEY
+CURRENT, NEXT = qstash_queue.CURRENT_SIGNING_KEY, qstash_queue.NEXT_SIGNING_KEY
 ANOTHER = "sig_0000000000000000000000000000"
 MESSAGE = json.dumps({"requestId": ID, "round": 1}).encode()
 CALLBACK = json.dumps({"sourceBody": base64.b64encode(MESSAGE).decode()}).encode()

@@ -24,7 +24,7 @@ from common.qstash import Queue
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.store import NotFound, Store, open_store
 from common.submission import Submissions
-from local_stack import qstash_courier
+from local_stack import qstash_queue
 from tests.conftest import make_settings
 from tests.processes import ROOT, free_port, wait_for
 
@@ -208,8 +208,8 @@ class Site:
 
     def sign(self, body: bytes) -> dict[str, str]:
         """The headers of a genuine delivery."""
-        url, key = self.settings.qstash_webhook_url, qstash_courier.CURRENT_SIGNING_KEY
-        return {"Upstash-Signature": qstash_courier.sign(url, body, key)}
+        url, key = self.settings.qstash_webhook_url, qstash_queue.CURRENT_SIGNING_KEY
+        return {"Upstash-Signature": qstash_queue.sign(url, body, key)}
 
     def duplicate(self, publishes: list[bool]) -> None:
         """Tell QStash's stand-in which of the next publishes to deliver twice."""

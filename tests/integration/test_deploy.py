@@ -19,7 +19,7 @@ import yaml
 from common.environment import Part
 from common.open_files import OPEN_FILES_NEEDED
 from common.settings import PageSettings, ServiceSettings
-from local_stack import qstash_courier
+from local_stack import qstash_queue
 from local_stack.redis_server import PERSISTENCE
 from tests.fakes import ADA, ANALYSIS, ID
 from tests.http_server import answer, serve
@@ -167,7 +167,7 @@ def post_ten_times(url: str) -> None:
 def deliver(url: str, signed_url: str) -> None:
     """Deliver a message for an unknown id; whoever is blocked does not answer within 30 s."""
     body = json.dumps({"requestId": ID, "round": 1}).encode()
-    token = qstash_courier.sign(signed_url, body, qstash_courier.CURRENT_SIGNING_KEY)
+    token = qstash_queue.sign(signed_url, body, qstash_queue.CURRENT_SIGNING_KEY)
     answered = httpx.post(
         f"{url}/webhook", content=body, headers={"Upstash-Signature": token}, timeout=30
     )

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from common.security_headers import SECURITY_HEADERS
-from local_stack import qstash_courier
+from local_stack import qstash_queue
 from tests.chromium import NAME, Visit, open_context
 from tests.fakes import ID
 from tests.processes import Stack, bare_environment, wait_for
@@ -191,8 +191,8 @@ def test_one_address_that_holds_connections_stops_nobody_else(proxy: Proxy, stac
         with open_socket(proxy.url, source="127.0.0.9") as other:
             assert status_of(other) == 101
         body = json.dumps({"requestId": ID, "round": 1}).encode()
-        key = qstash_courier.CURRENT_SIGNING_KEY
-        token = qstash_courier.sign(f"{stack.service_url}/webhook", body, key)
+        key = qstash_queue.CURRENT_SIGNING_KEY
+        token = qstash_queue.sign(f"{stack.service_url}/webhook", body, key)
         delivered = httpx.post(
             f"{proxy.webhook_url}/webhook", content=body, headers={"Upstash-Signature": token}
         )

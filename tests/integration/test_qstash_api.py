@@ -17,7 +17,7 @@ from qstash.errors import DailyMessageLimitExceededError, QStashError, RateLimit
 from qstash.message import PublishResponse
 
 from common.settings import DEVELOPMENT_TOKEN
-from local_stack import qstash_courier
+from local_stack import qstash_queue
 from local_stack.qstash_server import QStashServer
 from tests.http_server import HttpServer, answer, hang, serve, serve_app
 from tests.integration.test_qstash_server import (
@@ -240,8 +240,8 @@ def test_keys_rotate_and_both_are_accepted_in_between() -> None:
         sdk.http._client.close()
 
     assert (before.current, before.next) == (
-        qstash_courier.CURRENT_SIGNING_KEY,
-        qstash_courier.NEXT_SIGNING_KEY,
+        qstash_queue.CURRENT_SIGNING_KEY,
+        qstash_queue.NEXT_SIGNING_KEY,
     )
     assert after.current == before.next
     assert after.next not in (before.current, before.next)

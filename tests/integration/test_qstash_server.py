@@ -15,7 +15,7 @@ from qstash.errors import QStashError
 from qstash.message import PublishResponse
 
 from common.settings import DEVELOPMENT_TOKEN
-from local_stack import qstash_courier, qstash_message, qstash_server
+from local_stack import qstash_message, qstash_queue, qstash_server
 from tests.http_server import Behaviour, HttpServer, answer, hang, serve
 from tests.processes import free_port, start_stand_in, wait_for
 
@@ -71,7 +71,7 @@ def is_given_up(sdk: QStash, url: str) -> bool:
 
 def claims_of(headers: httpx.Headers) -> dict[str, object]:
     claims: dict[str, object] = jwt.decode(
-        headers["Upstash-Signature"], qstash_courier.CURRENT_SIGNING_KEY, algorithms=["HS256"]
+        headers["Upstash-Signature"], qstash_queue.CURRENT_SIGNING_KEY, algorithms=["HS256"]
     )
     return claims
 
@@ -211,7 +211,7 @@ DAY = 86_400
 def test_what_an_answer_asks_for_is_read_as_documented(text: str, seconds: float) -> None:
     message = qstash_message.Message("http://127.0.0.1:1", b"", retry_delay="7000")
 
-    waits = qstash_courier.seconds_until_retry(message, {"Retry-After": text}, NOW)
+    waits = qstash_queue.seconds_until_retry(message, {"Retry-After": text}, NOW)
 
     assert waits == pytest.approx(seconds)
 
@@ -224,8 +224,8 @@ def test_of_several_headers_the_first_that_can_be_read_counts() -> None:
         "X-RateLimit-Reset-Requests": "3",
     }
 
-    assert qstash_courier.seconds_until_retry(message, headers, NOW) == 3
-    assert qstash_courier.seconds_until_retry(message, {}, NOW) == BACKOFF
+    assert qstash_queue.seconds_until_retry(message, headers, NOW) == 3
+    assert qstash_queue.seconds_until_retry(message, {}, NOW) == BACKOFF
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from common.record import AnalysisRecord
 from common.settings import ServiceSettings
 from common.states import Status
 from common.store import Store
-from local_stack import qstash_courier
+from local_stack import qstash_queue
 from tests.conftest import WEBHOOK_URL, make_settings
 from tests.fakes import CALL, DELAY, ID, LEASE, FakeAnalyst, FakeQueue, pending
 from webhook_service import MAX_BODY_BYTES, create_app
@@ -57,7 +57,7 @@ def due(store: Store) -> AnalysisRecord:
 
 
 def deliver(client: FlaskClient, body: bytes = MESSAGE, **headers: str) -> TestResponse:
-    token = qstash_courier.sign(WEBHOOK_URL, body, qstash_courier.CURRENT_SIGNING_KEY)
+    token = qstash_queue.sign(WEBHOOK_URL, body, qstash_queue.CURRENT_SIGNING_KEY)
     return client.post("/webhook", data=body, headers={"Upstash-Signature": token, **headers})
 
 
@@ -65,7 +65,7 @@ def call_back(client: FlaskClient, source_body: bytes = MESSAGE) -> TestResponse
     body = json.dumps(
         {"status": "503", "retried": 3, "sourceBody": base64.b64encode(source_body).decode()}
     ).encode()
-    token = qstash_courier.sign(FAILURE_URL, body, qstash_courier.CURRENT_SIGNING_KEY)
+    token = qstash_queue.sign(FAILURE_URL, body, qstash_queue.CURRENT_SIGNING_KEY)
     return client.post("/webhook/failure", data=body, headers={"Upstash-Signature": token})
 
 

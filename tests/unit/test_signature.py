@@ -10,7 +10,7 @@ import jwt
 import pytest
 from flask.testing import FlaskClient
 
-from local_stack import qstash_courier
+from local_stack import qstash_queue
 from tests.chaos.deliveries import forged_deliveries, replayed_delivery
 from tests.chaos.target import Untouched
 from tests.conftest import WEBHOOK_URL, make_settings
@@ -36,7 +36,7 @@ def check(
         pytest.param(lambda: token(WEBHOOK_URL, jti=None), id="no jti"),
         pytest.param(lambda: token(WEBHOOK_URL, iat=None), id="no iat"),
         pytest.param(lambda: token(WEBHOOK_URL, aud="anyone"), id="an audience"),
-        pytest.param(lambda: qstash_courier.sign(WEBHOOK_URL, MESSAGE, CURRENT), id="stand-in's"),
+        pytest.param(lambda: qstash_queue.sign(WEBHOOK_URL, MESSAGE, CURRENT), id="stand-in's"),
     ],
 )
 def test_a_genuine_delivery_is_let_in(good: Callable[[], str]) -> None:

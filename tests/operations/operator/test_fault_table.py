@@ -21,7 +21,7 @@ from common.qstash import Queue
 from common.settings import ServiceSettings
 from common.store import Store
 from common.submission import Submissions
-from local_stack import qstash_courier
+from local_stack import qstash_queue
 from operations.history.database import Database
 from tests.conftest import WEBHOOK_URL, broken, make_options, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, ID, FakeAnalyst, FakeQueue, pending
@@ -35,7 +35,7 @@ from webhook_service.worker import Delivery, Worker
 GUIDE = (ROOT / "docs" / "deploy.md").read_text()
 LINES = re.findall(r"(?m)^\| `([^`]+)`", GUIDE.partition("## 8.")[2])
 MESSAGE = json.dumps({"requestId": ID, "round": 1}).encode()
-KEY = qstash_courier.CURRENT_SIGNING_KEY
+KEY = qstash_queue.CURRENT_SIGNING_KEY
 
 
 def deliver(token: str) -> None:
@@ -48,7 +48,7 @@ def client(settings: ServiceSettings | None = None) -> FlaskClient:
 
 
 def expired() -> str:
-    claims = jwt.decode(qstash_courier.sign(WEBHOOK_URL, MESSAGE, KEY), KEY, algorithms=["HS256"])
+    claims = jwt.decode(qstash_queue.sign(WEBHOOK_URL, MESSAGE, KEY), KEY, algorithms=["HS256"])
     return jwt.encode(claims | {"exp": int(time.time()) - 60}, KEY)
 
 
@@ -71,7 +71,7 @@ def give_up(store: Store) -> None:
     store.create(pending(store.now(), timedelta(0)))
     app = create_app(make_settings(), store=store, queue=FakeQueue(), analyst=FakeAnalyst())
     body = json.dumps({"sourceBody": base64.b64encode(MESSAGE).decode()}).encode()
-    token = qstash_courier.sign(f"{WEBHOOK_URL}/failure", body, KEY)
+    token = qstash_queue.sign(f"{WEBHOOK_URL}/failure", body, KEY)
     app.test_client().post("/webhook/failure", data=body, headers={"Upstash-Signature": token})
 
 
@@ -138,10 +138,10 @@ CUT_OFF = response(status="incomplete", incomplete_details={"reason": "max_outpu
 WITHOUT_THEMES = ANALYSIS.model_dump_json(exclude={"themes"})
 PROVOKE: dict[str, Callable[..., None]] = {
     '"delivery refused" … "cause": "wrong url': lambda: deliver(
-        qstash_courier.sign(WEBHOOK_URL.replace("https", "http"), MESSAGE, KEY)
+        qstash_queue.sign(WEBHOOK_URL.replace("https", "http"), MESSAGE, KEY)
     ),
     '"delivery refused" … "cause": "no known key': lambda: deliver(
-        qstash_courier.sign(WEBHOOK_URL, MESSAGE, "another-key" * 5)
+        qstash_queue.sign(WEBHOOK_URL, MESSAGE, "another-key" * 5)
     ),
     '"delivery refused" … "cause": "expired': lambda: deliver(expired()),
     "QSTASH_WEBHOOK_URL: is on": start(QSTASH_WEBHOOK_URL="https://127.0.0.1/webhook"),

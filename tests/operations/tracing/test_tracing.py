@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from common.settings import DEVELOPMENT_TOKEN, SettingsError, load
-from local_stack import qstash_courier
+from local_stack import qstash_queue
 from operations import packages
 from operations.tracing import EXPORT_SECONDS
 from operations.tracing_settings import TracingSettings
@@ -148,7 +148,7 @@ def test_one_trace_goes_from_the_click_through_qstash_to_the_model_and_back(
     assert {"submitted", "published", "claimed", "attempt failed", "settled"} <= events
     seen = b"".join(collector.raw)
     assert settled["request_id"].encode() in seen
-    for word in ("Ada", "sketch", "canary-key", qstash_courier.CURRENT_SIGNING_KEY):
+    for word in ("Ada", "sketch", "canary-key", qstash_queue.CURRENT_SIGNING_KEY):
         assert word.encode() not in seen
 
 

@@ -85,7 +85,7 @@ class DeadLetter:
         return {name: self.answer.headers.get_list(name) for name in self.answer.headers}
 
 
-class Courier:
+class MessageQueue:
     """All messages, from when they are accepted until a minute after their end."""
 
     def __init__(self) -> None:
