@@ -231,14 +231,15 @@ print(urllib.request.urlopen(f"http://127.0.0.1:{os.environ['METRICS_PORT']}").r
 """
 
 
+@pytest.mark.parametrize("shared", ["", "none/there"])
 def test_the_real_page_serves_its_metrics_wherever_the_service_shares_its_own(
-    valkey: str, tmp_path: Path
+    valkey: str, tmp_path: Path, shared: str
 ) -> None:
     settings = {
         **PAGE_SETTINGS,
         "REDIS_URL": valkey,
         "METRICS_PORT": str(free_port()),
-        "PROMETHEUS_MULTIPROC_DIR": "none/there",
+        "PROMETHEUS_MULTIPROC_DIR": shared,
     }
 
     told = subprocess.run(
