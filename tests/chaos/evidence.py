@@ -75,7 +75,7 @@ class Evidence:
         match line["event"]:
             case "store unavailable":
                 return _follows(_time(line["time"]), self.redis_kills, STORE_SECONDS)
-            case "settled":
+            case "attempt failed":
                 return self._calls.get((request_id, line["attempt"])) in self.failed_calls
             case "delivery ignored":  # an earlier attempt has the lease, or ended a moment ago
                 return bool(
@@ -92,21 +92,21 @@ class Evidence:
 
     @cached_property
     def cut_off(self) -> dict[str, set[str]]:
-        """For each analysis the claims whose worker was killed before it wrote that it had
-        settled; and those that nobody wrote down, as a worker or Redis was killed just then.
+        """For each analysis the claims whose worker was killed before it wrote what came of
+        them; and those that nobody wrote down, as a worker or Redis was killed just then.
         """
         found: dict[str, set[str]] = defaultdict(set)
-        claims: dict[tuple[int, str], list[str]] = defaultdict(list)
-        settled: Counter[tuple[int, str]] = Counter()
+        claims: dict[tuple[int, str, int], str] = {}
+        ended: set[tuple[int, str, int]] = set()
         for line in self._lines:
             if line["event"] == "claimed":
-                claims[line["pid"], line["request_id"]].append(line["call_id"])
-            elif line["event"] == "settled":
-                settled[line["pid"], line["request_id"]] += 1
-        for (pid, request_id), tokens in claims.items():
-            if pid in self.killed and len(tokens) > settled[pid, request_id]:
-                found[request_id].add(tokens[-1])
-        written = {token for tokens in claims.values() for token in tokens}
+                claims[line["pid"], line["request_id"], line["attempt"]] = line["call_id"]
+            elif line["event"] in ("settled", "attempt failed"):
+                ended.add((line["pid"], line["request_id"], line["attempt"]))
+        for (pid, request_id, attempt), token in claims.items():
+            if pid in self.killed and (pid, request_id, attempt) not in ended:
+                found[request_id].add(token)
+        written = set(claims.values())
         kills = [*self.killed.values(), *self.redis_kills]
         for request_id, values in self.history.items():
             found[request_id] |= {

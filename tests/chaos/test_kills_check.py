@@ -52,7 +52,9 @@ class Run:
             self.seen.ledger += [
                 {"event": name, "token": token, "marker": marker} for name in ("asked", event)
             ]
-            self.log.append({"event": "settled", "time": at(seconds + 1), **where})
+            line = "attempt failed" if event == "failed" else "settled"
+            code = "model_error" if event == "failed" else None
+            self.log.append({"event": line, "code": code, "time": at(seconds + 1), **where})
 
     def deliver(self, request_id: str, seconds: float, answer: str) -> None:
         url = "http://127.0.0.1:3001/webhook"
@@ -111,7 +113,7 @@ def test_a_product_that_fails_after_the_first_error_is_caught(run: Run, attempt:
     assert run.wrong(kills.COMPLETED) == 3
 
 
-@pytest.mark.parametrize("event", ["store unavailable", "delivery ignored", "settled"])
+@pytest.mark.parametrize("event", ["store unavailable", "delivery ignored", "attempt failed"])
 def test_a_product_that_answers_503_until_qstash_gives_up_is_caught(run: Run, event: str) -> None:
     for request_id in ACCEPTED:
         for seconds in (0, 25, 75, 150):
@@ -121,7 +123,7 @@ def test_a_product_that_answers_503_until_qstash_gives_up_is_caught(run: Run, ev
                 "message_id": f"msg_{request_id[0]}",
                 "pid": WORKER,
             }
-            run.log.append({"event": event, "time": at(seconds), **where})
+            run.log.append({"event": event, "code": None, "time": at(seconds), **where})
             run.deliver(request_id, seconds, "503")
         run.give_up(request_id)
         run.end(request_id, 0, "delivery_failed")
@@ -150,6 +152,22 @@ def test_deliveries_that_kills_cut_off_are_excused_in_small_numbers(run: Run) ->
 
     assert run.wrong(kills.COMPLETED) == 0
     assert run.wrong(kills.GIVEN_UP) == 1
+
+
+def test_planned_errors_and_kills_of_redis_explain_each_503(run: Run) -> None:
+    for request_id in ACCEPTED:
+        for number, seconds in ((1, 0), (2, 25)):
+            run.attempt(request_id, number, seconds)
+            run.deliver(request_id, seconds + 1, "503")
+        for seconds in (75, 150):
+            line = {"event": "store unavailable", "message_id": f"msg_{request_id[0]}"}
+            run.log.append({**line, "time": at(seconds), "pid": WORKER})
+            run.deliver(request_id, seconds, "503")
+        run.give_up(request_id)
+        run.end(request_id, 2, "delivery_failed")
+    run.seen.redis_kills = [BEGAN + 74, BEGAN + 149]
+
+    assert run.wrong(kills.COMPLETED) == 0
 
 
 def test_a_claim_that_nobody_wrote_down_needs_a_kill_beside_it(run: Run) -> None:
