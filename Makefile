@@ -13,8 +13,8 @@ help:  ## What there is to make
 test: .venv/installed  ## Everything that proves the product
 	@$(MAKE) --no-print-directory --jobs 2 check tests
 
-tests: .venv/installed  # four processes, also on two cores: half of the time they wait
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+tests: .venv/installed  # five processes, also on two cores: half of the time they wait
+	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 unit: .venv/installed  ## The tests without servers of their own: half a minute
 	$(BIN)/python -m pytest -n 2 tests/unit
