@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_va
 
 from common import addresses
 from common.addresses import is_loopback, is_upstash
-from common.environment import Part, SecretsSettings, SettingsError, given_names, load, load_all
+from common.environment import Part, SecretsSettings
 from common.setting_types import (
     MIN_SECRET_LENGTH,
     ApiKeys,
@@ -28,7 +28,6 @@ from common.setting_types import (
 )
 from common.times import TimeLadder
 
-__all__ = ["SettingsError", "given_names", "load", "load_all"]  # of the module that reads
 # Upstash's development server and our stand-in take this one: public, good for nothing else.
 DEVELOPMENT_TOKEN = "eyJVc2VySUQiOiJkZWZhdWx0VXNlciIsIlBhc3N3b3JkIjoiZGVmYXVsdFBhc3N3b3JkIn0="  # noqa: S105 (public)
 # So are their signing keys.

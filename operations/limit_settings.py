@@ -44,6 +44,3 @@ class LimitSettings(Part):
     def unlimited(self) -> list[str]:
         """The limits on submissions and spend that are switched off, as variables."""
         return [name.upper() for name in SPEND_LIMITS if not getattr(self, name)]
-
-
-NO_LIMITS = LimitSettings.model_construct(None, **dict.fromkeys(SPEND_LIMITS, 0))

@@ -1,9 +1,11 @@
-"""Addresses of servers, most of them wrong in one part: for Hypothesis."""
+"""Addresses of servers, most of them wrong in one part; and what a wrong setting must come to."""
 
 from collections.abc import Sequence
 
 import hypothesis
 from hypothesis import strategies
+
+from common.environment import SettingsError
 
 SEARCHED = hypothesis.settings(
     max_examples=150,
@@ -48,3 +50,12 @@ def addresses(
         part("", "/0", "/1", odd=("/", "/name", "//0", "/:memory:", "#")),
         strategies.just("") | queries,
     ).map("".join)
+
+
+def assert_named_and_not_quoted(error: SettingsError, name: str, value: str) -> None:
+    """The variable is the one problem there is, and nothing of its value is in the sentence."""
+    problems = str(error).splitlines()[1:]
+    assert len(problems) == 1
+    assert problems[0].startswith(f"  {name}: ")
+    assert len(value) < 3 or value not in str(error)
+    assert "hunter" not in str(error)

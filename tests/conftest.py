@@ -154,6 +154,14 @@ def fake_redis() -> redis.Redis:
     return fakeredis.FakeRedis(decode_responses=True)
 
 
+@pytest.fixture(params=["fakeredis", "valkey"])
+def client(request: pytest.FixtureRequest) -> redis.Redis:
+    """A client of Redis: of the fast stand-in, and then of the real server."""
+    name = {"fakeredis": "fake_redis", "valkey": "real_redis"}[request.param]
+    client: redis.Redis = request.getfixturevalue(name)
+    return client
+
+
 @pytest.fixture
 def store(fake_redis: redis.Redis, settings: ServiceSettings) -> Store:
     """The real store on fakeredis."""

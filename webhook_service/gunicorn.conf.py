@@ -15,10 +15,10 @@ from gunicorn.workers.base import Worker
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from common.environment import SettingsError
 from common.logs import start_logging, take_over
 from common.open_files import raise_open_files
 from common.options import process_started, service_ended, worker_ended
-from common.settings import SettingsError
 from webhook_service import reloading  # "reload" would be a setting
 
 try:

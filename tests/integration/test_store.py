@@ -36,13 +36,6 @@ KEY = f"analysis:{{{ID}}}"
 TTL_MS = 3_600_000
 
 
-@pytest.fixture(params=["fakeredis", "valkey"])
-def client(request: pytest.FixtureRequest) -> redis.Redis:
-    name = {"fakeredis": "fake_redis", "valkey": "real_redis"}[request.param]
-    client: redis.Redis = request.getfixturevalue(name)
-    return client
-
-
 @pytest.fixture
 def store(client: redis.Redis) -> Store:
     return make_store(client)

@@ -40,13 +40,6 @@ from webhook_service.answer import AnalysisFailed, Answer
 LATE = datetime.fromisoformat("2026-11-23T23:50:00+00:00")
 
 
-@pytest.fixture(params=["fakeredis", "valkey"])
-def client(request: pytest.FixtureRequest) -> redis.Redis:
-    name = {"fakeredis": "fake_redis", "valkey": "real_redis"}[request.param]
-    client: redis.Redis = request.getfixturevalue(name)
-    return client
-
-
 @pytest.fixture
 def store(client: redis.Redis) -> Store:
     """A store whose events are counted."""

@@ -14,9 +14,9 @@ from prometheus_client.samples import Sample
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
+from common.environment import SettingsError, load
 from common.failures import Failure
 from common.record import AnalysisRecord, Tokens
-from common.settings import SettingsError, load
 from common.store import Store
 from common.submission import Submissions
 from operations import metrics_route, packages

@@ -37,13 +37,6 @@ NO_DELAY = timedelta(0)
 DELIVERY = Delivery(request_id=ID, round=1)
 
 
-@pytest.fixture(params=["fakeredis", "valkey"])
-def client(request: pytest.FixtureRequest) -> redis.Redis:
-    name = {"fakeredis": "fake_redis", "valkey": "real_redis"}[request.param]
-    client: redis.Redis = request.getfixturevalue(name)
-    return client
-
-
 @pytest.fixture
 def store(client: redis.Redis) -> Store:
     return make_store(client)

@@ -17,7 +17,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from common.settings import DEVELOPMENT_TOKEN, SettingsError, load
+from common.environment import SettingsError, load
+from common.settings import DEVELOPMENT_TOKEN
 from local_stack import qstash_queue
 from operations import packages
 from operations.tracing import EXPORT_SECONDS
