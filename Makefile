@@ -34,9 +34,10 @@ settings: .venv/installed  ## docs/settings.md, from the classes of the settings
 	mv docs/settings.md.new docs/settings.md
 
 smoke: .venv/installed  ## One analysis through whatever is configured, or through `make run`
-	@set -a; [ ! -f .local/settings.env ] || . ./.local/settings.env; exec $(BIN)/python -m operations.smoke
+	@set -a; [ ! -f .local/settings.env ] || . ./.local/settings.env; $(BIN)/python -m common task && exec $(BIN)/python -m operations.smoke
 
-check: .venv/installed  ## ruff, mypy, and who may import whom
+check: .venv/installed  ## The task, ruff, mypy, and who may import whom
+	$(BIN)/python -m common task
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -8,28 +8,35 @@ import streamlit as st
 
 from common.environment import SettingsError
 from common.logs import get_logger, start_logging
-from page import browser
-from page.analysis import draw_analysis
-from page.connection import connect
-from page.form import draw_form, draw_requests
-from page.state import page_state
+from common.tasks import load_task
 
-st.html(browser.STYLE)
-st.markdown(":primary[:material/hourglass_top:] **Ask later**")
-try:
+
+def draw_page() -> None:
+    """Draw what the URL asks for. Raises: SettingsError."""
+    task = load_task()
+    # These import the task, which is known to work now.
+    from page import browser
+    from page.analysis import draw_analysis
+    from page.connection import connect
+    from page.form import draw_form, draw_requests
+    from page.state import page_state
+
+    st.html(browser.STYLE)
+    st.markdown(f"{task.icon} **{task.name}**")
     connect()
+    if "request" in st.query_params:
+        draw_analysis(st.query_params["request"])
+    else:
+        draw_form()
+        draw_requests()
+    if notice := page_state().take_notice():
+        st.toast(notice, duration="long")
+
+
+try:
+    draw_page()
 except SettingsError as error:
     start_logging()
     get_logger("page").error("not set up", cause=str(error))
-    browser.name_tab()
     st.title("Not ready yet", anchor=False)
     st.markdown("This page is not set up. Its operator finds the reason in the log.")
-    st.stop()
-
-if "request" in st.query_params:
-    draw_analysis(st.query_params["request"])
-else:
-    draw_form()
-    draw_requests()
-if notice := page_state().take_notice():
-    st.toast(notice, duration="long")

@@ -39,7 +39,7 @@ class Failure(StrEnum):
     UNREADABLE_ANSWER = "unreadable_answer", Kind.TRANSIENT, "The AI service's answer could not be read.", _AGAIN
     ANSWER_TRUNCATED = "answer_truncated", Kind.TRANSIENT, "The answer was cut off before its end.", _CHANGE
     INTERNAL_ERROR = "internal_error", Kind.TRANSIENT, "Something went wrong on our side.", _AGAIN
-    REFUSED_BY_MODEL = "refused_by_model", Kind.INPUT, "The AI model declined to analyse this text.", _CHANGE
+    REFUSED_BY_MODEL = "refused_by_model", Kind.INPUT, "The AI model declined to work on this text.", _CHANGE
     CONTENT_FILTERED = "content_filtered", Kind.INPUT, "The AI service's content filter stopped this text.", _CHANGE
     REQUEST_BLOCKED = "request_blocked", Kind.INPUT, "The AI service, or a filter before it, did not let this text through.", _CHANGE
     ANSWER_TOO_LONG = "answer_too_long", Kind.INPUT, "The answer to this text was cut off twice.", _CHANGE
@@ -49,10 +49,11 @@ class Failure(StrEnum):
     NO_RESPONSES_API = "no_responses_api", Kind.OPERATOR, "The AI service can't do what we ask of it.", _OURS
     ONLY_REASONING = "only_reasoning", Kind.OPERATOR, "The AI model used all the room it has on thinking, and wrote nothing.", _OURS
     REQUEST_REFUSED = "request_refused", Kind.OPERATOR, "The AI service did not accept our request.", _OURS
-    NOT_QUEUED = "not_queued", Kind.LOST, "Your analysis could not be put into the queue.", _AGAIN
-    DELIVERY_FAILED = "delivery_failed", Kind.LOST, "Your analysis could not be delivered to be run.", _AGAIN
+    NOT_QUEUED = "not_queued", Kind.LOST, "Your request could not be put into the queue.", _AGAIN
+    DELIVERY_FAILED = "delivery_failed", Kind.LOST, "Your request got lost on the way.", _AGAIN
     ATTEMPTS_EXHAUSTED = "attempts_exhausted", Kind.LOST, "We tried several times and it did not work.", _AGAIN
-    TIMED_OUT = "timed_out", Kind.LOST, "Your analysis was not ready in time.", _AGAIN
+    TIMED_OUT = "timed_out", Kind.LOST, "It was not ready in time.", _AGAIN
+    TASK_CHANGED = "task_changed", Kind.LOST, "The form has changed since this was sent.", "Please send a new request."
     # fmt: on
 
 

@@ -1,4 +1,4 @@
-"""What models are made of: their base class, and types of fields that check what comes in."""
+"""What models are made of: their base class, types of fields, and which characters can be seen."""
 
 import re
 import unicodedata
@@ -9,7 +9,6 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     StringConstraints,
 )
@@ -47,7 +46,7 @@ class Model(BaseModel):
     )
 
 
-def _displayable(text: str) -> str:
+def displayable(text: str) -> str:
     """Refuse what no form sends: lone surrogates, control characters but line breaks and tabs."""
     if any(unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\r\t" for char in text):
         raise PydanticCustomError("not_displayable", "control character or surrogate")
@@ -67,7 +66,7 @@ _INVISIBLE = re.compile(
 )
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Leave out the characters that draw nothing, but keep white space.
 
     A combining mark draws only on a base character. An unassigned character counts as visible: it
@@ -84,43 +83,3 @@ def _visible(text: str) -> str:
         has_base = not char.isspace()
         visible.append(char)
     return "".join(visible)
-
-
-def _number(value: object) -> object:
-    """Refuse what pydantic would turn into a number: true, "36"."""
-    if isinstance(value, bool | str):
-        raise ValueError("not a number")
-    return value
-
-
-WholeNumber = Annotated[int, BeforeValidator(_number)]
-
-
-def written(shortest: int, longest: int) -> AfterValidator:
-    """Trim a text; `shortest` counts visible characters, and one space between words."""
-
-    def check(text: str) -> str:
-        text = _displayable(text).strip()
-        if len(text) > longest or len(" ".join(_visible(text).split())) < shortest:
-            raise ValueError("too short or too long")
-        return text
-
-    return AfterValidator(check)
-
-
-def _readable(text: str) -> str:
-    if len(text) > 4000 or not _visible(text).strip():
-        raise ValueError("empty or too long")
-    return text.strip()
-
-
-def _a_few(lines: list[str]) -> list[str]:
-    if len(lines) > 10:
-        raise ValueError("too many")
-    return lines
-
-
-# Limits are validators and not constraints: they stay out of the JSON schema sent to OpenAI,
-# whose strict mode refuses some (https://platform.openai.com/docs/guides/structured-outputs).
-Line = Annotated[str, AfterValidator(_readable)]
-Lines = Annotated[list[Line], AfterValidator(_a_few)]

@@ -14,15 +14,27 @@ them atomically. Every time in a record is an aware UTC datetime read from Redis
 """
 
 import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AliasChoices, Field
+from pydantic import (
+    AliasChoices,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from common.failures import Failure, Kind
 from common.fields import Model, RequestId, UtcDatetime
+from common.form import Form
+from common.result import Result
 from common.states import Reason, Status, TransitionError
-from common.task import Analysis, AnalysisInput
+from common.task import TASK
 
 MAX_ATTEMPTS = 3  # per round; each is at most one paid call
 MAX_ROUNDS = 5
@@ -45,6 +57,46 @@ class Tokens(Model):
     output_tokens: Annotated[int, Field(ge=0, le=10**9)]
 
 
+class OtherForm(Form):
+    """An input of another task: kept as it is, for the version that knows it."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class OtherResult(Result):
+    """A result of another task: kept as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+@dataclass(frozen=True)
+class OfTask:
+    """Tells pydantic what a field holds: a `model` of the task in use, or one of another task.
+
+    What fits neither is damaged: a record of this very task fits, as its fingerprint says.
+    """
+
+    model: type[Model]
+    other: type[Model]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.with_info_wrap_validator_function(
+            self._read,
+            handler(self.model),
+            serialization=core_schema.simple_ser_schema("any"),
+        )
+
+    def _read(self, value: Any, fit: Callable[[Any], Any], info: ValidationInfo) -> Any:
+        try:
+            return fit(value)
+        except ValidationError:
+            if not isinstance(value, dict) or info.data.get("task") == TASK.fingerprint:
+                raise
+            return self.other.model_validate(value)
+
+
 class AnalysisRecord(Model):
     """All that Redis holds about one analysis."""
 
@@ -53,7 +105,8 @@ class AnalysisRecord(Model):
     nonce: str | None = None  # tells this round from one of an earlier record with the same id
     fingerprint: str | None = None  # keyed, of the input that came with an Idempotency-Key
     status: Status = Status.PENDING
-    input: AnalysisInput | None  # None once completed or cancelled
+    task: str | None = None  # the fingerprint of the task that it was made for
+    input: Annotated[Form, OfTask(TASK.form, OtherForm)] | None  # None once completed or cancelled
     owner_hash: str | None = None  # SHA-256 of the owner token; None when made by the API
     # The name of the API key; None when made on the page. Earlier versions wrote `madeBy`.
     created_by: str | None = Field(
@@ -72,7 +125,7 @@ class AnalysisRecord(Model):
     last_failure: Failure | None = None  # of the round's latest attempt
     last_failed_at: UtcDatetime | None = None  # when the round last went back to pending
     failure: Failure | None = None  # of a failed analysis
-    result: Analysis | None = None
+    result: Annotated[Result, OfTask(TASK.result, OtherResult)] | None = None
     model: str | None = None
     tokens: Tokens | None = None  # of the call that gave the result, where the provider tells
     finished_at: UtcDatetime | None = None
@@ -81,7 +134,7 @@ class AnalysisRecord(Model):
     def new(
         cls,
         request_id: str,
-        form: AnalysisInput,
+        form: Form,
         *,
         owner_hash: str | None,
         created_by: str | None = None,
@@ -95,6 +148,7 @@ class AnalysisRecord(Model):
             request_id=request_id,
             nonce=secrets.token_hex(8),
             fingerprint=fingerprint,
+            task=TASK.fingerprint,
             input=form,
             owner_hash=owner_hash,
             created_by=created_by,
@@ -119,6 +173,8 @@ class AnalysisRecord(Model):
         if self.status is Status.PROCESSING and self.claim_token == token:
             return self
         self._check_unclaimed(now, lease)
+        if self.is_of_other_task:
+            return self._fail(Failure.TASK_CHANGED, now)
         if self.status is Status.PENDING and now < self.next_attempt_at - DUE_TOLERANCE:
             raise TransitionError(Reason.NOT_DUE, self.next_attempt_at - now)
         if self.attempt >= MAX_ATTEMPTS:
@@ -135,7 +191,7 @@ class AnalysisRecord(Model):
     def complete(
         self,
         token: str,
-        result: Analysis,
+        result: Result,
         *,
         model: str,
         now: datetime,
@@ -244,7 +300,7 @@ class AnalysisRecord(Model):
         """Start a new round of a failed analysis, with all its attempts."""
         if self.status is not Status.FAILED:
             raise TransitionError(Reason.NOT_FAILED)
-        if self.input is None:
+        if self.input is None or self.is_of_other_task:
             raise TransitionError(Reason.INPUT_GONE)
         if not self.has_rounds_left:
             raise TransitionError(Reason.ROUNDS_USED_UP)
@@ -259,6 +315,11 @@ class AnalysisRecord(Model):
             deadline=deadline,
         )
         return fresh._evolve(round=self.round + 1, created_at=self.created_at)
+
+    @property
+    def is_of_other_task(self) -> bool:
+        """Whether input or result have a shape that this version of the task doesn't know."""
+        return isinstance(self.input, OtherForm) or isinstance(self.result, OtherResult)
 
     @property
     def is_consistent(self) -> bool:

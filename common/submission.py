@@ -18,6 +18,7 @@ from common.events import (
     SubmittedAgain,
 )
 from common.failures import Failure
+from common.form import Form
 from common.logs import get_logger
 from common.ports import History, LimitReached, Limits, NoHistory, NoLimits
 from common.qstash import QStashRefused, QStashUnclear, Queue
@@ -25,7 +26,6 @@ from common.record import AnalysisRecord
 from common.settings import Settings
 from common.states import TransitionError
 from common.store import NotFound, Store, utc_now
-from common.task import AnalysisInput
 from common.tracing import span
 
 log = get_logger(__name__)
@@ -33,6 +33,10 @@ log = get_logger(__name__)
 
 class OtherInput(Exception):
     """This request id stands for an analysis of another input, or of another person."""
+
+
+class OfOtherTask(NotFound):
+    """This analysis was made for another form or result, which this version can't show."""
 
 
 class NotOwner(Exception):
@@ -82,7 +86,7 @@ class Submissions:
     @span("submit")
     def submit(
         self,
-        form: AnalysisInput,
+        form: Form,
         *,
         request_id: str,
         owner_token: str | None = None,
@@ -136,8 +140,15 @@ class Submissions:
         """Read an analysis, and publish its message if that seems never to have happened.
 
         One Redis command as a rule; one that Redis has forgotten is read from the history, without
-        its input. Raises: NotFound, StoreUnavailable.
+        its input. Raises: NotFound, OfOtherTask, StoreUnavailable.
         """
+        record = self._find(request_id)
+        if record.is_of_other_task:
+            log.warning("made for another task", request_id=request_id, task=record.task)
+            raise OfOtherTask
+        return record
+
+    def _find(self, request_id: str) -> AnalysisRecord:
         try:
             record = self._store.read(request_id)
         except NotFound:
@@ -159,7 +170,7 @@ class Submissions:
         """
         return Timing(self._store.now() - self._clock(), self._store.usual_duration())
 
-    def input_of(self, request_id: str, owner_token: str) -> AnalysisInput | None:
+    def input_of(self, request_id: str, owner_token: str) -> Form | None:
         """Give back what was written, while it is kept. Raises: NotFound, NotOwner."""
         record = self._store.read(request_id)
         self._check_owner(record, owner_token)

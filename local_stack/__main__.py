@@ -18,6 +18,7 @@ from honcho.manager import Manager
 from common.environment import SettingsError, given_names
 from common.options import load_with_options
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
+from common.tasks import load_task
 from local_stack import openai_server, qstash_queue
 
 HOST = "127.0.0.1"
@@ -122,6 +123,7 @@ def main() -> int:
     os.umask(0o077)  # texts and secrets are for their owner alone
     with lock_data(data):
         try:
+            load_task()
             given = given_names()
             needed = stand_ins(given)
             preferred |= {name: STAND_IN_PORTS[name] for name in needed}

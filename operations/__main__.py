@@ -1,6 +1,16 @@
 """The operator's commands: `python -m operations --help`."""
 
-from operations.cli import commands
+import sys
+
+from common.environment import SettingsError
+from common.tasks import load_task
 
 if __name__ == "__main__":
+    try:
+        load_task()
+    except SettingsError as error:
+        sys.exit(str(error))
+
+    from operations.cli import commands  # imports the task, which is known to work now
+
     commands(prog_name="python -m operations")

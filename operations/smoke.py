@@ -17,10 +17,11 @@ from common.failures import Failure
 from common.logs import start_logging
 from common.ports import LimitReached
 from common.record import AnalysisRecord
+from common.result import first_text
 from common.settings import ServiceSettings
 from common.states import Status
 from common.submission import Submissions, new_owner_token, new_request_id
-from common.task import EXAMPLE
+from common.task import TASK
 from operations.doctor import FREE_CHECKS, HINTS, Clients, Fault, examine, make_clients
 from operations.settings import OperationsSettings
 
@@ -54,7 +55,7 @@ def run(say: Callable[[str], None]) -> None:
     if record.result is None:
         hint = HINTS.get(record.failure or Failure.TIMED_OUT, "See the service's log.")
         raise Fault(f"The analysis did not come back. {hint}")
-    say(f"{record.model} wrote: {record.result.summary}")
+    say(f"{record.model} wrote: {first_text(record.result)}")
 
 
 def _run_one(at: Clients, say: Callable[[str], None]) -> AnalysisRecord:
@@ -63,7 +64,7 @@ def _run_one(at: Clients, say: Callable[[str], None]) -> AnalysisRecord:
     submissions = Submissions(at.store, at.queue, at.settings, limits=limits, history=history)
     request_id, owner_token = new_request_id(), new_owner_token()
     began = time.monotonic()
-    submissions.submit(EXAMPLE, request_id=request_id, owner_token=owner_token)
+    submissions.submit(TASK.example, request_id=request_id, owner_token=owner_token)
     for record in follow(submissions, request_id):
         reason = record.failure or record.last_failure
         why = f": {reason.sentence}" if reason and not record.result else ""

@@ -8,7 +8,7 @@ from common.logs import start_logging
 from common.open_files import raise_open_files
 from common.options import load_with_options
 from common.settings import PageSettings
-from page.server import make_app
+from common.tasks import load_task
 
 
 def main() -> None:
@@ -17,11 +17,15 @@ def main() -> None:
     parser.add_argument("--local", action="store_true", help="on loopback, for this machine alone")
     is_local = parser.parse_args().local
     try:
+        load_task()
         settings, _ = load_with_options(PageSettings)
     except SettingsError as error:
         sys.exit(str(error))
     start_logging(settings)
     raise_open_files()
+
+    from page.server import make_app  # imports the task, which is known to work now
+
     config: dict[str, object] = {"server.port": settings.port}
     if is_local:
         config["server.address"] = "127.0.0.1"

@@ -13,10 +13,11 @@ import streamlit as st
 from pydantic import AwareDatetime, Field, ValidationError
 
 from common.fields import Model, RequestId
+from common.task import TASK
 from page.connection import now
 from page.progress import Progress
 from page.snapshot import Snapshot
-from page.texts import APP_NAME, GONE, STATUSES
+from page.texts import GONE, STATUSES, UNREADABLE
 
 if TYPE_CHECKING:
     from streamlit.components.v2.types import ComponentRenderer
@@ -28,7 +29,7 @@ REQUESTS = "requests"  # the key of the one list
 
 def _component(name: str) -> "ComponentRenderer":
     html, css, js = ((COMPONENTS / f"{name}.{kind}").read_text() for kind in ("html", "css", "js"))
-    return st.components.v2.component(f"ask_later_{name}", html=html, css=css, js=js)
+    return st.components.v2.component(f"page_{name}", html=html, css=css, js=js)
 
 
 _progress = _component("progress")
@@ -79,6 +80,8 @@ def entry(snapshot: Snapshot, kept: timedelta, owner_token: str | None = None) -
     record = snapshot.record
     if snapshot.is_gone:
         return Entry(request_id=snapshot.request_id, state=GONE, is_over=True)
+    if snapshot.is_unreadable:
+        return Entry(request_id=snapshot.request_id, state=UNREADABLE, is_over=True)
     if record is None:
         return None
     return Entry(
@@ -91,9 +94,9 @@ def entry(snapshot: Snapshot, kept: timedelta, owner_token: str | None = None) -
     )
 
 
-def name_tab(title: str = APP_NAME) -> None:
+def name_tab(title: str = TASK.name) -> None:
     """Give the browser's tab its title and icon."""
-    st.set_page_config(page_title=title, page_icon="⏳")
+    st.set_page_config(page_title=title, page_icon=TASK.icon)
 
 
 def draw_progress(progress: Progress) -> None:

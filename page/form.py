@@ -8,12 +8,12 @@ from streamlit.delta_generator import DeltaGenerator
 
 from common.connection import StoreUnavailable
 from common.failures import Failure
+from common.form import Form
 from common.logs import get_logger
 from common.ports import LimitReached
 from common.states import TransitionError
 from common.store import NotFound
 from common.submission import OtherInput, new_owner_token, new_request_id
-from common.task import AnalysisInput, input_problems
 from page import browser, texts
 from page.connection import connect, timing
 from page.state import Draft, fetch, go_to, page_state, visitor
@@ -70,7 +70,7 @@ def _draw_fields() -> tuple[dict[str, object], dict[str, DeltaGenerator]]:
     return values, {"name": left.empty(), "age": right.empty(), "description": below.empty()}
 
 
-def _submit(form: AnalysisInput) -> str:
+def _submit(form: Form) -> str:
     """Submit and go to the analysis; else return why that did not work."""
     state = page_state()
     if state.draft is None or state.draft.form != form:

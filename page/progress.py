@@ -12,6 +12,7 @@ from pydantic import AwareDatetime
 from common.fields import Model
 from common.record import MAX_ATTEMPTS, AnalysisRecord
 from common.states import Status
+from common.task import TASK
 from page.texts import SECOND, attempt_text, last_reason, short
 
 LONG_WITHOUT_USUAL = timedelta(seconds=20)
@@ -102,7 +103,7 @@ def _writing_clock(start: datetime, attempt: int, usual: timedelta | None) -> Cl
 
 def _steps(record: AnalysisRecord) -> list[Step]:
     received = Step(shape=Shape.DONE, title="Received", at=record.created_at)
-    writing, ready = "Writing the analysis", Step(shape=Shape.AHEAD, title="Ready")
+    writing, ready = f"Writing the {TASK.noun}", Step(shape=Shape.AHEAD, title="Ready")
     match record.status:
         case Status.PENDING:
             ahead = Step(shape=Shape.AHEAD, title=writing)
@@ -141,7 +142,7 @@ def _written(record: AnalysisRecord) -> list[Step]:
     which = f", {attempt_text(record.attempt).lower()}" if record.attempt > 1 else ""
     after = f"{short(finished_at - record.created_at)} after it was sent"
     return [
-        Step(shape=Shape.DONE, title="Wrote the analysis", note=f"{took}{which}"),
+        Step(shape=Shape.DONE, title=f"Wrote the {TASK.noun}", note=f"{took}{which}"),
         Step(shape=Shape.DONE, title="Ready", note=after, at=finished_at),
     ]
 

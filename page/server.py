@@ -25,14 +25,13 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from common.addresses import LOOPBACK_NAMES
 from common.logs import quiet_servers
 from common.security_headers import NO_INDEX, SECURITY_HEADERS
+from common.task import TASK
 from page.errors import on_script_error
 
 SCRIPT = Path(__file__).parent.parent / "streamlit_app.py"
-TITLE = "Ask later"
-DESCRIPTION = "Write a few lines about yourself; get a summary, themes and suggestions."
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100">'
-    '<text y=".9em" font-size="90">⏳</text></svg>'
+    f'<text y=".9em" font-size="90">{escape(TASK.icon)}</text></svg>'
 )
 KNOWN_MESSAGES = {"rerun_script", "stop_script", "app_heartbeat"}
 POLICY_VIOLATION = 1008  # https://datatracker.ietf.org/doc/html/rfc6455#section-7.4.1
@@ -151,10 +150,10 @@ def _make_index() -> str:
     page = (Path(st.__file__).parent / "static" / "index.html").read_text()
     replaced = {
         "<title>Streamlit</title>": (
-            f"<title>{escape(TITLE)}</title>\n"
-            f'    <meta name="description" content="{escape(DESCRIPTION)}" />\n'
-            f'    <meta property="og:title" content="{escape(TITLE)}" />\n'
-            f'    <meta property="og:description" content="{escape(DESCRIPTION)}" />'
+            f"<title>{escape(TASK.name)}</title>\n"
+            f'    <meta name="description" content="{escape(TASK.description)}" />\n'
+            f'    <meta property="og:title" content="{escape(TASK.name)}" />\n'
+            f'    <meta property="og:description" content="{escape(TASK.description)}" />'
         ),
         'href="./favicon.png"': f'href="data:image/svg+xml,{quote(ICON)}"',
     }

@@ -9,10 +9,11 @@ from typing import NamedTuple, NoReturn
 import streamlit as st
 
 from common.connection import StoreUnavailable, Unreadable
+from common.form import Form
 from common.logs import get_logger
 from common.store import NotFound
-from common.submission import new_owner_token
-from common.task import AnalysisInput
+from common.submission import OfOtherTask, new_owner_token
+from common.task import TASK
 from common.visitors import visitor_of
 from page.connection import connect
 from page.snapshot import Snapshot, has_become_ready
@@ -25,7 +26,7 @@ log = get_logger("page")
 class Draft(NamedTuple):
     """A form that was sent. The same form sent again, by a double click, is the same analysis."""
 
-    form: AnalysisInput
+    form: Form
     request_id: str
     owner_token: str
 
@@ -76,6 +77,8 @@ def fetch(request_id: str, last: Snapshot | None = None) -> Snapshot:
     """Look an analysis up; while the store can't be reached, the last record stays in view."""
     try:
         return Snapshot(request_id, connect().submissions.look_up(request_id))
+    except OfOtherTask:
+        return Snapshot(request_id, is_unreadable=True)
     except NotFound:
         return Snapshot(request_id, is_gone=True)
     except Unreadable as error:
@@ -95,5 +98,5 @@ def refresh(request_id: str) -> Snapshot:
         last = Snapshot(request_id)
     state.snapshot = fetch(request_id, last)
     if has_become_ready(last, state.snapshot) and not state.notice:
-        state.notice = "Your analysis is ready."
+        state.notice = f"Your {TASK.noun} is ready."
     return state.snapshot

@@ -9,15 +9,15 @@ from common.ports import LimitReached
 from common.record import MAX_ATTEMPTS, AnalysisRecord
 from common.settings import Settings
 from common.states import Status
+from common.task import TASK
 from page.snapshot import Snapshot
 
-APP_NAME = "Ask later"
 STAND_IN_MODEL = "local-stand-in"
 SECOND = timedelta(seconds=1)
 GONE = "No longer kept"
-UNREADABLE = "This analysis can't be read"
+UNREADABLE = "No longer readable here"
 UNREADABLE_TEXT = (
-    "What is stored under this link can't be shown. Trying again will not help; "
+    "What is stored under this link can't be shown any more. Trying again will not help; "
     "please send a new request."
 )
 UNAVAILABLE = "We can't reach our store just now, and keep trying. There is nothing for you to do."
@@ -42,8 +42,8 @@ class StatusTexts(NamedTuple):
 
 STATUSES = {
     Status.PENDING: StatusTexts("⏳", "Waiting", "Your request is in the queue"),
-    Status.PROCESSING: StatusTexts("✎", "Writing", "Writing your analysis"),
-    Status.COMPLETED: StatusTexts("✓", "Ready", "Your analysis"),
+    Status.PROCESSING: StatusTexts("✎", "Writing", f"Writing your {TASK.noun}"),
+    Status.COMPLETED: StatusTexts("✓", "Ready", f"Your {TASK.noun}"),
     Status.FAILED: StatusTexts("✕", "Did not work", "This did not work"),
     Status.CANCELLED: StatusTexts("✕", "Cancelled", "Cancelled"),
 }
@@ -78,11 +78,11 @@ def announcement(snapshot: Snapshot, is_listed: bool | None = None) -> str:
 def tab_title(snapshot: Snapshot) -> str:
     """The title of the browser's tab, its state first."""
     if snapshot.is_gone:
-        return f"Not found · {APP_NAME}"
+        return f"Not found · {TASK.name}"
     if snapshot.record is None:
-        return APP_NAME
+        return TASK.name
     status = STATUSES[snapshot.record.status]
-    return f"{status.mark} {status.label} · {APP_NAME}"
+    return f"{status.mark} {status.label} · {TASK.name}"
 
 
 def attempt_text(number: int) -> str:
@@ -98,24 +98,17 @@ def last_reason(record: AnalysisRecord) -> str:
 # ── The form ────────────────────────────────────────────────────────────────────────────────
 
 
-def form_title(delay: timedelta) -> str:
-    """What the page offers; the writing comes on top of the delay, so small ones have no number."""
-    if delay < timedelta(seconds=45):
-        return "Ask now, read in a moment"
-    return f"Ask now, read in {spoken(delay).replace('one minute', 'a minute')}"
-
-
 def promise(settings: Settings, kept: timedelta, usual: timedelta | None) -> dict[str, str]:
     """What happens, how long it takes, and who gets to see the text."""
     waiting = spoken(settings.qstash_delay).capitalize()
     writing = f"about {short(max(usual, SECOND))}" if usual else "some seconds"
     return {
-        "What happens": "You tell a little about yourself and get an analysis of it to read.",
+        "What happens": TASK.description,
         "How long": f"{waiting} in the queue, then {writing} of writing. "
         "You may close the page meanwhile.",
-        "Your text": f"{_reader(settings)} It is removed here once the analysis is ready, and from "
-        "our storage's own log when that is next rewritten. "
-        f"Whoever has the link can read the analysis; {spoken(kept)} later all is gone.",
+        "Your text": f"{_reader(settings)} It is removed here once the {TASK.noun} is ready, and "
+        "from our storage's own log when that is next rewritten. "
+        f"Whoever has the link can read the {TASK.noun}; {spoken(kept)} later all is gone.",
     }
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import redis
 
+from common.form import Form
 from common.qstash import Queue
 from common.record import AnalysisRecord, Tokens
-from common.task import Analysis, AnalysisInput
+from tests.toy.task import Analysis, AnalysisInput
 
 if TYPE_CHECKING:  # many processes need the samples alone, and the service imports OpenAI's SDK
     from webhook_service.answer import Answer
@@ -77,11 +78,11 @@ class FakeAnalyst:
         from webhook_service.answer import Answer
 
         self.answers = list(answers) or [Answer(ANALYSIS, model="fake")]
-        self.calls: list[AnalysisInput] = []
+        self.calls: list[Form] = []
         self.call_ids: list[str] = []
         self.during_call: Callable[[], object] = lambda: None
 
-    def analyse(self, form: AnalysisInput, call_id: str) -> "Answer":
+    def analyse(self, form: Form, call_id: str) -> "Answer":
         self.calls.append(form)
         self.call_ids.append(call_id)
         self.during_call()

@@ -15,10 +15,10 @@ import openai
 from openai.types.responses import Response, ResponseOutputItem
 from pydantic import BaseModel, ValidationError
 
-from common.task import Analysis
 from tests.conftest import make_settings
 from tests.fakes import ADA, ANALYSIS
 from tests.http_server import HttpServer, answer, serve
+from tests.toy.task import Analysis
 from webhook_service.analyst import Analyst
 from webhook_service.answer import AnalysisFailed, Answer
 

@@ -19,7 +19,6 @@ from common.failures import Failure
 from common.record import MAX_ATTEMPTS, AnalysisRecord
 from common.settings import DEVELOPMENT_TOKEN
 from common.store import NotFound, Store
-from common.task import Analysis
 from local_stack import qstash_queue
 from tests.conftest import make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, LEASE
@@ -27,6 +26,7 @@ from tests.http_server import Behaviour, answer, serve
 from tests.model_replies import response
 from tests.processes import ROOT, bare_environment, free_port, wait_for
 from tests.redis_proxy import RedisProxy, redis_proxy
+from tests.toy.task import Analysis
 
 GOOD = answer(200, response(ANALYSIS.model_dump_json(), model="gpt-test"))
 DELAY = timedelta(seconds=2)  # long enough to be seen

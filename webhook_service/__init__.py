@@ -12,6 +12,7 @@ from common.qstash import Queue
 from common.settings import ServiceSettings
 from common.store import Store, open_store
 from common.submission import Submissions
+from common.task import TASK
 from webhook_service.access import limit_rate, trust_proxies
 from webhook_service.analyst import Analyst
 from webhook_service.api import make_api
@@ -20,7 +21,8 @@ from webhook_service.routes import make_routes
 from webhook_service.web import add_security_headers, handle_errors
 from webhook_service.worker import AnalystProtocol, Worker
 
-MAX_BODY_BYTES = 65_536
+DELIVERY_BYTES = 65_536  # a failure callback holds our answer and the message, twice at most
+MAX_BODY_BYTES = max(DELIVERY_BYTES, TASK.max_input_bytes)
 
 
 def create_app(

@@ -20,8 +20,9 @@ import openai
 from common.answer_size import UNCOMPRESSED, AnswerTooLarge, read_limited
 from common.deadline import PerLoop, run_within
 from common.failures import Failure
+from common.form import Form
 from common.settings import ServiceSettings
-from common.task import INSTRUCTIONS, Analysis, AnalysisInput
+from common.task import TASK
 from common.tracing import headers, span
 from webhook_service.answer import (
     AnalysisFailed,
@@ -38,9 +39,8 @@ FORMAT = {
     "type": "json_schema",
     "name": "analysis",
     "strict": True,
-    "schema": openai.pydantic_function_tool(Analysis)["function"]["parameters"],
+    "schema": openai.pydantic_function_tool(TASK.result)["function"]["parameters"],
 }
-PROBE = AnalysisInput.model_construct(description="I check that the whole path works.")
 # What `GET /models` is answered where it, or this key's right to it, is missing.
 NOT_TOLD = (
     HTTPStatus.FORBIDDEN,
@@ -58,7 +58,7 @@ class Analyst:
         self._model = settings.openai_model
         self._request: dict[str, Any] = {
             "model": self._model,
-            "instructions": INSTRUCTIONS,
+            "instructions": TASK.instructions,
             "text": {"format": FORMAT},
             "max_output_tokens": settings.openai_max_output_tokens,
             "store": False,
@@ -81,7 +81,7 @@ class Analyst:
         )
 
     @span("ask the model")
-    def analyse(self, form: AnalysisInput, call_id: str) -> Answer:
+    def analyse(self, form: Form, call_id: str) -> Answer:
         """Ask the model once, for at most `OPENAI_TIMEOUT_SECONDS`. Raises: AnalysisFailed.
 
         `call_id` names this one call to OpenAI's support (ASCII, at most 512 characters).
@@ -104,7 +104,7 @@ class Analyst:
         """Ask for the shortest answer there is, which costs some tokens. Raises: AnalysisFailed."""
         with _failures(self._seconds):
             response = run_within(
-                self._seconds, self._ask(PROBE, "check", max_output_tokens=MIN_OUTPUT_TOKENS)
+                self._seconds, self._ask(TASK.example, "check", max_output_tokens=MIN_OUTPUT_TOKENS)
             )
         check_response(response.content, _content_type(response))
 
@@ -115,7 +115,7 @@ class Analyst:
     async def _close(self) -> None:
         await self._clients.get().close()
 
-    async def _ask(self, form: AnalysisInput, call_id: str, **changes: int) -> httpx2.Response:
+    async def _ask(self, form: Form, call_id: str, **changes: int) -> httpx2.Response:
         try:
             return await self._clients.get().post(
                 "/responses",

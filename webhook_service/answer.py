@@ -21,7 +21,9 @@ from pydantic import ValidationError
 
 from common.failures import Failure
 from common.record import Tokens
-from common.task import Analysis
+from common.result import Result
+from common.strict_schema import names
+from common.task import TASK
 
 FAILURE_BY_STATUS = {
     401: Failure.KEY_REFUSED,
@@ -70,7 +72,7 @@ CUT_OFF = ("max_output_tokens", "max_tokens", "length")  # OpenAI's, and others'
 class Answer(NamedTuple):
     """A checked analysis, the name of the model that wrote it if told, and what that took."""
 
-    analysis: Analysis
+    analysis: Result
     model: str
     tokens: Tokens | None = None
 
@@ -155,7 +157,7 @@ def _decode(body: bytes, content_type: str = "") -> dict[str, Any]:
     return reply
 
 
-def _analysis(reply: dict[str, Any]) -> Analysis:
+def _analysis(reply: dict[str, Any]) -> Result:
     """Take the first final text that fits."""
     _check_status(reply)
     written = False
@@ -163,7 +165,7 @@ def _analysis(reply: dict[str, Any]) -> Analysis:
     for place, text in _final_texts(reply):
         written = written or bool(text.strip())
         try:
-            return Analysis.model_validate_json(_unwrapped(text))
+            return TASK.result.model_validate_json(_unwrapped(text))
         except ValidationError as error:
             causes.append(f"{place}: {_first_problem(error)}")
     if reply.get("status") == "incomplete":
@@ -267,13 +269,4 @@ def _first_problem(error: ValidationError) -> str:
     return ": ".join([".".join(map(str, known)), problem["type"]]).lstrip(": ")
 
 
-def _names(schema: object) -> set[str]:
-    """All names of fields in a JSON schema."""
-    if isinstance(schema, list):
-        return set().union(*map(_names, schema))
-    if not isinstance(schema, dict):
-        return set()
-    return set(_object(schema.get("properties"))).union(*map(_names, schema.values()))
-
-
-NAMES = _names(Analysis.model_json_schema())
+NAMES = set(names(TASK.result.model_json_schema()))

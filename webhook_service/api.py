@@ -12,12 +12,13 @@ from flask import Blueprint, Response, request, url_for
 from pydantic import SecretStr, ValidationError
 
 from common.failures import Failure
+from common.form import Form, problems
 from common.record import AnalysisRecord
 from common.settings import ServiceSettings
 from common.states import Status
 from common.store import NotFound
 from common.submission import Submissions, new_request_id
-from common.task import AnalysisInput, input_problems
+from common.task import TASK
 from webhook_service.access import caller, may_read
 from webhook_service.web import RETRY_SECONDS, Problem, json_answer, read_body, whole_seconds
 
@@ -54,7 +55,7 @@ class Idempotency(NamedTuple):
     fingerprint: str | None = None
 
 
-def _read_idempotency(scope: str, form: AnalysisInput, secret: SecretStr) -> Idempotency:
+def _read_idempotency(scope: str, form: Form, secret: SecretStr) -> Idempotency:
     """Read the header, if it was sent. Raises: Problem.
 
     One caller's key is one request id, which nobody can guess without our secret. The fingerprint
@@ -72,7 +73,7 @@ def _read_idempotency(scope: str, form: AnalysisInput, secret: SecretStr) -> Ide
     )
 
 
-def _read_input() -> AnalysisInput:
+def _read_input() -> Form:
     """Raises: Problem, naming what is wrong with each field."""
     if request.mimetype != "application/json":
         raise Problem(415, "Send application/json.")
@@ -82,11 +83,10 @@ def _read_input() -> AnalysisInput:
     except (ValueError, RecursionError):
         raise Problem(400, "The body is not JSON.") from None
     try:
-        return AnalysisInput.model_validate(data)
+        return TASK.form.model_validate(data)
     except ValidationError as error:
-        fields = [
-            {"field": field, "problem": problem} for field, problem in input_problems(error).items()
-        ]
+        found = problems(TASK.form, error)
+        fields = [{"field": field, "problem": problem} for field, problem in found.items()]
         raise Problem(422, "Some fields need another look.", errors=fields) from None
 
 

@@ -19,9 +19,12 @@ from common.environment import SettingsError
 from common.logs import start_logging, take_over
 from common.open_files import raise_open_files
 from common.options import process_started, service_ended, worker_ended
-from webhook_service import reloading  # "reload" would be a setting
+from common.tasks import load_task
 
 try:
+    load_task()
+    from webhook_service import reloading  # "reload" would be a setting; it imports the task
+
     _settings, _options = reloading.read_settings()
 except SettingsError as error:
     # Here, before any worker: a worker that ends so would be started again for ever.

@@ -22,12 +22,12 @@ from common.events import (
 )
 from common.failures import Failure, Kind
 from common.fields import Model, RequestId
+from common.form import Form
 from common.logs import get_logger
 from common.ports import History, NoHistory
 from common.record import AnalysisRecord
 from common.states import Status, TransitionError
 from common.store import NotFound, Store
-from common.task import AnalysisInput
 from common.times import TimeLadder
 from webhook_service.answer import AnalysisFailed, Answer
 
@@ -63,7 +63,7 @@ class Outcome:
 class AnalystProtocol(Protocol):
     """What the worker needs of an analyst."""
 
-    def analyse(self, form: AnalysisInput, call_id: str) -> Answer:
+    def analyse(self, form: Form, call_id: str) -> Answer:
         """Raises: AnalysisFailed."""
 
 

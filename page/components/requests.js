@@ -1,7 +1,7 @@
 // "Your requests in this browser": the one place that keeps ids and owner tokens. It is on the page
 // all the time, and so it is what reads aloud, too.
 
-const STORAGE_KEY = "ask-later-requests";
+const STORAGE_KEY = "ask-later-requests"; // another name would lose what browsers have kept
 const MAX_ENTRIES = 20;
 const GONE = "No longer kept";
 // The server takes nothing from a message in which an id or a token has another form.

@@ -21,7 +21,6 @@ from playwright.sync_api import (
 )
 from streamlit.proto.BackMsg_pb2 import BackMsg
 
-from common.task import Analysis
 from tests.chromium import (
     DESKTOP,
     PATIENCE,
@@ -34,6 +33,7 @@ from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID
 from tests.http_server import HttpServer, answer, hang, serve
 from tests.model_replies import refusal, response
 from tests.product import Product, start_product
+from tests.toy.task import Analysis
 from tests.walk import HEADINGS, walk
 
 pytestmark = pytest.mark.browser

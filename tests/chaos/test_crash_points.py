@@ -14,13 +14,13 @@ import pytest
 import redis
 
 from common.failures import Failure
+from common.form import Form
 from common.qstash import QStashUnclear
 from common.record import AnalysisRecord
 from common.settings import ServiceSettings
 from common.states import Status, TransitionError
 from common.store import NotFound, Store
 from common.submission import Submissions
-from common.task import AnalysisInput
 from tests.fakes import ADA, ANALYSIS, DEADLINE, DELAY, ID, FakeAnalyst, FakeQueue
 from webhook_service.answer import AnalysisFailed, Answer
 from webhook_service.worker import Delivery, OutcomeKind, Worker
@@ -96,7 +96,7 @@ class MortalAnalyst(FakeAnalyst):
     life: Life
     first: AnalysisFailed | None = None  # what the first call comes to instead
 
-    def analyse(self, form: AnalysisInput, call_id: str) -> Answer:
+    def analyse(self, form: Form, call_id: str) -> Answer:
         is_first = not self.calls
         answer = Answer(ANALYSIS, model=f"answer {len(self.calls)}")
         self.answers = [self.first if is_first and self.first else answer]

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from common.task import AnalysisInput
 from tests.chaos import kills
 from tests.chaos.evidence import Evidence
 from tests.chaos.history import Raw
+from tests.toy.task import AnalysisInput
 
 BEGAN = 1_800_000_000.0
 PLAN = kills.Plan(analyses=3, seed=1, kills=1, redis_kills=0)

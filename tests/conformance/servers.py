@@ -20,7 +20,6 @@ from typing import NamedTuple
 import httpx
 
 from common.failures import Failure
-from common.task import Analysis
 from local_stack.openai_server import analyse
 from tests.conformance.backends import MODEL, TOKENS, serve_backends
 from tests.conformance.table import Row
@@ -28,6 +27,7 @@ from tests.conftest import make_settings
 from tests.fakes import ADA
 from tests.processes import ROOT, bare_environment, free_port, start_stack, wait_for
 from tests.smoke import smoke
+from tests.toy.task import Analysis
 from webhook_service.analyst import Analyst
 from webhook_service.answer import AnalysisFailed, Answer
 

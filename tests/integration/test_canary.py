@@ -22,13 +22,13 @@ from common.qstash import Queue
 from common.record import AnalysisRecord
 from common.states import Status
 from common.submission import Submissions, new_request_id
-from common.task import AnalysisInput
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
 from tests.fakes import ANALYSIS, FakeAnalyst
 from tests.http_server import Behaviour, HttpServer, answer, hang, reset, serve
 from tests.model_replies import response
 from tests.processes import ROOT, free_port
 from tests.tokens import FAILURE_URL, token
+from tests.toy.task import AnalysisInput
 from webhook_service import create_app
 from webhook_service.analyst import Analyst
 from webhook_service.worker import AnalystProtocol

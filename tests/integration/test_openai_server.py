@@ -8,11 +8,11 @@ from openai.types import Model
 from openai.types.responses import Response
 
 from common.settings import DEVELOPMENT_TOKEN
-from common.task import Analysis
 from local_stack import openai_server
 from tests.conftest import make_settings
 from tests.fakes import ADA, BOB
 from tests.processes import start_stand_in
+from tests.toy.task import Analysis
 from webhook_service.analyst import Analyst
 
 

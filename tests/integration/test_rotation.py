@@ -7,9 +7,9 @@ import httpx
 
 from common.settings import DEVELOPMENT_TOKEN
 from common.submission import new_request_id
-from common.task import AnalysisInput
 from tests.chaos.site import Site, open_site
 from tests.processes import wait_for
+from tests.toy.task import AnalysisInput
 
 EVERY_SECONDS = 0.1
 MORE = 8

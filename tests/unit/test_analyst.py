@@ -11,11 +11,11 @@ from pydantic import TypeAdapter
 
 from common.failures import Failure
 from common.record import Tokens
-from common.task import INSTRUCTIONS, Analysis, AnalysisInput
 from tests.conftest import make_settings
 from tests.fakes import ADA, ANALYSIS, TOKENS
 from tests.http_server import Behaviour, answer, reset, serve
 from tests.model_replies import GOOD, error, refusal, response
+from tests.toy.task import TASK, Analysis, AnalysisInput
 from webhook_service.analyst import Analyst
 from webhook_service.answer import AnalysisFailed
 
@@ -108,7 +108,7 @@ def test_the_call_stores_nothing_and_keeps_data_apart_from_instructions() -> Non
     assert head.startswith(b"POST /v1/responses ")
     assert b"\r\nx-client-request-id: call\r\n" in head.lower()
     assert request["store"] is False
-    assert request["instructions"] == INSTRUCTIONS
+    assert request["instructions"] == TASK.instructions
     assert json.loads(request["input"]) == hostile.model_dump()
     assert request["max_output_tokens"] == 2000
     assert "reasoning" not in request

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from common.failures import Failure, Kind
 from common.record import MAX_ATTEMPTS, MAX_ROUNDS, AnalysisRecord
 from common.states import Reason, Status, TransitionError
-from common.task import INPUT_PROBLEMS, Analysis, AnalysisInput, input_problems
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, LEASE, NOW, pending
+from tests.toy.task import Analysis, AnalysisInput
 
 DUE = NOW + DELAY
 SECOND = timedelta(seconds=1)

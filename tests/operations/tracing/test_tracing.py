@@ -37,7 +37,7 @@ from common.qstash import Queue
 from common.settings import Settings
 from common.store import open_store
 from common.submission import Submissions, new_request_id
-from common.task import AnalysisInput
+from tests.toy.task import AnalysisInput
 settings, chosen = load_with_options(Settings)
 start_logging(settings)
 process_started("page", chosen)

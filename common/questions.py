@@ -1,0 +1,195 @@
+"""How the fields of a task's form are asked: what the page needs to know of each.
+
+| the field's type | how it is asked |
+|---|---|
+| `str` with a `max_length`; of more than `LONG` characters | a line; an area with a counter |
+| `int`, `float` | a number |
+| `bool`; `Literal[True]` | a checkbox; one that must be ticked |
+| `Literal[…]` or an enum of texts or whole numbers | radio buttons; a list, if they are many |
+| `list` of such | several choices |
+| `date` | a date |
+| any of them `\\| None`, with `None` as default | the same, optional |
+
+`Field` says the rest: `title` is the label, `description` the hint, `examples` holds a placeholder;
+`min_length`, `ge` and the like are the limits.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from enum import Enum, StrEnum
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+LONG = 200  # characters; a text that may be longer gets an area
+
+
+class Kind(StrEnum):
+    """How a field is asked."""
+
+    LINE = "line"
+    AREA = "area"
+    WHOLE = "whole number"
+    DECIMAL = "number"
+    CHECKBOX = "checkbox"
+    CHOICE = "choice"
+    CHOICES = "choices"
+    DATE = "date"
+
+    @property
+    def is_text(self) -> bool:
+        return self in (Kind.LINE, Kind.AREA)
+
+    @property
+    def is_number(self) -> bool:
+        return self in (Kind.WHOLE, Kind.DECIMAL)
+
+
+SIMPLE_KINDS = {int: Kind.WHOLE, float: Kind.DECIMAL, bool: Kind.CHECKBOX, date: Kind.DATE}
+
+
+@dataclass(frozen=True)
+class Says:
+    """Put into `Annotated`: the sentence about any wrong value of this field."""
+
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Autocomplete:
+    """Put into `Annotated`: what the browser may fill in.
+
+    Source: https://developer.mozilla.org/docs/Web/HTML/Reference/Attributes/autocomplete
+    """
+
+    token: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A field, as the page asks it."""
+
+    name: str
+    key: str  # its name in JSON
+    kind: Kind
+    label: str
+    hint: str
+    placeholder: str
+    options: tuple[str | int, ...]  # of a choice, as they are in JSON
+    is_required: bool
+    must_be_true: bool
+    default: Any
+    at_least: Any  # a number or a date; of a text or of choices, how many
+    at_most: Any
+    says: str
+    autocomplete: str
+
+
+class Undrawable(Exception):
+    """The page can't ask for a field of this type; the text says what would do."""
+
+
+def ask(name: str, field: FieldInfo) -> Question:
+    """Make the question of a field. Raises: Undrawable."""
+    plain, inner = _without_none(field.annotation)
+    notes = [*field.metadata, *inner]
+    at_least, at_most = _limits(notes)
+    kind, options = _kind(plain, at_most)
+    must_be_true = get_args(plain) == (True,)
+    is_required = not is_optional(field.annotation)
+    if kind is Kind.CHOICES:
+        is_required = bool(at_least)
+    label = field.title or in_words(name)
+    return Question(
+        name=name,
+        key=field.alias or name,
+        kind=kind,
+        label=label if is_required or kind is Kind.CHECKBOX else f"{label} (optional)",
+        hint=field.description or "",
+        placeholder=str(field.examples[0]) if field.examples else "",
+        options=options,
+        is_required=is_required,
+        must_be_true=must_be_true,
+        default=None if field.is_required() else field.get_default(call_default_factory=True),
+        at_least=at_least,
+        at_most=at_most,
+        says=next((note.sentence for note in notes if isinstance(note, Says)), ""),
+        autocomplete=next((note.token for note in notes if isinstance(note, Autocomplete)), ""),
+    )
+
+
+def in_words(name: str) -> str:
+    """`first_step` → `First step`; a text that is no name stays what it is."""
+    if name != name.lower() or not name.replace("_", "").isalnum():
+        return name
+    words = name.replace("_", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
+def _kind(plain: Any, longest: int | None) -> tuple[Kind, tuple[str | int, ...]]:
+    if plain is str:
+        if longest is None:
+            raise Undrawable("give this text a limit, as in Field(max_length=200)")
+        return (Kind.AREA if longest > LONG else Kind.LINE), ()
+    if plain in SIMPLE_KINDS:
+        return SIMPLE_KINDS[plain], ()
+    if get_args(plain) == (True,):
+        return Kind.CHECKBOX, ()
+    if get_origin(plain) is list and get_args(plain):
+        return Kind.CHOICES, _options(_without_none(get_args(plain)[0])[0])
+    return Kind.CHOICE, _options(plain)
+
+
+def _options(plain: Any) -> tuple[str | int, ...]:
+    found: tuple[Any, ...] = ()
+    if get_origin(plain) is Literal:
+        found = get_args(plain)
+    elif isinstance(plain, type) and issubclass(plain, Enum):
+        found = tuple(plain)
+    values = tuple(option.value if isinstance(option, Enum) else option for option in found)
+    if not values or any(isinstance(v, bool) or not isinstance(v, str | int) for v in values):
+        name = plain.__name__ if isinstance(plain, type) else str(plain).replace("typing.", "")
+        raise Undrawable(
+            f"the page can't ask for {name}; it can for str, int, float, bool, date, a Literal "
+            "or an enum of texts or of whole numbers, and a list of such choices"
+        )
+    return values
+
+
+def is_optional(annotation: Any) -> bool:
+    """Whether a field of this type may be None."""
+    if get_origin(annotation) is Annotated:
+        return is_optional(get_args(annotation)[0])
+    return get_origin(annotation) in (Union, UnionType) and NoneType in get_args(annotation)
+
+
+def _without_none(annotation: Any) -> tuple[Any, list[object]]:
+    """Take `| None` and `Annotated` off; return the type, and what was annotated."""
+    if get_origin(annotation) is Annotated:
+        inner, *notes = get_args(annotation)
+        plain, more = _without_none(inner)
+        return plain, [*_spread(notes), *more]
+    if get_origin(annotation) in (Union, UnionType):
+        kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+        if len(kinds) == 1:
+            return _without_none(kinds[0])
+    return annotation, []
+
+
+def _spread(notes: Iterable[object]) -> list[object]:
+    """A `Field` inside of a type keeps its limits in its metadata."""
+    spread: list[object] = []
+    for note in notes:
+        spread += note.metadata if isinstance(note, FieldInfo) else [note]
+    return spread
+
+
+def _limits(notes: Iterable[object]) -> tuple[Any, Any]:
+    """The least and the most that is allowed; None where there is no such limit."""
+    at_least = at_most = None
+    for note in notes:
+        at_least = getattr(note, "min_length", getattr(note, "ge", at_least))
+        at_most = getattr(note, "max_length", getattr(note, "le", at_most))
+    return at_least, at_most

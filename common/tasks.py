@@ -1,0 +1,195 @@
+"""What a task is made of, and the checks that it can work. The one in use is `common/task.py`."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from importlib import import_module
+from traceback import extract_tb
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema
+
+from common.environment import SettingsError
+from common.form import Form, questions
+from common.questions import Question, Undrawable, ask
+from common.result import Result
+from common.strict_schema import strict_problems
+
+TASK_FILE = "common/task.py"
+MAX_FORM_CHARACTERS = 200_000  # of all texts together: the page takes messages of up to 1 MB
+ESCAPED = 12  # bytes of a character in JSON at most: an emoji as two `\uXXXX`
+WORDS_ONLY = ("title", "description", "examples")  # what may be reworded in a schema
+
+
+class TaskError(SettingsError):
+    """The task can't work; the text says what is wrong with which field, a line for each."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that is particular to one product. Raises: TaskError when it can't work."""
+
+    name: str  # of the product
+    icon: str  # an emoji
+    noun: str  # what a person gets: "your analysis", "writing your analysis"
+    headline: str  # over the form
+    description: str  # one sentence: what one writes and what one gets
+    instructions: str  # to the model, which gets the form as JSON
+    example: Form  # sent by `make smoke` and the page's own tests
+    example_result: Result
+    form: type[Form]
+    result: type[Result]
+
+    def __post_init__(self) -> None:
+        if found := list(_problems(self)):
+            lines = "".join(f"\n  {path or 'TASK'}: {why}" for path, why in found)
+            raise TaskError(f"{TASK_FILE} can't work yet:{lines}")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names the shape of form and result: the same as long as only words are changed."""
+        shape = [_shape(self.form.model_json_schema()), _shape(self.result.model_json_schema())]
+        return sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def max_input_bytes(self) -> int:
+        """How large a legal input can be in JSON, however it is escaped and indented."""
+        return 16_384 + ESCAPED * sum(map(_characters, questions(self.form)))
+
+
+def load_task() -> Task:
+    """Return the task of `common/task.py`. Raises: TaskError, with a sentence for each problem."""
+    try:
+        task = import_module("common.task").TASK
+    except TaskError:
+        raise
+    except ValidationError as error:  # an example that breaks its own model
+        lines = "".join(
+            f"\n  {error.title}.{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False)
+        )
+        raise TaskError(f"{TASK_FILE}{_line(error)} can't work yet:{lines}") from error
+    except Exception as error:
+        why = str(error).strip().partition("\n")[0]
+        raise TaskError(f"{TASK_FILE}{_line(error)} can't work yet: {why}") from error
+    if not isinstance(task, Task):
+        raise TaskError(f"{TASK_FILE} can't work yet: TASK must be a Task")
+    return task
+
+
+def _line(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        return f", line {error.lineno},"
+    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if "task" in frame.filename]
+    return f", line {lines[-1]}," if lines else ""
+
+
+def _problems(task: Task) -> Iterator[tuple[str, str]]:
+    for name in ("name", "icon", "noun", "headline", "description", "instructions"):
+        value = getattr(task, name)
+        if not isinstance(value, str) or not value.strip():
+            yield name, "needs a text"
+    yield from _model_problems(task.form, Form)
+    yield from _form_problems(task)
+    yield from _model_problems(task.result, Result)
+    yield from _result_problems(task)
+
+
+def _model_problems(model: type[BaseModel], base: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    name = model.__name__
+    if not issubclass(model, base):
+        yield name, f"must derive from {base.__name__}"
+    if not model.model_fields:
+        yield name, "needs a field"
+    for private in model.__private_attributes__:
+        yield f"{name}.{private}", "is no field, as its name begins with an underscore"
+    keys = [field.alias for field in model.model_fields.values()]
+    for attribute, field in model.model_fields.items():
+        if attribute in dir(base):
+            yield f"{name}.{attribute}", f"hides an attribute of {base.__name__}; rename it"
+        if keys.count(field.alias) > 1:
+            yield f"{name}.{attribute}", f"is called {field.alias} in JSON, as another field is"
+
+
+def _form_problems(task: Task) -> Iterator[tuple[str, str]]:
+    form = task.form
+    if type(task.example) is not form:
+        yield "example", f"must be of {form.__name__}"
+    asked = []
+    for name, field in form.model_fields.items():
+        try:
+            asked.append(ask(name, field))
+        except Undrawable as error:
+            yield f"{form.__name__}.{name}", str(error)
+    if len(asked) < len(form.model_fields) or type(task.example) is not form:
+        return
+    if sum(map(_characters, asked)) > MAX_FORM_CHARACTERS:
+        yield form.__name__, f"its texts have more than {MAX_FORM_CHARACTERS:,} characters together"
+    example = task.example.model_dump(mode="json", by_alias=True)
+    for question in asked:
+        if question.default is not None:
+            given = {**example, question.key: question.default}
+            for where, why in _misfits(form, given):
+                yield where, f"its default can't be used: {why}"
+    yield from _misfits(form, example)
+
+
+def _misfits(model: type[BaseModel], values: object) -> Iterator[tuple[str, str]]:
+    try:
+        model.model_validate(values)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False):
+            yield ".".join(map(str, (model.__name__, *problem["loc"]))), problem["msg"]
+
+
+def _result_problems(task: Task) -> Iterator[tuple[str, str]]:
+    result = task.result
+    if type(task.example_result) is not result:
+        yield "example_result", f"must be of {result.__name__}"
+    try:
+        schema = result.model_json_schema()
+    except PydanticInvalidForJsonSchema as error:
+        yield result.__name__, error.message
+        return
+    for path, why in strict_problems(_as_the_sdk_makes_it(schema)):
+        yield f"{result.__name__}.{path}".rstrip("."), why
+
+
+def _as_the_sdk_makes_it(schema: Any) -> Any:
+    """Add what OpenAI's SDK adds to each object: all fields are required, and no others allowed."""
+    if isinstance(schema, list):
+        return [_as_the_sdk_makes_it(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {
+        key: value if key in ("enum", "const", "required") else _as_the_sdk_makes_it(value)
+        for key, value in schema.items()
+        if (key, value) != ("default", None)
+    }
+    if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
+        made["required"] = list(schema["properties"])
+        made.setdefault("additionalProperties", False)
+    return made
+
+
+def _characters(question: Question) -> int:
+    """How many characters an answer has at most, its name included."""
+    room = len(question.key) + 32
+    if question.kind.is_text:
+        return room + int(question.at_most)
+    return room + sum(len(str(option)) + 8 for option in question.options)
+
+
+def _shape(schema: Any) -> Any:
+    """A schema without what may be reworded."""
+    if isinstance(schema, list):
+        return [_shape(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: value for key, value in schema.items() if key not in WORDS_ONLY}
+    if isinstance(schema.get("properties"), dict):  # where these are names of fields
+        kept["properties"] = {key: _shape(value) for key, value in schema["properties"].items()}
+    return {key: value if key == "properties" else _shape(value) for key, value in kept.items()}
