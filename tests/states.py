@@ -31,7 +31,7 @@ OTHER_TASK = "0123456789abcdef"  # a fingerprint
 OTHER_INPUT: dict[str, Any] = {
     "question": "  Wie groß? 🙂  ",
     "a b": "",
-    "name": {"first": None, "snake_case": [1, 2.5, -0.0, 10**30, True]},
+    "name": {"first": None, "snake_case": [1, 2.5, -0.0, 10**15, True]},
     **{name: [] for name in ("json", "copy", "model_config", "model_dump", "self", "_x", "")},
 }
 OTHER_RESULT: dict[str, Any] = {"score": 3, "themes": [{"model_fields": "secret"}], "tone": ""}

@@ -1,6 +1,7 @@
 """Records whose input or result has a shape that this version's task doesn't know."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -43,7 +44,11 @@ def changed(record: AnalysisRecord, **changes: Any) -> str:
     return json.dumps(data | changes)
 
 
-def refusal(action: Any) -> Reason:
+def status(record: AnalysisRecord) -> str:
+    return record.status
+
+
+def refusal(action: Callable[[], object]) -> Reason:
     with pytest.raises(TransitionError) as caught:
         action()
     return caught.value.reason
@@ -129,7 +134,7 @@ def test_a_running_attempt_is_left_alone_until_its_lease_ends() -> None:
     assert claim(running, after=41).failure is Failure.TASK_CHANGED
 
 
-@pytest.mark.parametrize("record", [READY, FAILED], ids=lambda record: record.status)
+@pytest.mark.parametrize("record", [READY, FAILED], ids=status)
 def test_a_terminal_one_is_never_claimed(record: AnalysisRecord) -> None:
     assert refusal(lambda: claim(other(record))) is Reason.TERMINAL
 
