@@ -19,10 +19,11 @@ from websockets.sync.client import ClientConnection, connect
 from common.deadline import run_within
 from common.open_files import OPEN_FILES_NEEDED
 from common.security_headers import SECURITY_HEADERS
-from page.server import DESCRIPTION, TITLE, GuardedSockets
+from page.server import GuardedSockets
 from tests.fakes import OTHER_ID
 from tests.integration.test_proxy import HANDSHAKE
 from tests.processes import ROOT, Stack, bare_environment, wait_for
+from tests.toy.task import TASK
 
 REFUSED = "websocket of another site refused"
 VISITOR = "198.51.100.77"
@@ -61,10 +62,10 @@ def test_every_answer_of_the_service_has_them_too(stack: Stack) -> None:
 def test_the_html_of_a_shared_link_says_whose_it_is(stack: Stack) -> None:
     page = httpx.get(f"{stack.page_url}/?request={OTHER_ID}").text
 
-    assert f"<title>{TITLE}</title>" in page
-    assert f'<meta name="description" content="{DESCRIPTION}" />' in page
-    assert f'<meta property="og:title" content="{TITLE}" />' in page
-    assert f'<meta property="og:description" content="{DESCRIPTION}" />' in page
+    assert f"<title>{TASK.name}</title>" in page
+    assert f'<meta name="description" content="{TASK.description}" />' in page
+    assert f'<meta property="og:title" content="{TASK.name}" />' in page
+    assert f'<meta property="og:description" content="{TASK.description}" />' in page
     assert 'href="data:image/svg+xml' in page
     assert "favicon.png" not in page
     assert "<title>Streamlit" not in page

@@ -77,18 +77,6 @@ def test_the_form_says_who_reads_the_text(settings: dict[str, str], said: str) -
     assert "One minute in the queue, then about 8 s of writing" in promise["How long"]
 
 
-@pytest.mark.parametrize(
-    ("delay", "title"),
-    [
-        (5, "Ask now, read in a moment"),
-        (60, "Ask now, read in a minute"),
-        (600, "Ask now, read in 10 minutes"),
-    ],
-)
-def test_the_forms_title_promises_what_is_set(delay: int, title: str) -> None:
-    assert texts.form_title(seconds(delay)) == title
-
-
 def test_without_recent_analyses_the_form_promises_no_number() -> None:
     promise = texts.promise(make_settings(qstash_delay="5s"), TTL, None)
 
