@@ -14,6 +14,7 @@ them atomically. Every time in a record is an aware UTC datetime read from Redis
 """
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Self
@@ -81,15 +82,18 @@ class OfTask:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        return core_schema.with_info_plain_validator_function(
-            self._read, serialization=core_schema.simple_ser_schema("any")
+        return core_schema.with_info_wrap_validator_function(
+            self._read,
+            handler(self.model),
+            serialization=core_schema.simple_ser_schema("any"),
         )
 
-    def _read(self, value: Any, info: ValidationInfo) -> Any:
+    def _read(self, value: Any, fit: Callable[[Any], Any], info: ValidationInfo) -> Any:
+        is_recognisable = any(each.is_required() for each in self.model.model_fields.values())
         try:
-            # By its own rules: what is ignored in a record, as a newer version may have written it,
-            # is here a field of another task. Almost anything fits a form of optional fields else.
-            return self.model.model_validate(value)
+            # In a record unknown fields are ignored: a version before or after this one has them.
+            # But where none is required, anything would fit.
+            return fit(value) if is_recognisable else self.model.model_validate(value)
         except ValidationError:
             if not isinstance(value, dict) or info.data.get("task") == TASK.fingerprint:
                 raise
