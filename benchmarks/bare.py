@@ -13,14 +13,13 @@ from typing import Any
 
 import openai
 
-from common.task import INSTRUCTIONS, Analysis
-from tests.fakes import ADA
+from common.task import TASK
 from webhook_service.analyst import FORMAT
 
 REQUEST: dict[str, Any] = {
     "model": "benchmark",
-    "instructions": INSTRUCTIONS,
-    "input": ADA.model_dump_json(),
+    "instructions": TASK.instructions,
+    "input": TASK.example.model_dump_json(by_alias=True),
     "text": {"format": FORMAT},
     "max_output_tokens": 2000,
     "store": False,
@@ -31,7 +30,7 @@ def call(client: openai.OpenAI, due_at: float) -> float:
     """Call once, not before it is due; tell when the answer was there and checked."""
     time.sleep(max(0.0, due_at - time.time()))
     response = client.responses.create(**REQUEST)
-    Analysis.model_validate_json(response.output_text)
+    TASK.result.model_validate_json(response.output_text)
     return time.time()
 
 

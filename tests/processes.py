@@ -46,10 +46,21 @@ def wait_for(is_so: Callable[[], object], within_seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+def passed_on() -> dict[str, str]:
+    """What each child process gets: where programs are, one certificate, and the tests' task."""
+    names = ("PATH", "SSL_CERT_FILE", "PYTHONPATH")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def bare_environment(home: Path, **settings: str) -> dict[str, str]:
-    """The environment of a newcomer: nothing is set but what makes tests quick."""
-    quick = {name: os.environ[name] for name in ("SSL_CERT_FILE",) if name in os.environ}
-    return {"PATH": os.environ["PATH"], "HOME": str(home), **quick, **settings}
+    """The environment of a newcomer: nothing is set but what is passed on."""
+    return {**passed_on(), "HOME": str(home), **settings}
+
+
+def python_path(*folders: Path) -> str:
+    """PYTHONPATH with these folders besides those that it has."""
+    paths = [os.environ.get("PYTHONPATH"), *map(str, folders)]
+    return os.pathsep.join(path for path in paths if path)
 
 
 def run_python(
@@ -59,7 +70,7 @@ def run_python(
     return subprocess.run(
         [sys.executable, *command],
         cwd=directory,
-        env={"PATH": "/usr/bin:/bin", **settings},
+        env={**passed_on(), "PATH": "/usr/bin:/bin", **settings},
         capture_output=True,
         text=True,
         timeout=30,

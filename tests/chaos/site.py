@@ -1,7 +1,6 @@
 """Everything that runs in a chaos run, each a real process that can be killed."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from common.store import NotFound, Store, open_store
 from common.submission import Submissions
 from local_stack import qstash_queue
 from tests.conftest import make_settings
-from tests.processes import ROOT, free_port, wait_for
+from tests.processes import ROOT, free_port, passed_on, wait_for
 
 PRODUCT = "webhook_service:create_app()"
 PLAIN = "tests.chaos.plain_service:create_app()"
@@ -266,7 +265,7 @@ class Site:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 cwd=ROOT,
-                env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", **(environment or {})},
+                env={**passed_on(), "PYTHONUNBUFFERED": "1", **(environment or {})},
                 stdout=subprocess.PIPE if is_timed else log,
                 stderr=subprocess.STDOUT,
             )

@@ -14,7 +14,15 @@ import pytest
 from local_stack.__main__ import REAL_SETTINGS, choose_port, environment, stand_ins
 from tests.conftest import DEAD_PROXY
 from tests.fakes import ADA
-from tests.processes import ROOT, Stack, bare_environment, free_port, start_stack, wait_for
+from tests.processes import (
+    ROOT,
+    Stack,
+    bare_environment,
+    free_port,
+    python_path,
+    start_stack,
+    wait_for,
+)
 
 DATA = Path("/data")
 PORTS = {"page": 1, "service": 2, "redis": 3, "qstash": 4, "openai": 5}
@@ -181,7 +189,7 @@ def test_settings_that_are_wrong_or_half_are_named_and_nothing_starts(
 def test_data_that_an_older_version_left_readable_is_so_no_more(tmp_path: Path) -> None:
     (tmp_path / ".local").mkdir(mode=0o755)
 
-    run_stack(tmp_path, ".local", tmp_path, PYTHONPATH=str(ROOT), QSTASH_DELAY="never")
+    run_stack(tmp_path, ".local", tmp_path, PYTHONPATH=python_path(ROOT), QSTASH_DELAY="never")
 
     assert (tmp_path / ".local").stat().st_mode & 0o777 == 0o700
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import ROOT, run_python
+from tests.processes import ROOT, python_path, run_python
 
 GUNICORN = ["-m", "gunicorn", "-c", f"{ROOT}/webhook_service/gunicorn.conf.py"]
 GUNICORN += ["webhook_service:create_app()"]
@@ -42,7 +42,7 @@ def test_each_missing_or_wrong_setting_is_named(command: list[str]) -> None:
 def assert_names_the_unreadable_env_file(command: list[str], directory: Path) -> None:
     (directory / ".env").write_bytes(b"OPENAI_API_KEY=schl\xfcssel\n")
 
-    ended = run_python(command, directory, PYTHONPATH=str(ROOT))
+    ended = run_python(command, directory, PYTHONPATH=python_path(ROOT))
 
     assert ended.returncode != 0
     assert ".env: this file can't be read (not UTF-8 text)" in ended.stderr

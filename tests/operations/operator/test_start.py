@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_start import assert_names_the_unreadable_env_file
-from tests.processes import ROOT, bare_environment
+from tests.processes import ROOT, bare_environment, python_path
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_a_wrong_setting_of_an_option_is_named_before_anybody_comes(tmp_path: Pa
 
     ended = subprocess.run(
         [sys.executable, "-m", "page"],
-        env=bare_environment(tmp_path, PYTHONPATH=str(ROOT), **settings),
+        env=bare_environment(tmp_path, PYTHONPATH=python_path(ROOT), **settings),
         cwd=tmp_path,
         capture_output=True,
         text=True,
