@@ -15,6 +15,7 @@ from common.form import Form, problems, questions
 from common.questions import Kind, Question, in_words
 from common.tasks import Task
 from tests.processes import ROOT
+from tests.toy.task import TASK as TOY
 
 TASK_FILE = Path("common/task.py")
 LEFT_BEHIND = shutil.ignore_patterns(".venv*", ".local", ".git", ".env", "__pycache__", ".*_cache")
@@ -109,6 +110,7 @@ def _enter(page: Page, question: Question, value: Any) -> None:
         case Kind.CHOICES:
             for option in value or ():
                 _pick(_field(page, "combobox", question), option)
+            page.keyboard.press("Escape")  # the list stays open for more
         case Kind.DATE if value:
             for part, digits in zip(("year", "month", "day"), value.split("-"), strict=True):
                 _part_of_date(page, question, part).focus()
@@ -128,7 +130,6 @@ def _choose(page: Page, question: Question, value: Any) -> None:
 def _pick(combobox: Locator, option: str | int) -> None:
     combobox.click()
     combobox.page.get_by_role("option", name=in_words(str(option)), exact=True).click()
-    combobox.press("Escape")
 
 
 def _read(page: Page, question: Question) -> object:
@@ -215,7 +216,26 @@ TEXT = """() => {
 }"""
 
 
-def own_words(task: Task) -> str:
+def words_of_others(task: Task, *texts: str) -> set[str]:
+    """What the product in these texts has kept of another task: the tests' own, or the one in use.
+
+    Of the tests' own it is any word that gives it away; the one in use may be about anything.
+    """
+    in_use = load(ROOT / TASK_FILE)
+    given_away = {*_words(TOY), in_use.name, in_use.headline, in_use.description}
+    text, own = "\n".join(texts), _own_text(task)
+    return {word for word in given_away if _says(text, word) and not _says(own, word)}
+
+
+def _words(task: Task) -> set[str]:
+    """Its names, those of its fields, the longer words of its sentences."""
+    fields = {**task.form.model_fields, **task.result.model_fields}
+    titles = {field.title or in_words(name) for name, field in fields.items()}
+    longer = re.findall(rf"\w{{{LONG_WORD},}}", f"{task.headline} {task.description}")
+    return {task.name, task.noun, *titles, *longer}
+
+
+def _own_text(task: Task) -> str:
     """All that a task itself may bring onto the page."""
     asked = [
         " ".join((q.key, q.name, q.label, q.hint, q.placeholder, *map(str, q.options)))
@@ -223,23 +243,9 @@ def own_words(task: Task) -> str:
     ]
     schema = str(task.result.model_json_schema())
     values = (task.example.model_dump_json(), task.example_result.model_dump_json())
-    names = (task.name, task.noun, task.headline, task.description)
-    return "\n".join((*names, *asked, schema, *values))
-
-
-def words_of(task: Task) -> set[str]:
-    """What gives a task away: its names, its fields' names, the longer words of its sentences."""
-    fields = {**task.form.model_fields, **task.result.model_fields}
-    titles = {field.title or in_words(name) for name, field in fields.items()}
-    sentences = f"{task.headline} {task.description}"
-    longer = {word for word in re.findall(r"\w+", sentences) if len(word) >= LONG_WORD}
-    return {task.name, task.noun, *titles, *longer}
-
-
-def found_of(other: Task, task: Task, text: str) -> set[str]:
-    """The words of one task in what another one's product says."""
-    own = own_words(task)
-    return {word for word in words_of(other) if _says(text, word) and not _says(own, word)}
+    return "\n".join(
+        (task.name, task.noun, task.headline, task.description, *asked, schema, *values)
+    )
 
 
 def _says(text: str, word: str) -> bool:

@@ -26,18 +26,17 @@ from tests.journey import (
     example_files,
     expect_fields,
     fill,
-    found_of,
     in_json,
     leaves,
     load,
     sentences,
     too_much,
     untouched,
+    words_of_others,
     written,
 )
 from tests.processes import ROOT, Stack, start_stack
 from tests.smoke import settings_of, smoke
-from tests.toy.task import TASK as TOY
 
 TASK_FILES = [ROOT / TASK_FILE, *example_files()]
 NARROW: ViewportSize = {"width": 375, "height": 812}
@@ -48,21 +47,18 @@ WITHOUT_TOY = {"PYTHONPATH": ""}
 
 @dataclass
 class Tried:
-    """One task's product, and what it has said."""
+    """One task, and the product that was started with it."""
 
     task: Task
     code: Path
     directory: Path
     stack: Stack
 
-    def others_words(self, *texts: str) -> set[str]:
-        """The words of other tasks in these texts."""
-        others = [TOY, *(load(path) for path in TASK_FILES)]
-        return set().union(*(found_of(other, self.task, "\n".join(texts)) for other in others))
-
 
 @pytest.fixture(scope="module", params=TASK_FILES, ids=lambda path: path.stem)
-def tried(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
+def tried(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Tried]:
     path: Path = request.param
     directory = tmp_path_factory.mktemp(path.stem)
     code = copy_with(path, directory / "copy")
@@ -76,7 +72,7 @@ def test_the_smoke_test_brings_a_result(tried: Tried) -> None:
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "local-stand-in wrote: " in ended.stdout
-    assert tried.others_words(ended.stdout) == set()
+    assert words_of_others(tried.task, ended.stdout) == set()
 
 
 def test_the_api_names_the_fields_and_answers_with_the_result(tried: Tried) -> None:
@@ -91,7 +87,7 @@ def test_the_api_names_the_fields_and_answers_with_the_result(tried: Tried) -> N
     assert (refused.status_code, named) == (422, sentences(form, {}))
     assert sent.status_code == 202
     assert tried.task.result.model_validate(answer["result"])
-    assert tried.others_words(refused.text, sent.text, json.dumps(answer)) == set()
+    assert words_of_others(tried.task, refused.text, sent.text, json.dumps(answer)) == set()
 
 
 def wait_for_end(url: str) -> Any:
@@ -148,7 +144,7 @@ def test_wrong_values_are_named_and_nothing_is_sent(tried: Tried, tab: Visit) ->
     assert written(tab.page, form) == too_large, "it stays, to be mended"
     assert tab.request_id == ""
     assert tried.stack.output.count(SUBMITTED) == submitted
-    assert tried.others_words(str(tab.page.evaluate(TEXT))) == set()
+    assert words_of_others(tried.task, str(tab.page.evaluate(TEXT))) == set()
 
 
 def send_in_vain(tab: Visit, said: dict[str, str]) -> None:
@@ -206,7 +202,7 @@ def test_from_the_form_to_the_result_and_back(tried: Tried, tab: Visit) -> None:
     assert written(tab.page, task.form) == example
 
     log = tried.stack.output
-    assert tried.others_words(*seen, shown, as_json, as_markdown, as_text, log) == set()
+    assert words_of_others(tried.task, *seen, shown, as_json, as_markdown, as_text, log) == set()
 
 
 def fits_a_phone(tab: Visit) -> None:
