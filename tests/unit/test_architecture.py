@@ -3,18 +3,38 @@
 import ast
 import re
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from common.form import questions
 from tests.processes import ROOT
+from tests.toy.task import TASK
 
 PROCESSES = ["common", "page", "webhook_service"]
 PRODUCT = [*PROCESSES, "operations", "local_stack"]
 FILES = [ROOT / "streamlit_app.py"] + [
     path for folder in PRODUCT for path in sorted((ROOT / folder).rglob("*.py"))
 ]
+BENCHMARKS = [  # the peers have a task of their own
+    path for path in sorted((ROOT / "benchmarks").rglob("*.py")) if path.parent.name != "peers"
+]
+# All that works with any task. The toy's words stand for those of any: they don't change with it.
+FOR_ANY_TASK = [
+    *(path for path in FILES if path != ROOT / "common" / "task.py"),
+    *BENCHMARKS,
+    ROOT / "docs" / "settings_table.py",
+]
+OTHER_FILES = [
+    path
+    for folder in (*PRODUCT, "deploy")
+    for path in sorted((ROOT / folder).rglob("*"))
+    if path.suffix in (".js", ".html", ".css", ".conf", ".json", ".yml")
+]
+GENERIC = {"name", "description"}  # words of many things
+NOT_OURS = {"summary"}  # an element of HTML, and an annotation of Prometheus's alerts
 # Where a package is not called what it is imported as:
 DISTRIBUTIONS = {
     "dotenv": "python-dotenv",
@@ -47,6 +67,24 @@ def imports(path: Path) -> set[str]:
 def packages(path: Path) -> set[str]:
     """`{"redis", "common"}`"""
     return {name.partition(".")[0] for name in imports(path)}
+
+
+def words_of_the_toy() -> set[str]:
+    """The names of its fields, in Python and in JSON, and their labels."""
+    asked = questions(TASK.form)
+    named = {word for question in asked for word in (question.name, question.key, question.label)}
+    return (named | set(TASK.result.model_fields)) - GENERIC
+
+
+def words_used(path: Path) -> Iterator[tuple[int, str]]:
+    """Attributes, arguments and whole texts of a file, each with its line."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            yield node.lineno, node.attr
+        elif isinstance(node, ast.keyword) and node.arg:
+            yield node.value.lineno, node.arg
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
 
 
 @pytest.mark.parametrize(
@@ -100,3 +138,28 @@ def test_the_service_has_the_versions_of_the_page() -> None:
     ]
 
     assert pins[0] < pins[1] < pins[2]
+
+
+@pytest.mark.parametrize("path", FOR_ANY_TASK, ids=name_of)
+def test_no_field_of_a_task_is_named(path: Path) -> None:
+    assert [found for found in words_used(path) if found[1] in words_of_the_toy()] == []
+
+
+@pytest.mark.parametrize("path", OTHER_FILES, ids=name_of)
+def test_no_field_of_a_task_is_named_outside_python(path: Path) -> None:
+    words = "|".join(words_of_the_toy() - NOT_OURS)
+
+    assert re.findall(rf"(?<![\w-])(?:{words})(?![\w-])", path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", FOR_ANY_TASK, ids=name_of)
+def test_a_task_is_known_by_its_one_name(path: Path) -> None:
+    known = {name for name in imports(path) if re.match(r"common\.task\b", name)}
+
+    assert known <= {"common.task.TASK"}
+
+
+def test_the_task_has_one_importer_in_common() -> None:
+    common = [path for path in FILES if path.parent == ROOT / "common"]
+
+    assert [path.name for path in common if "common.task.TASK" in imports(path)] == ["record.py"]
