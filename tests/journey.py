@@ -67,9 +67,9 @@ def untouched(question: Question) -> object:
 def too_much(question: Question) -> object | None:
     """A value over the limit, if there is one that the page lets somebody enter."""
     if question.kind.is_text:
-        return "x" * (question.at_most + 1)
+        return "x" * (int(question.at_most) + 1)
     if question.kind.is_number and question.at_most is not None:
-        return question.at_most + 1
+        return float(question.at_most + 1)
     return None
 
 
@@ -222,7 +222,8 @@ def words_of_others(task: Task, *texts: str) -> set[str]:
     Of the tests' own it is any word that gives it away; the one in use may be about anything.
     """
     in_use = load(ROOT / TASK_FILE)
-    given_away = {*_words(TOY), in_use.name, in_use.headline, in_use.description}
+    phrases = {in_use.name, in_use.headline, in_use.description}
+    given_away = _words(TOY) | {phrase for phrase in phrases if " " in phrase}
     text, own = "\n".join(texts), _own_text(task)
     return {word for word in given_away if _says(text, word) and not _says(own, word)}
 
@@ -232,7 +233,11 @@ def _words(task: Task) -> set[str]:
     fields = {**task.form.model_fields, **task.result.model_fields}
     titles = {field.title or in_words(name) for name, field in fields.items()}
     longer = re.findall(rf"\w{{{LONG_WORD},}}", f"{task.headline} {task.description}")
-    return {task.name, task.noun, *titles, *longer}
+    return {task.name, task.noun, _plural(task.noun), *titles, *longer}
+
+
+def _plural(noun: str) -> str:
+    return f"{noun.removesuffix('is')}es" if noun.endswith("is") else f"{noun}s"
 
 
 def _own_text(task: Task) -> str:

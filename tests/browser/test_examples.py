@@ -19,6 +19,7 @@ from common.form import questions
 from common.questions import in_words
 from common.tasks import Task
 from tests.chromium import DESKTOP, PATIENCE, Visit, open_context
+from tests.fakes import ID
 from tests.journey import (
     TASK_FILE,
     TEXT,
@@ -80,14 +81,16 @@ def test_the_api_names_the_fields_and_answers_with_the_result(tried: Tried) -> N
     example = in_json(tried.task.example)
 
     refused = httpx.post(url, json={})
+    unknown = httpx.get(f"{url}/{ID}")
     sent = httpx.post(url, json=example)
     answer = wait_for_end(f"{tried.stack.service_url}{sent.headers['Location']}")
 
+    texts = (refused.text, unknown.text, sent.text, json.dumps(answer))
     named = {error["field"]: error["problem"] for error in refused.json()["errors"]}
     assert (refused.status_code, named) == (422, sentences(form, {}))
     assert sent.status_code == 202
     assert tried.task.result.model_validate(answer["result"])
-    assert words_of_others(tried.task, refused.text, sent.text, json.dumps(answer)) == set()
+    assert words_of_others(tried.task, *texts) == set()
 
 
 def wait_for_end(url: str) -> Any:
