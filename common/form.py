@@ -92,6 +92,8 @@ def _problem(question: Question | None, detail: ErrorDetails) -> str:
     if question is None:
         if detail["type"] == "extra_forbidden":
             return "There is no such field."
+        if detail["type"] == "value_error":  # by a validator of the whole form
+            return str(detail["ctx"]["error"])
         return "Send an object with the fields' values."
     if detail["type"] == "not_displayable":
         return "Remove the characters that can't be displayed."

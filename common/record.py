@@ -14,7 +14,6 @@ them atomically. Every time in a record is an aware UTC datetime read from Redis
 """
 
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Self
@@ -82,15 +81,15 @@ class OfTask:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        return core_schema.with_info_wrap_validator_function(
-            self._read,
-            handler(self.model),
-            serialization=core_schema.simple_ser_schema("any"),
+        return core_schema.with_info_plain_validator_function(
+            self._read, serialization=core_schema.simple_ser_schema("any")
         )
 
-    def _read(self, value: Any, fit: Callable[[Any], Any], info: ValidationInfo) -> Any:
+    def _read(self, value: Any, info: ValidationInfo) -> Any:
         try:
-            return fit(value)
+            # By its own rules: what is ignored in a record, as a newer version may have written it,
+            # is here a field of another task. Almost anything fits a form of optional fields else.
+            return self.model.model_validate(value)
         except ValidationError:
             if not isinstance(value, dict) or info.data.get("task") == TASK.fingerprint:
                 raise
@@ -105,7 +104,7 @@ class AnalysisRecord(Model):
     nonce: str | None = None  # tells this round from one of an earlier record with the same id
     fingerprint: str | None = None  # keyed, of the input that came with an Idempotency-Key
     status: Status = Status.PENDING
-    task: str | None = None  # the fingerprint of the task that it was made for
+    task: str | None = None  # the fingerprint of the task whose input and result it holds
     input: Annotated[Form, OfTask(TASK.form, OtherForm)] | None  # None once completed or cancelled
     owner_hash: str | None = None  # SHA-256 of the owner token; None when made by the API
     # The name of the API key; None when made on the page. Earlier versions wrote `madeBy`.
@@ -164,7 +163,7 @@ class AnalysisRecord(Model):
     def claim(
         self, token: str, *, of_round: int, now: datetime, call: timedelta, lease: timedelta
     ) -> Self:
-        """Begin an attempt, which may take `call`; fail the record when attempts are used up.
+        """Begin an attempt, which may take `call`; fail the record if there can't be another.
 
         For the length of a `lease`, nobody else can. A claim replayed with its own token returns
         the record unchanged.
@@ -173,10 +172,10 @@ class AnalysisRecord(Model):
         if self.status is Status.PROCESSING and self.claim_token == token:
             return self
         self._check_unclaimed(now, lease)
-        if self.is_of_other_task:
-            return self._fail(Failure.TASK_CHANGED, now)
         if self.status is Status.PENDING and now < self.next_attempt_at - DUE_TOLERANCE:
             raise TransitionError(Reason.NOT_DUE, self.next_attempt_at - now)
+        if self.is_of_other_task:
+            return self._fail(Failure.TASK_CHANGED, now)
         if self.attempt >= MAX_ATTEMPTS:
             return self._fail(Failure.ATTEMPTS_EXHAUSTED, now)
         if now + call > self.deadline_at:
@@ -256,10 +255,11 @@ class AnalysisRecord(Model):
         return self._fail(Failure.TIMED_OUT, now) if self.is_overdue(now) else self
 
     def is_unpublished(self, now: datetime) -> bool:
-        """Whether the message seems never to have been published."""
+        """Whether the message seems never to have been published, and should be."""
         return (
             self.status is Status.PENDING
             and self.message_id is None
+            and not self.is_of_other_task
             and not self.attempt
             and now - self.published_at >= REPUBLISH_AFTER
         )
@@ -300,7 +300,9 @@ class AnalysisRecord(Model):
         """Start a new round of a failed analysis, with all its attempts."""
         if self.status is not Status.FAILED:
             raise TransitionError(Reason.NOT_FAILED)
-        if self.input is None or self.is_of_other_task:
+        if self.is_of_other_task:
+            raise TransitionError(Reason.OTHER_TASK)
+        if self.input is None:
             raise TransitionError(Reason.INPUT_GONE)
         if not self.has_rounds_left:
             raise TransitionError(Reason.ROUNDS_USED_UP)
@@ -356,4 +358,6 @@ class AnalysisRecord(Model):
         )
 
     def _evolve(self, **changes: object) -> Self:
-        return self.model_copy(update=changes)
+        """Change it; what fits the task is written as the task has it, whoever wrote it before."""
+        task = self.task if self.is_of_other_task else TASK.fingerprint
+        return self.model_copy(update={"task": task, **changes})

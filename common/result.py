@@ -5,10 +5,12 @@ that derive from `Result` themselves. Limits on numbers and on the length of lis
 OpenAI's strict mode knows none on the length of texts, so each may have `MAX_TEXT` characters.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Annotated
 
-from pydantic import ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from common.fields import Model, visible
 from common.questions import is_optional
@@ -27,7 +29,7 @@ Short = Annotated[str, Brief()]
 class Result(Model):
     """What the model answers. A text that shows nothing is none."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())  # see common/tasks.py
 
     @field_validator("*", mode="after")
     @classmethod
@@ -37,9 +39,16 @@ class Result(Model):
 
 
 def readable(value: object, *, is_optional: bool = False) -> object:
-    """Trim texts, alone or in lists. Raises: ValueError for a blank one, unless it is optional."""
+    """Trim texts, alone, in lists or in plain models.
+
+    Raises: ValueError for a blank text, unless it is optional, and for what JSON can't hold.
+    """
     if isinstance(value, list):
         return [readable(item) for item in value]
+    if isinstance(value, BaseModel) and not isinstance(value, Result):  # which has done it
+        return value.model_copy(update=dict(_read_fields(value)))
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError("not finite")
     if type(value) is not str:  # an enum's texts are the developer's
         return value
     if len(value) > MAX_TEXT:
@@ -49,6 +58,11 @@ def readable(value: object, *, is_optional: bool = False) -> object:
     if is_optional:
         return None
     raise ValueError("empty")
+
+
+def _read_fields(model: BaseModel) -> Iterator[tuple[str, object]]:
+    for name, field in type(model).model_fields.items():
+        yield name, readable(getattr(model, name), is_optional=is_optional(field.annotation))
 
 
 def first_text(result: Result) -> str:

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     NOT_THE_CLAIM = "not the attempt that holds the claim"
     NOT_FAILED = "not failed"
     INPUT_GONE = "its text is no longer kept"
+    OTHER_TASK = "made for another task than this version's"
     ROUNDS_USED_UP = "no more rounds"
 
 

@@ -32,7 +32,7 @@ log = get_logger(__name__)
 
 
 class OtherInput(Exception):
-    """This request id stands for an analysis of another input, or of another person."""
+    """This request id stands for an analysis of another input, person or task."""
 
 
 class OfOtherTask(NotFound):
@@ -124,7 +124,7 @@ class Submissions:
         who = stored.owner_hash, stored.created_by, stored.fingerprint
         if who != (new.owner_hash, new.created_by, new.fingerprint):
             raise OtherInput
-        if stored.input not in (None, new.input):
+        if stored.is_of_other_task or stored.input not in (None, new.input):
             raise OtherInput
         self._events.emit(SubmittedAgain(stored))
         if stored.failure is Failure.NOT_QUEUED:
@@ -171,10 +171,13 @@ class Submissions:
         return Timing(self._store.now() - self._clock(), self._store.usual_duration())
 
     def input_of(self, request_id: str, owner_token: str) -> Form | None:
-        """Give back what was written, while it is kept. Raises: NotFound, NotOwner."""
+        """Give back what was written, while it is kept, for a form that still asks for it.
+
+        Raises: NotFound, NotOwner.
+        """
         record = self._store.read(request_id)
         self._check_owner(record, owner_token)
-        return record.input
+        return None if record.is_of_other_task else record.input
 
     def cancel(self, request_id: str, owner_token: str) -> AnalysisRecord:
         """Cancel before or during the attempt. Raises: NotFound, NotOwner, TransitionError."""

@@ -16,7 +16,7 @@ from common.environment import SettingsError
 from common.form import Form, questions
 from common.questions import Question, Undrawable, ask
 from common.result import Result
-from common.strict_schema import strict_problems
+from common.strict_schema import Schema, resolve, strict_problems
 
 TASK_FILE = "common/task.py"
 MAX_FORM_CHARACTERS = 200_000  # of all texts together: the page takes messages of up to 1 MB
@@ -150,28 +150,43 @@ def _result_problems(task: Task) -> Iterator[tuple[str, str]]:
     if type(task.example_result) is not result:
         yield "example_result", f"must be of {result.__name__}"
     try:
-        schema = result.model_json_schema()
+        schema = _as_the_sdk_makes_it(result.model_json_schema())
     except PydanticInvalidForJsonSchema as error:
         yield result.__name__, error.message
         return
-    for path, why in strict_problems(_as_the_sdk_makes_it(schema)):
-        yield f"{result.__name__}.{path}".rstrip("."), why
+    except RecursionError:
+        why = "a field or item that may hold its own kind can have no description or default"
+        yield result.__name__, why
+        return
+    for problem in strict_problems(schema):
+        where = f"{result.__name__}.{problem.path}".rstrip(".")
+        yield where, f"OpenAI would refuse it: {problem.why}"
 
 
-def _as_the_sdk_makes_it(schema: Any) -> Any:
-    """Add what OpenAI's SDK adds to each object: all fields are required, and no others allowed."""
-    if isinstance(schema, list):
-        return [_as_the_sdk_makes_it(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    made = {
-        key: value if key in ("enum", "const", "required") else _as_the_sdk_makes_it(value)
-        for key, value in schema.items()
-        if (key, value) != ("default", None)
-    }
-    if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
-        made["required"] = list(schema["properties"])
+def _as_the_sdk_makes_it(schema: Schema, root: Schema | None = None) -> Schema:
+    """Do what OpenAI's SDK does to a schema before it is sent.
+
+    All fields are required and no others allowed; a reference that isn't alone, as it has a
+    description, is replaced by what it stands for. Raises: RecursionError for one within itself.
+    """
+    root = root or schema
+    made = {key: value for key, value in schema.items() if (key, value) != ("default", None)}
+    for keyword in ("properties", "$defs"):
+        if keyword in made:
+            inner = made[keyword].items()
+            made[keyword] = {name: _as_the_sdk_makes_it(each, root) for name, each in inner}
+    if "items" in made:
+        made["items"] = _as_the_sdk_makes_it(made["items"], root)
+    if "anyOf" in made:
+        made["anyOf"] = [_as_the_sdk_makes_it(option, root) for option in made["anyOf"]]
+    if "properties" in made:
+        made["required"] = list(made["properties"])
+    if made.get("type") == "object":
         made.setdefault("additionalProperties", False)
+    if "$ref" in made and len(made) > 1:
+        made = {**resolve(made, root), **made}
+        del made["$ref"]
+        return _as_the_sdk_makes_it(made, root)
     return made
 
 

@@ -84,7 +84,8 @@ def show(request_id: str) -> None:
     lines: list[str] = []
     try:
         record, where = context.find(request_id)
-        lines += [f"kept in: {where}", record.model_dump_json(exclude=HIDDEN, indent=2)]
+        other = ", and made for another task" if record.is_of_other_task else ""
+        lines += [f"kept in: {where}{other}", record.model_dump_json(exclude=HIDDEN, indent=2)]
     except NotFound:
         pass
     lines += context.ask_database(lambda database: [_in_history(database, request_id)])

@@ -38,6 +38,7 @@ HINTS = {
     Failure.NOT_QUEUED: "The line above has QStash's reason; check QSTASH_TOKEN and the quota.",
     Failure.DELIVERY_FAILED: "Is the service running, and QSTASH_WEBHOOK_URL its public address?",
     Failure.TIMED_OUT: "No delivery came. Is QSTASH_WEBHOOK_URL the service's public address?",
+    Failure.TASK_CHANGED: "The service has another common/task.py than this: deploy it anew.",
 }
 
 

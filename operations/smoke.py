@@ -20,7 +20,7 @@ from common.record import AnalysisRecord
 from common.result import first_text
 from common.settings import ServiceSettings
 from common.states import Status
-from common.submission import Submissions, new_owner_token, new_request_id
+from common.submission import OfOtherTask, Submissions, new_owner_token, new_request_id
 from common.task import TASK
 from operations.doctor import FREE_CHECKS, HINTS, Clients, Fault, examine, make_clients
 from operations.settings import OperationsSettings
@@ -65,10 +65,15 @@ def _run_one(at: Clients, say: Callable[[str], None]) -> AnalysisRecord:
     request_id, owner_token = new_request_id(), new_owner_token()
     began = time.monotonic()
     submissions.submit(TASK.example, request_id=request_id, owner_token=owner_token)
-    for record in follow(submissions, request_id):
-        reason = record.failure or record.last_failure
-        why = f": {reason.sentence}" if reason and not record.result else ""
-        say(f"{time.monotonic() - began:6.1f} s  {record.status}, attempt {record.attempt}{why}")
+    try:
+        for record in follow(submissions, request_id):
+            reason = record.failure or record.last_failure
+            why = f": {reason.sentence}" if reason and not record.result else ""
+            took = time.monotonic() - began
+            say(f"{took:6.1f} s  {record.status}, attempt {record.attempt}{why}")
+    except OfOtherTask:
+        submissions.delete(request_id, owner_token)
+        raise Fault(f"The answer can't be read. {HINTS[Failure.TASK_CHANGED]}") from None
     submissions.delete(request_id, owner_token)
     return record
 

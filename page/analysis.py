@@ -9,12 +9,13 @@ import html
 import streamlit as st
 
 from common.record import AnalysisRecord
+from common.result import Result
 from common.states import Status
-from common.task import Analysis
 from page import browser, export, texts
 from page.actions import draw_actions, new_request_button
 from page.connection import connect, now, timing
 from page.progress import progress
+from page.result import draw_result
 from page.snapshot import Snapshot, has_changed, poll_seconds
 from page.state import page_state, refresh
 
@@ -118,11 +119,7 @@ def _draw_result(record: AnalysisRecord) -> None:
     result, ending = record.result, texts.ending(record)
     assert result, "a completed analysis has a result"
     with st.container(border=True):
-        _draw_text(result.summary, "analysis lead")
-        _draw_text(f"Tone: {result.tone}", "analysis")
-        for title, lines in (("Themes", result.themes), ("Suggestions", result.suggestions)):
-            items = "".join(f'<li dir="auto">{html.escape(line)}</li>' for line in lines)
-            st.html(f'<div class="analysis"><h2>{title}</h2><ul>{items}</ul></div>')
+        draw_result(result)
         _draw_downloads(result, ending)
     if record.model == texts.STAND_IN_MODEL:
         st.warning(ending)
@@ -133,13 +130,13 @@ def _draw_result(record: AnalysisRecord) -> None:
     st.html(f'<p class="quiet">Model: <bdi>{model}</bdi> · {dates}</p>')
 
 
-def _draw_downloads(result: Analysis, ending: str) -> None:
+def _draw_downloads(result: Result, ending: str) -> None:
     markdown = export.as_markdown(result, ending)
     as_json = result.model_dump_json(by_alias=True, indent=2)
     with st.container(horizontal=True):
         browser.draw_copy("Copy text", export.as_text(result, ending))
         for label, content, name, media_type in (
-            ("Download Markdown", markdown, "analysis.md", "text/markdown"),
-            ("Download JSON", as_json, "analysis.json", "application/json"),
+            ("Download Markdown", markdown, f"{export.FILE_NAME}.md", "text/markdown"),
+            ("Download JSON", as_json, f"{export.FILE_NAME}.json", "application/json"),
         ):
             st.download_button(label, content, name, media_type, on_click="ignore")

@@ -1,7 +1,7 @@
 """What the page needs the visitor's browser for: ticking clocks, its storage, its clipboard.
 
-Three components without an iframe or a build step: `progress`, `requests` and `copy`, each of them
-files of its name in `components/`. Their scripts write text as text (`textContent`) alone.
+Components without an iframe or a build step: `progress`, `requests`, `copy` and `counter`, each of
+them files of its name in `components/`. Their scripts write text as text (`textContent`) alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,6 +35,7 @@ def _component(name: str) -> "ComponentRenderer":
 _progress = _component("progress")
 _requests = _component(REQUESTS)
 _copy = _component("copy")
+_counter = _component("counter")
 
 
 class StorageReply(Model):
@@ -107,6 +108,12 @@ def draw_progress(progress: Progress) -> None:
 def draw_copy(label: str, text: str) -> None:
     """Draw a button that copies the text."""
     _copy(key=f"copy-{label}", data={"label": label, "text": text}, width="content")
+
+
+def draw_counter(area: str, at_least: int, at_most: int) -> None:
+    """Draw how long the text is in the area that has this key, and how long it may be."""
+    key = f"counter-{area.replace('_', '-')}"  # in a component's key, Streamlit takes no `__`
+    _counter(key=key, data={"area": area, "atLeast": at_least, "atMost": at_most})
 
 
 def draw_requests(

@@ -1,30 +1,70 @@
-"""The analysis to take along: as text, and as a Markdown file."""
+"""The result to take along: as text, and as a Markdown file."""
 
 import re
+from collections.abc import Iterator, Sequence
 
-from common.task import Analysis
+from common.result import Result
+from common.task import TASK
+from page.result import Cards, Label, Labels, Lines, Part, Section, Text, parts, rows
 
-
-def as_text(result: Analysis, ending: str) -> str:
-    """The analysis to be pasted anywhere."""
-    parts = [f"{title}\n{_plain(value)}" for title, value in _sections(result)]
-    return "\n\n".join([*parts, f"{ending}\n"])
-
-
-def as_markdown(result: Analysis, ending: str) -> str:
-    """The analysis as a file; what the model wrote stays text there, too."""
-    parts = [f"## {title}\n\n{_in_markdown(value)}" for title, value in _sections(result)]
-    return "\n\n".join(["# Your analysis", *parts, f"---\n\n{_in_markdown(ending)}\n"])
+FILE_NAME = re.sub(r"[\W_]+", "-", TASK.noun.lower()).strip("-") or "result"
+DEEPEST_HEADING = 6  # of Markdown
 
 
-def _sections(result: Analysis) -> list[tuple[str, str | list[str]]]:
-    return [
-        (name.replace("_", " ").capitalize(), value) for name, value in result.model_dump().items()
-    ]
+def as_text(result: Result, ending: str) -> str:
+    """The result to be pasted anywhere."""
+    return "\n\n".join([*_plain(parts(result)), f"{ending}\n"])
 
 
-def _plain(value: str | list[str]) -> str:
-    return value if isinstance(value, str) else "\n".join(f"- {item}" for item in value)
+def as_markdown(result: Result, ending: str) -> str:
+    """The result as a file; what the model wrote stays text there, too."""
+    title = f"# Your {_line_in_markdown(TASK.noun)}"
+    return "\n\n".join([title, *_markdown(parts(result)), f"---\n\n{_in_markdown(ending)}\n"])
+
+
+def _plain(found: Sequence[Part]) -> Iterator[str]:
+    """What stands between blank lines."""
+    for row in rows(found):
+        match row[0]:
+            case Text(title, text):
+                yield f"{title}\n{text}".lstrip("\n")
+            case Label():
+                yield "\n".join(label.line for label in row if isinstance(label, Label))
+            case Labels(title, texts) | Lines(title, texts):
+                yield "\n".join(([title] if title else []) + [f"- {text}" for text in texts])
+            case Section(title, inner):
+                yield title
+                yield from _plain(inner)
+            case Cards(title, items):
+                if title:
+                    yield title
+                for number, item in enumerate(items, 1):
+                    yield f"{number} of {len(items)}"
+                    yield from _plain(item)
+
+
+def _markdown(found: Sequence[Part], level: int = 2) -> Iterator[str]:
+    for part in found:
+        if part.title and not isinstance(part, Label):
+            yield _heading(part.title, level)
+        match part:
+            case Text(_, text):
+                yield _in_markdown(text)
+            case Label(title, text):
+                label = f"**{_line_in_markdown(title)}:** " if title else ""
+                yield label + _line_in_markdown(text)
+            case Labels(_, texts) | Lines(_, texts):
+                yield "\n".join(f"- {_line_in_markdown(text)}" for text in texts)
+            case Section(_, inner):
+                yield from _markdown(inner, level + 1)
+            case Cards(_, items):
+                for number, item in enumerate(items, 1):
+                    yield _heading(f"{number} of {len(items)}", level + 1)
+                    yield from _markdown(item, level + 2)
+
+
+def _heading(title: str, level: int) -> str:
+    return f"{'#' * min(level, DEEPEST_HEADING)} {_line_in_markdown(title)}"
 
 
 # Links, entities, emphasis and the like begin anywhere; lists and underlines where a line does.
@@ -41,8 +81,6 @@ def _line_in_markdown(text: str) -> str:
     return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
 
 
-def _in_markdown(value: str | list[str]) -> str:
-    """Keep the lines of a text, and write each item of a list into one."""
-    if isinstance(value, str):
-        return "\n".join(map(_line_in_markdown, value.splitlines()))
-    return "\n".join(f"- {_line_in_markdown(item)}" for item in value)
+def _in_markdown(text: str) -> str:
+    """Keep the lines of a text."""
+    return "\n".join(map(_line_in_markdown, text.splitlines()))

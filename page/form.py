@@ -8,15 +8,17 @@ from streamlit.delta_generator import DeltaGenerator
 
 from common.connection import StoreUnavailable
 from common.failures import Failure
-from common.form import Form
+from common.form import Form, problems
 from common.logs import get_logger
 from common.ports import LimitReached
 from common.states import TransitionError
 from common.store import NotFound
 from common.submission import OtherInput, new_owner_token, new_request_id
+from common.task import TASK
 from page import browser, texts
 from page.connection import connect, timing
 from page.state import Draft, fetch, go_to, page_state, visitor
+from page.widgets import as_label, draw_fields
 
 log = get_logger("page")
 
@@ -24,26 +26,35 @@ log = get_logger("page")
 def draw_form() -> None:
     """Draw the form; once it is sent, submit it and go to the analysis, or say what is wrong."""
     browser.name_tab()
-    st.title(texts.form_title(connect().settings.qstash_delay), anchor=False)
+    st.title(as_label(TASK.headline), anchor=False)
     _draw_promise()
     summary = st.empty()
-    with st.form("analysis", enter_to_submit=False):
-        values, slots = _draw_fields()
-        is_sent = st.form_submit_button("Send request", type="primary", width="stretch")
-    if not is_sent:
-        return
-    try:
-        form = AnalysisInput.model_validate(values)
-    except ValidationError as error:
-        problems = input_problems(error)
-        for field, problem in problems.items():
-            slots[field].markdown(f":red[:small[:material/error: {problem}]]")
-        fields = "1 field" if len(problems) == 1 else f"{len(problems)} fields"
-        summary.error(f"Nothing was sent yet. Please look at {fields} below.")
+    form = ask_for(TASK.form, summary)
+    if form is None:
         return
     with summary, st.spinner("Sending…"):
         problem = _submit(form)
     summary.error(problem)
+
+
+def ask_for(asked: type[Form], summary: DeltaGenerator) -> Form | None:
+    """Draw the fields of a form; return it once it is sent, or say what is wrong with it."""
+    with st.form("analysis", enter_to_submit=False):
+        fields = draw_fields(asked)
+        is_sent = st.form_submit_button("Send request", type="primary", width="stretch")
+    if not is_sent:
+        return None
+    try:
+        return asked.model_validate(fields.values)
+    except ValidationError as error:
+        found = problems(asked, error)
+    of_all = [found.pop(key) for key in list(found) if key not in fields.slots]
+    for key, problem in found.items():
+        fields.slots[key].html(f'<p class="problem" role="alert">{html.escape(problem)}</p>')
+    fields_below = "1 field" if len(found) == 1 else f"{len(found)} fields"
+    where = [f"Please look at {fields_below} below."] if found else []
+    summary.error(" ".join(["Nothing was sent yet.", *where, *map(as_label, of_all)]))
+    return None
 
 
 def _draw_promise() -> None:
@@ -51,23 +62,6 @@ def _draw_promise() -> None:
     rows = texts.promise(connection.settings, connection.kept, timing().usual).items()
     lines = "".join(f"<dt>{topic}</dt><dd>{html.escape(text)}</dd>" for topic, text in rows)
     st.html(f'<dl class="promise">{lines}</dl>')
-
-
-def _draw_fields() -> tuple[dict[str, object], dict[str, DeltaGenerator]]:
-    """Draw the fields; return their values, and a place under each for what is wrong with it."""
-    left, right = st.columns([2, 1])
-    below = st.container()
-    values: dict[str, object] = {
-        "name": left.text_input("Name", key="name", autocomplete="name"),
-        "age": right.number_input("Age", key="age", value=None, step=1.0, format="%g"),
-        "description": below.text_area(
-            "Short description (10 to 2,000 characters)",
-            key="description",
-            height=140,
-            placeholder="What you do, what you like, what you would like to know",
-        ),
-    }
-    return values, {"name": left.empty(), "age": right.empty(), "description": below.empty()}
 
 
 def _submit(form: Form) -> str:

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,11 +56,16 @@ def slugs(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def copy_with_another_form(directory: Path) -> Path:
-    """A copy of the project after the README's change of form and answer."""
+def readme_task() -> str:
+    """The task that the README prints."""
+    (source,) = re.findall(r"```python\n(.*?)```", section(README, "Make it yours"), re.DOTALL)
+    return str(source)
+
+
+def copy_with_another_task(directory: Path, source: str) -> Path:
+    """A copy of the project with this text as its `common/task.py`."""
     copy = directory / "copy"
-    ignored = shutil.ignore_patterns(".venv", ".local", ".git", ".env", "__pycache__", ".*_cache")
+    ignored = shutil.ignore_patterns(".venv*", ".local", ".git", ".env", "__pycache__", ".*_cache")
     shutil.copytree(ROOT, copy, ignore=ignored)
-    (diff,) = re.findall(r"```diff\n(.*?)```", README, re.DOTALL)
-    subprocess.run(["git", "apply", "-"], cwd=copy, input=diff, text=True, check=True)
+    (copy / "common" / "task.py").write_text(source)
     return copy

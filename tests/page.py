@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
@@ -69,6 +70,12 @@ def fill(
     return page
 
 
+def problems(page: AppTest) -> list[str]:
+    """What is said under the fields, in their order."""
+    drawn = "".join(str(getattr(element, "body", "")) for element in page.get("html"))
+    return [html.unescape(said) for said in re.findall('class="problem".*?>(.*?)</p>', drawn)]
+
+
 def request_id_of(page: AppTest) -> str:
     value = page.query_params["request"]
     return value if isinstance(value, str) else value[0]
@@ -100,7 +107,7 @@ def text(page: AppTest) -> str:
 def data(page: AppTest, component: str) -> dict[str, Any]:
     """What the browser is given to draw; nothing when this component is not on the page."""
     protos = [element.proto for element in page.get("bidi_component")]
-    given = [proto.json for proto in protos if proto.component_name == f"ask_later_{component}"]
+    given = [proto.json for proto in protos if proto.component_name == f"page_{component}"]
     found: dict[str, Any] = json.loads(given[0]) if given else {}
     return found
 

@@ -16,6 +16,7 @@ from common.store import NotFound
 from common.submission import OtherInput
 
 RETRY_SECONDS = 10  # while Redis or QStash is away
+OTHER_INPUT = "This Idempotency-Key was used with another input, or before the form changed."
 
 log = get_logger(__name__)
 
@@ -86,10 +87,7 @@ def handle_errors(app: Flask, events: Events) -> None:
 
     app.register_error_handler(Problem, lambda problem: problem.response())
     app.register_error_handler(NotFound, lambda _: _not_found())
-    app.register_error_handler(
-        OtherInput,
-        lambda _: Problem(422, "This Idempotency-Key was used with another input.").response(),
-    )
+    app.register_error_handler(OtherInput, lambda _: Problem(422, OTHER_INPUT).response())
     app.register_error_handler(LimitReached, _limit_problem)
     app.register_error_handler(Unreadable, _unreadable_problem)
     app.register_error_handler(StoreUnavailable, store_problem)

@@ -1,8 +1,5 @@
-"""The documents are true: the layout, every link, and the README's change of form and answer."""
+"""The documents are true: the layout, every link, and the task that the README prints."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -10,26 +7,18 @@ import pytest
 
 from tests.documents import (
     DOCUMENTS,
-    copy_with_another_form,
+    copy_with_another_task,
     is_option,
     layout,
     leads_somewhere,
     links,
     listed_files,
     modules,
+    readme_task,
 )
 from tests.processes import ROOT, start_stack, wait_for
 
 PRODUCT = ["page", "common", "webhook_service"]
-TRY_THE_PAGE = """
-from streamlit.testing.v1 import AppTest
-page = AppTest.from_file("streamlit_app.py", default_timeout=20).run()
-page.text_input[0].set_value("Ada")
-page.text_input[1].set_value("Build an engine")
-page.text_area[0].set_value("I sketch machines and like long walks.")
-page.button[0].click().run()
-print(page.title[0].value, page.exception)
-"""
 
 
 def test_the_readme_lists_every_folder() -> None:
@@ -53,25 +42,18 @@ def test_every_link_leads_somewhere(document: Path) -> None:
         assert is_option(path) or leads_somewhere(path, anchor), (path, anchor)
 
 
-def test_the_change_of_form_and_answer_works_as_printed(tmp_path: Path) -> None:
-    copy = copy_with_another_form(tmp_path)
+def test_the_printed_task_runs_through_the_whole_stack(tmp_path: Path) -> None:
+    copy = copy_with_another_task(tmp_path, readme_task())
 
-    with start_stack(tmp_path, copy, QSTASH_DELAY="1s") as stack:
-        answers = httpx.post(
-            f"{stack.service_url}/analyze",
-            json={"name": "Ada", "goal": "Build an engine", "description": "I sketch machines."},
+    with start_stack(tmp_path, copy, QSTASH_DELAY="1s", PYTHONPATH="") as stack:
+        accepted = httpx.post(
+            f"{stack.service_url}/analyze", json={"city": "Porto", "days": 2, "pace": "easy"}
         )
-        url = stack.service_url + answers.headers["Location"]
+        url = stack.service_url + accepted.headers["Location"]
         wait_for(lambda: httpx.get(url).json()["status"] == "completed")
         result = httpx.get(url).json()["result"]
-        page = subprocess.run(
-            [sys.executable, "-c", TRY_THE_PAGE],
-            cwd=copy,
-            env=stack.process_of("gunicorn").environ() | {"PATH": os.environ["PATH"]},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        refused = httpx.post(f"{stack.service_url}/analyze", json={"city": "Porto", "days": 9})
 
-    assert result["firstStep"]
-    assert page.stdout.strip() == "Your request is in the queue ElementList()", page.stderr
+    assert result["overview"]
+    assert set(result["stops"][0]) == {"place", "reason"}
+    assert [error["field"] for error in refused.json()["errors"]] == ["days", "pace"]

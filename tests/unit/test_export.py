@@ -1,4 +1,4 @@
-"""The analysis to take along: what the model wrote stays text."""
+"""The result to take along: what the model wrote stays text."""
 
 import re
 import string
@@ -18,7 +18,7 @@ HOSTILE = ANALYSIS.model_copy(update={"summary": "![x](https://canary.example/x)
 def test_what_is_copied_is_what_the_model_wrote() -> None:
     assert export.as_text(HOSTILE, "The end.") == (
         "Summary\n![x](https://canary.example/x) <img src=y>\n\n"
-        "Tone\ncurious\n\n"
+        "Tone: curious\n\n"
         "Themes\n- machines\n\n"
         "Suggestions\n- Build one.\n\n"
         "The end.\n"
@@ -29,7 +29,7 @@ def test_the_file_holds_every_field_and_what_the_model_wrote_stays_text() -> Non
     assert export.as_markdown(HOSTILE, "The end.") == (
         "# Your analysis\n\n"
         "## Summary\n\n!\\[x\\](https\\:\\//canary\\.example/x) \\<img src=y\\>\n\n"
-        "## Tone\n\ncurious\n\n"
+        "**Tone:** curious\n\n"
         "## Themes\n\n- machines\n\n"
         "## Suggestions\n\n- Build one.\n\n"
         "---\n\nThe end.\n"
@@ -100,8 +100,7 @@ def assert_stays_text(text: str) -> None:
         ("h1", "Your analysis"),
         ("h2", "Summary"),
         *(("p", paragraph) for paragraph in paragraphs),
-        ("h2", "Tone"),
-        ("p", "curious"),
+        ("p  strong_close strong_open", "Tone: curious"),
         ("h2", "Themes"),
         ("ul li p", " ".join(filter(None, lines(text)))),
         ("ul li p", "machines"),

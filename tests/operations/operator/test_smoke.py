@@ -11,7 +11,7 @@ import redis
 from common.environment import SettingsError
 from operations.doctor import Fault
 from operations.smoke import run
-from tests.documents import copy_with_another_form
+from tests.documents import copy_with_another_task, readme_task
 from tests.processes import ROOT, Stack, bare_environment, start_stack
 from tests.smoke import settings_of, smoke
 
@@ -82,10 +82,10 @@ def test_swapped_signing_keys_are_told(stack: Stack, tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_it_works_after_the_readmes_change_of_form_and_answer(tmp_path: Path) -> None:
-    copy = copy_with_another_form(tmp_path)
+def test_it_works_with_another_task(tmp_path: Path) -> None:
+    copy = copy_with_another_task(tmp_path, readme_task())
 
-    with start_stack(tmp_path, copy, QSTASH_DELAY="1s") as stack:
-        ended = smoke(stack, tmp_path, copy)
+    with start_stack(tmp_path, copy, QSTASH_DELAY="1s", PYTHONPATH="") as stack:
+        ended = smoke(stack, tmp_path, copy, PYTHONPATH="")
 
     assert ended.returncode == 0, ended.stderr

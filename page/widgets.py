@@ -1,0 +1,166 @@
+"""The fields of a form as Streamlit's widgets: what is drawn for a question, and what it gives."""
+
+import html
+import re
+from collections.abc import Iterator, Sequence
+from datetime import date
+from enum import Enum
+from typing import Any, NamedTuple
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from common.form import Form, questions
+from common.questions import Kind, Question, in_words
+from page import browser
+
+FEW_OPTIONS = 5  # are shown all at once
+ONE_LINE = 50  # characters of options that fit beside each other
+EARLIEST, LATEST = date(1900, 1, 1), date(2100, 12, 31)
+EMPTY: dict[Kind, object] = {Kind.LINE: "", Kind.AREA: "", Kind.CHECKBOX: False, Kind.CHOICES: []}
+
+# In a label: lists and headings begin where it does, the rest anywhere.
+_MARKUP = re.compile(r"[\\`*_\[\]<~$&]|:(?=\w)|(?<=\d)[.)](?=\s)|^[-+#>]")
+
+
+class Fields(NamedTuple):
+    """What was entered, and a place under each field for what is wrong with it."""
+
+    values: dict[str, object]
+    slots: dict[str, DeltaGenerator]
+
+
+def draw_fields(form: type[Form]) -> Fields:
+    """Draw a widget for each field of the form; all are named as in JSON."""
+    fields = Fields({}, {})
+    for row in _rows(questions(form)):
+        places = st.columns([2, 1]) if len(row) > 1 else [st.container()]
+        for question, place in zip(row, places, strict=True):
+            with place:
+                fields.values[question.key] = _draw_field(question)
+                fields.slots[question.key] = st.empty()
+    return fields
+
+
+def refill(form: Form) -> None:
+    """Put a form back into the widgets, which are drawn by the next run."""
+    for question in questions(type(form)):
+        st.session_state[widget_key(question)] = to_widget(question, getattr(form, question.name))
+
+
+def widget_key(question: Question) -> str:
+    """Name a field's widget: apart from all else that the session remembers."""
+    return f"form-{question.key}"
+
+
+def to_widget(question: Question, value: Any) -> object:
+    """Turn the value of a field into that of its widget."""
+    if value is None:
+        return EMPTY.get(question.kind)
+    if question.kind.is_number:
+        return float(value)
+    if question.kind is Kind.CHOICE:
+        return _plain(value)
+    if question.kind is Kind.CHOICES:
+        return list(dict.fromkeys(map(_plain, value)))
+    if question.kind is Kind.DATE:
+        earliest, latest = _calendar(question)
+        return value if earliest <= value <= latest else None
+    return value
+
+
+def as_label(text: str) -> str:
+    """Escape what Streamlit would take for Markdown, and no more: a label is also read aloud."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def _rows(asked: Sequence[Question]) -> Iterator[Sequence[Question]]:
+    """A short text and the number or date after it share a row."""
+    rest = list(asked)
+    while rest:
+        kinds = [question.kind for question in rest[:2]]
+        is_pair = kinds[0] is Kind.LINE and (kinds[-1].is_number or kinds[-1] is Kind.DATE)
+        row, rest = rest[: 1 + is_pair], rest[1 + is_pair :]
+        yield row
+
+
+def _draw_field(question: Question) -> object:
+    # As a widget's own default, it could not be cleared, and not be replaced by `refill`.
+    st.session_state.setdefault(widget_key(question), to_widget(question, question.default))
+    value = _draw_widget(question)
+    if question.kind is Kind.AREA:
+        browser.draw_counter(widget_key(question), question.at_least or 0, question.at_most)
+    if question.hint:
+        st.html(f'<p class="hint">{html.escape(question.hint)}</p>')
+    return value
+
+
+def _draw_widget(question: Question) -> object:
+    """Draw what takes any value: a browser's own limits would cut or refuse it without a word."""
+    label, key, shown = as_label(question.label), widget_key(question), question.placeholder
+    match question.kind:
+        case Kind.LINE:
+            filled_in = question.autocomplete or None
+            return st.text_input(label, key=key, placeholder=shown, autocomplete=filled_in)
+        case Kind.AREA:
+            return st.text_area(label, key=key, placeholder=shown, height=140)
+        case Kind.WHOLE | Kind.DECIMAL:
+            return st.number_input(
+                label, key=key, value=None, step=1.0, format="%g", placeholder=shown
+            )
+        case Kind.CHECKBOX:
+            return st.checkbox(label, key=key)
+        case Kind.CHOICE:
+            return _draw_choice(question)
+        case Kind.CHOICES:
+            return st.multiselect(
+                label,
+                question.options,
+                key=key,
+                format_func=_option,
+                placeholder=shown or "Choose any",
+            )
+        case Kind.DATE:
+            earliest, latest = _calendar(question)
+            return st.date_input(
+                label,
+                key=key,
+                value=None,
+                min_value=earliest,
+                max_value=latest,
+                format="YYYY-MM-DD",
+            )
+
+
+def _draw_choice(question: Question) -> object:
+    label, key, options = as_label(question.label), widget_key(question), question.options
+    if question.is_required and len(options) <= FEW_OPTIONS:
+        return st.radio(
+            label,
+            options,
+            key=key,
+            index=None,
+            format_func=lambda option: as_label(_option(option)),
+            horizontal=sum(len(_option(option)) + 4 for option in options) <= ONE_LINE,
+        )
+    return st.selectbox(
+        label,
+        options,
+        key=key,
+        index=None,
+        format_func=_option,
+        placeholder=question.placeholder or "Choose one",
+    )
+
+
+def _option(option: str | int) -> str:
+    return in_words(str(option))
+
+
+def _plain(option: Any) -> object:
+    return option.value if isinstance(option, Enum) else option
+
+
+def _calendar(question: Question) -> tuple[date, date]:
+    """The dates that can be entered at all; which are allowed, the form decides."""
+    return min(question.at_least or EARLIEST, EARLIEST), max(question.at_most or LATEST, LATEST)
