@@ -222,7 +222,7 @@ everything = st.builds(
     mood=st.none() | texts,
     match=st.integers(0, 100),
     clarity=st.none() | st.floats(-1, 1),
-    hours=st.floats(),
+    hours=st.floats(allow_nan=False, allow_infinity=False),
     themes=st.lists(texts, max_size=2),
     nextSteps=st.lists(texts, max_size=2),
     scores=st.lists(st.integers(1, 5), max_size=2),
