@@ -179,7 +179,7 @@ def test_a_default_can_be_taken_back() -> None:
         ("color", None, "Please choose one."),
         ("size", None, "Please choose one."),
         ("topics", [], "Please choose at least one."),
-        ("colors", ["blue", "deep_red"], "Please choose at most 1."),
+        ("colors", ["blue", "deep_red"], "Please choose at most one."),
         ("consent", False, "Please tick this box."),
     ],
 )
@@ -256,7 +256,7 @@ def test_options_are_shown_in_words() -> None:
 def test_a_short_text_shares_its_row_with_the_number_or_date_after_it() -> None:
     page = draw()
 
-    cells = [list(column.children.values())[0] for column in page.columns]
+    cells = [next(iter(column.children.values())) for column in page.columns]
     assert [getattr(cell, "key", None) for cell in cells] == [
         *("form-requests", "form-age"),
         *("form-pageState", "form-born"),
