@@ -383,6 +383,11 @@ def test_a_value_of_any_type_is_shown(value: object, shown: str) -> None:
     assert shown in export.as_markdown(result, "The end.").replace("\\", "")
 
 
+@pytest.mark.parametrize("number", [11, -1, float("nan")])
+def test_a_number_outside_its_limits_gets_no_meter(number: float) -> None:
+    assert parts(REWRITE.model_copy(update={"score": number}))[-1] == Label("Score", str(number))
+
+
 def test_what_another_version_of_the_task_wrote_is_shown() -> None:
     result = Odd.model_validate({"value": 1, "advice": "Rest.", "steps": [{"first": "Sleep"}]})
 
