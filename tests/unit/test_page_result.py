@@ -413,8 +413,15 @@ def test_a_result_that_holds_itself_is_drawn_as_deep_as_json_is_read() -> None:
     assert export.as_markdown(result, "The end.").count("**Name:** node") == 190
 
 
-@pytest.mark.parametrize("result", [FULL, Cause(name=None, details=None, rewrites=[])])
-def test_the_page_draws_it(result: Result) -> None:
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (FULL, "It fits."),
+        (Cause(name=None, details=None, rewrites=[]), "There is nothing in it."),
+    ],
+    ids=["full", "empty"],
+)
+def test_the_page_draws_it(result: Result, said: str) -> None:
     def script(result):  # type: ignore[no-untyped-def]
         from page.result import draw_result
 
@@ -424,4 +431,4 @@ def test_the_page_draws_it(result: Result) -> None:
 
     assert not page.exception
     [drawn] = page.get("html")
-    assert drawn.proto.body.startswith('<div class="result"><')
+    assert said in drawn.proto.body
