@@ -256,7 +256,7 @@ def test_options_are_shown_in_words() -> None:
 def test_a_short_text_shares_its_row_with_the_number_or_date_after_it() -> None:
     page = draw()
 
-    cells = [list(column.children.values())[0] for column in page.columns]
+    cells = [next(iter(column.children.values())) for column in page.columns]
     assert [getattr(cell, "key", None) for cell in cells] == [
         *("form-requests", "form-age"),
         *("form-pageState", "form-born"),
