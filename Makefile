@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE  # else each process of the tests compiles all of them anew
 
-.PHONY: run help test tests unit chaos conformance pictures settings bench load smoke check audit lock clean
+.PHONY: run help test tests unit examples chaos conformance pictures settings bench load smoke check audit lock clean
 
 run: .venv/installed  ## Run the whole product on this machine, without any account
 	@$(BIN)/python -m local_stack
@@ -18,6 +18,9 @@ tests: .venv/installed  # five processes, also on two cores: half of the time th
 
 unit: .venv/installed  ## The tests without servers of their own: half a minute
 	$(BIN)/python -m pytest -n 2 tests/unit
+
+examples: .venv/installed  ## Each of examples/ in place of the task: checks, unit tests, smoke, browser
+	EXAMPLES=all $(BIN)/python -m pytest -n 2 --dist loadfile $(wildcard tests/*/test_examples.py)
 
 chaos: .venv/installed  ## The same proof with thousands of everything: a quarter of an hour, one table; SEED=7
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))

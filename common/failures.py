@@ -72,6 +72,6 @@ class Limit(StrEnum):
     WAITING = "waiting", "So many requests are waiting that yours would not be ready in time."
     VISITOR = "visitor", "You have sent as many requests as one visitor can in an hour."
     EVERYONE = "everyone", "More requests have come in this hour than we can take."
-    DAILY_ANALYSES = "daily_analyses", "All the analyses that we can run today have been asked for."
-    DAILY_TOKENS = "daily_tokens", "All that we can spend on analyses today is used up."
+    DAILY_ANALYSES = "daily_analyses", "All the requests that we can work on today have been sent."
+    DAILY_TOKENS = "daily_tokens", "All that we can spend on requests today is used up."
     # fmt: on

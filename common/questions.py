@@ -16,7 +16,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from enum import Enum, StrEnum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -95,8 +95,10 @@ def ask(name: str, field: FieldInfo) -> Question:
     """Make the question of a field. Raises: Undrawable."""
     plain, inner = _without_none(field.annotation)
     notes = [*field.metadata, *inner]
-    at_least, at_most = _limits(notes)
+    at_least, at_most = _limits(notes, plain)
     kind, options = _kind(plain, at_most)
+    if is_optional(field.annotation) and field.is_required():
+        raise Undrawable("an optional field needs a default, as in `| None = None`")
     must_be_true = get_args(plain) == (True,)
     is_required = not is_optional(field.annotation)
     if kind is Kind.CHOICES:
@@ -137,7 +139,7 @@ def _kind(plain: Any, longest: int | None) -> tuple[Kind, tuple[str | int, ...]]
         return SIMPLE_KINDS[plain], ()
     if get_args(plain) == (True,):
         return Kind.CHECKBOX, ()
-    if get_origin(plain) is list and get_args(plain):
+    if get_origin(plain) is list and not is_optional(get_args(plain)[0]):
         return Kind.CHOICES, _options(_without_none(get_args(plain)[0])[0])
     return Kind.CHOICE, _options(plain)
 
@@ -149,13 +151,21 @@ def _options(plain: Any) -> tuple[str | int, ...]:
     elif isinstance(plain, type) and issubclass(plain, Enum):
         found = tuple(plain)
     values = tuple(option.value if isinstance(option, Enum) else option for option in found)
-    if not values or any(isinstance(v, bool) or not isinstance(v, str | int) for v in values):
+    if not (_are_all(str, values) or _are_all(int, values)):
         name = plain.__name__ if isinstance(plain, type) else str(plain).replace("typing.", "")
         raise Undrawable(
             f"the page can't ask for {name}; it can for str, int, float, bool, date, a Literal "
             "or an enum of texts or of whole numbers, and a list of such choices"
         )
+    if any(not str(value).strip() for value in values):
+        raise Undrawable("one of its choices is blank")
     return values
+
+
+def _are_all(kind: type, values: tuple[Any, ...]) -> bool:
+    """Whether there are values, and all of this type; of an enum that derives from it, too."""
+    kinds = [isinstance(value, kind) and not isinstance(value, bool) for value in values]
+    return bool(kinds) and all(kinds)
 
 
 def is_optional(annotation: Any) -> bool:
@@ -186,10 +196,18 @@ def _spread(notes: Iterable[object]) -> list[object]:
     return spread
 
 
-def _limits(notes: Iterable[object]) -> tuple[Any, Any]:
+def _limits(notes: Iterable[object], plain: Any) -> tuple[Any, Any]:
     """The least and the most that is allowed; None where there is no such limit."""
-    at_least = at_most = None
+    bounds: dict[str, Any] = {}
     for note in notes:
-        at_least = getattr(note, "min_length", getattr(note, "ge", at_least))
-        at_most = getattr(note, "max_length", getattr(note, "le", at_most))
+        for name in ("min_length", "max_length", "ge", "le", "gt", "lt"):
+            if (bound := getattr(note, name, None)) is not None:
+                bounds[name] = bound
+    at_least = bounds.get("min_length", bounds.get("ge"))
+    at_most = bounds.get("max_length", bounds.get("le"))
+    step = {int: 1, date: timedelta(days=1)}.get(plain)
+    if step and "gt" in bounds:
+        at_least = bounds["gt"] + step
+    if step and "lt" in bounds:
+        at_most = bounds["lt"] - step
     return at_least, at_most

@@ -36,13 +36,13 @@ Schema = dict[str, Any]
 class Problem(NamedTuple):
     """What strict mode refuses, and where: `("properties", "rewrites", "items")`."""
 
-    context: tuple[str, ...]
+    context: tuple[str, ...] | None  # None: of the whole
     why: str
 
     @property
     def path(self) -> str:
         """The name of the field, as a developer says it: `rewrites[].after`."""
-        path, steps = "", iter(self.context)
+        path, steps = "", iter(self.context or ())
         for step in steps:
             if step == "items":
                 path += "[]"
@@ -52,6 +52,10 @@ class Problem(NamedTuple):
                 next(steps)
         return path.lstrip(".")
 
+    def told(self) -> str:
+        """The problem with its place, as OpenAI tells it."""
+        return self.why if self.context is None else f"In context={self.context}, {self.why}"
+
 
 def strict_problems(schema: Schema) -> list[Problem]:
     """Say what strict mode refuses in a schema, as it is sent.
@@ -59,9 +63,9 @@ def strict_problems(schema: Schema) -> list[Problem]:
     Definitions are looked at where they are used: one that isn't stands for nothing.
     """
     if schema.get("type") != "object":
-        return [Problem((), "schema must be a JSON Schema of 'type: \"object\"'")]
+        return [Problem(None, "schema must be a JSON Schema of 'type: \"object\"'")]
     if "anyOf" in schema:
-        return [Problem((), "schema must not have 'anyOf' at the top level")]
+        return [Problem(None, "schema must not have 'anyOf' at the top level")]
     return [*_Walk(schema).problems(schema, (), 0), *_too_much(schema)]
 
 
@@ -180,16 +184,16 @@ def _too_much(schema: Schema) -> Iterator[Problem]:
     constants = [each["const"] for each in schemas if "const" in each]
     characters = sum(len(str(word)) for word in [*names(schema), *values, *constants])
     if fields > MAX_PROPERTIES:
-        yield Problem((), f"{fields} parameters exceeds limit of {MAX_PROPERTIES}")
+        yield Problem(None, f"{fields} parameters exceeds limit of {MAX_PROPERTIES}")
     if len(values) > MAX_ENUM_VALUES:
         yield Problem(
-            (),
+            None,
             f"Expected at most {MAX_ENUM_VALUES} enum values in total within a single schema, "
             f"but received {len(values)}",
         )
     if characters > MAX_NAME_CHARACTERS:
         why = f"{characters} characters of names, enum values and constants exceeds limit of"
-        yield Problem((), f"{why} {MAX_NAME_CHARACTERS}")
+        yield Problem(None, f"{why} {MAX_NAME_CHARACTERS}")
 
 
 def _schemas(schema: object) -> Iterator[Schema]:

@@ -1,11 +1,13 @@
 """What a task is made of, and the checks that it can work. The one in use is `common/task.py`."""
 
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from importlib import import_module
+from pathlib import Path
 from traceback import extract_tb
 from typing import Any
 
@@ -13,15 +15,20 @@ from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from common.environment import SettingsError
+from common.fields import visible
 from common.form import Form, questions
 from common.questions import Question, Undrawable, ask
 from common.result import Result
 from common.strict_schema import Schema, resolve, strict_problems
 
 TASK_FILE = "common/task.py"
+TASK_PARTS = ("common", "task.py")
 MAX_FORM_CHARACTERS = 200_000  # of all texts together: the page takes messages of up to 1 MB
 ESCAPED = 12  # bytes of a character in JSON at most: an emoji as two `\uXXXX`
 WORDS_ONLY = ("title", "description", "examples")  # what may be reworded in a schema
+
+
+Problem = tuple[str, str]  # which field, and what is wrong with it
 
 
 class TaskError(SettingsError):
@@ -63,45 +70,52 @@ class Task:
 def load_task() -> Task:
     """Return the task of `common/task.py`. Raises: TaskError, with a sentence for each problem."""
     try:
-        task = import_module("common.task").TASK
+        with warnings.catch_warnings():
+            # pydantic warns of names that hide its own, which the task is refused for.
+            warnings.simplefilter("ignore", UserWarning)
+            module = import_module("common.task")
     except TaskError:
         raise
     except ValidationError as error:  # an example that breaks its own model
         lines = "".join(
-            f"\n  {error.title}.{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            f"\n  {'.'.join(map(str, (error.title, *problem['loc'])))}: {problem['msg']}"
             for problem in error.errors(include_url=False, include_input=False)
         )
         raise TaskError(f"{TASK_FILE}{_line(error)} can't work yet:{lines}") from error
     except Exception as error:
-        why = str(error).strip().partition("\n")[0]
+        why = str(error).strip().partition("\n")[0] or type(error).__name__
         raise TaskError(f"{TASK_FILE}{_line(error)} can't work yet: {why}") from error
+    task = getattr(module, "TASK", None)
     if not isinstance(task, Task):
         raise TaskError(f"{TASK_FILE} can't work yet: TASK must be a Task")
     return task
 
 
 def _line(error: BaseException) -> str:
-    if isinstance(error, SyntaxError):
+    """Where in the task's file an error comes from, if it does."""
+    if isinstance(error, SyntaxError) and Path(error.filename or "").parts[-2:] == TASK_PARTS:
         return f", line {error.lineno},"
-    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if "task" in frame.filename]
+    frames = extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).parts[-2:] == TASK_PARTS]
     return f", line {lines[-1]}," if lines else ""
 
 
-def _problems(task: Task) -> Iterator[tuple[str, str]]:
+def _problems(task: Task) -> Iterator[Problem]:
     for name in ("name", "icon", "noun", "headline", "description", "instructions"):
         value = getattr(task, name)
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or not visible(value).strip():
             yield name, "needs a text"
-    yield from _model_problems(task.form, Form)
-    yield from _form_problems(task)
-    yield from _model_problems(task.result, Result)
-    yield from _result_problems(task)
+    for name, base, check in (("form", Form, _form_problems), ("result", Result, _result_problems)):
+        model = getattr(task, name)
+        if not (isinstance(model, type) and issubclass(model, base)):
+            yield name, f"must be a class that derives from {base.__name__}"
+            continue
+        found = list(_model_problems(model, base))
+        yield from found or check(task)
 
 
-def _model_problems(model: type[BaseModel], base: type[BaseModel]) -> Iterator[tuple[str, str]]:
+def _model_problems(model: type[BaseModel], base: type[BaseModel]) -> Iterator[Problem]:
     name = model.__name__
-    if not issubclass(model, base):
-        yield name, f"must derive from {base.__name__}"
     if not model.model_fields:
         yield name, "needs a field"
     for private in model.__private_attributes__:
@@ -114,7 +128,7 @@ def _model_problems(model: type[BaseModel], base: type[BaseModel]) -> Iterator[t
             yield f"{name}.{attribute}", f"is called {field.alias} in JSON, as another field is"
 
 
-def _form_problems(task: Task) -> Iterator[tuple[str, str]]:
+def _form_problems(task: Task) -> Iterator[Problem]:
     form = task.form
     if type(task.example) is not form:
         yield "example", f"must be of {form.__name__}"
@@ -128,16 +142,17 @@ def _form_problems(task: Task) -> Iterator[tuple[str, str]]:
         return
     if sum(map(_characters, asked)) > MAX_FORM_CHARACTERS:
         yield form.__name__, f"its texts have more than {MAX_FORM_CHARACTERS:,} characters together"
-    example = task.example.model_dump(mode="json", by_alias=True)
+    example = task.example.model_dump(mode="json", by_alias=True, warnings=False)
     for question in asked:
-        if question.default is not None:
+        if not form.model_fields[question.name].is_required():
             given = {**example, question.key: question.default}
             for where, why in _misfits(form, given):
-                yield where, f"its default can't be used: {why}"
+                if f"{where}.".startswith(f"{form.__name__}.{question.key}."):
+                    yield f"{form.__name__}.{question.name}", f"its default can't be used: {why}"
     yield from _misfits(form, example)
 
 
-def _misfits(model: type[BaseModel], values: object) -> Iterator[tuple[str, str]]:
+def _misfits(model: type[BaseModel], values: object) -> Iterator[Problem]:
     try:
         model.model_validate(values)
     except ValidationError as error:
@@ -145,14 +160,14 @@ def _misfits(model: type[BaseModel], values: object) -> Iterator[tuple[str, str]
             yield ".".join(map(str, (model.__name__, *problem["loc"]))), problem["msg"]
 
 
-def _result_problems(task: Task) -> Iterator[tuple[str, str]]:
+def _result_problems(task: Task) -> Iterator[Problem]:
     result = task.result
     if type(task.example_result) is not result:
         yield "example_result", f"must be of {result.__name__}"
     try:
         schema = _as_the_sdk_makes_it(result.model_json_schema())
     except PydanticInvalidForJsonSchema as error:
-        yield result.__name__, error.message
+        yield result.__name__, f"JSON can't hold one of its types: {error.message}"
         return
     except RecursionError:
         why = "a field or item that may hold its own kind can have no description or default"

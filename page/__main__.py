@@ -21,10 +21,10 @@ def main() -> None:
         settings, _ = load_with_options(PageSettings)
     except SettingsError as error:
         sys.exit(str(error))
-    start_logging(settings)
-    raise_open_files()
-
     from page.server import make_app  # imports the task, which is known to work now
+
+    start_logging(settings)  # takes Streamlit's loggers over, which are there now
+    raise_open_files()
 
     config: dict[str, object] = {"server.port": settings.port}
     if is_local:

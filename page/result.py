@@ -86,7 +86,7 @@ Part = Text | Label | Labels | Lines | Section | Cards
 def draw_result(result: Result) -> None:
     """Draw the result of this task. To draw it your own way, replace this function.
 
-    Escape each text, as in `html.escape(result.summary)`: the model wrote it.
+    Escape each text with `html.escape`: the model wrote it.
     """
     found = as_html(parts(result)) or "<p>There is nothing in it.</p>"
     st.html(f'<div class="result">{found}</div>')
@@ -166,8 +166,9 @@ def _is_text(value: object, notes: Collection[object]) -> bool:
 
 
 def _number(title: str, text: str, value: float, notes: Collection[object]) -> Label:
-    low = next((note.ge for note in notes if hasattr(note, "ge")), None)
-    high = next((note.le for note in notes if hasattr(note, "le")), None)
+    limits = [note for note in notes if not isinstance(note, type)]
+    low = next((note.ge for note in limits if hasattr(note, "ge")), None)
+    high = next((note.le for note in limits if hasattr(note, "le")), None)
     if low is None or high is None or not low <= value <= high:
         return Label(title, text)
     of = f"of {_shown(high)}" if low in (0, 1) else f"(from {_shown(low)} to {_shown(high)})"
@@ -208,7 +209,10 @@ def rows(found: Sequence[Part]) -> Iterator[list[Part]]:
 
 def as_html(found: Sequence[Part], level: int = 2) -> str:
     """The parts with headings from `<h2>` on, and nothing of the model's as markup."""
-    return "".join(_row(row, level) for row in rows(found))
+    drawn = ""
+    for row in rows(found):  # no generator: a result may hold itself, and each frame counts
+        drawn += _row(row, level)
+    return drawn
 
 
 def _row(row: Sequence[Part], level: int) -> str:

@@ -19,7 +19,10 @@ TRIED_AGAIN = "Tried again:"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest first, and try browser tests, and no others, once more when they fail."""
-    longest = ("test_chaos.py", "test_rotation.py", "test_servers.py", "test_browser.py")
+    longest = (
+        *("test_chaos.py", "test_rotation.py", "test_servers.py", "test_browser.py"),
+        "test_examples.py",
+    )
     first = (*longest, *(name for group in STACK_GROUPS for name in group))
     order = {name: number for number, name in enumerate(first)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))

@@ -37,7 +37,7 @@ from webhook_service.answer import (
 MIN_OUTPUT_TOKENS = 16  # https://platform.openai.com/docs/api-reference/responses/create
 FORMAT = {
     "type": "json_schema",
-    "name": "analysis",
+    "name": "result",
     "strict": True,
     "schema": openai.pydantic_function_tool(TASK.result)["function"]["parameters"],
 }

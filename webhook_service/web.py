@@ -114,7 +114,7 @@ def _limit_problem(error: LimitReached) -> Response:
 
 
 def _not_found() -> Response:
-    return Problem(404, "There is no such analysis, or it is no longer kept.").response()
+    return Problem(404, "There is no such request, or it is no longer kept.").response()
 
 
 def _unreadable_problem(error: Unreadable) -> Response:

@@ -33,7 +33,7 @@ from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID
 from tests.http_server import HttpServer, answer, hang, serve
 from tests.model_replies import refusal, response
 from tests.product import Product, start_product
-from tests.toy.task import Analysis
+from tests.toy.task import TASK, Analysis
 from tests.walk import HEADINGS, walk
 
 pytestmark = pytest.mark.browser
@@ -246,9 +246,10 @@ def test_wrong_fields_are_named_and_the_text_stays(visit: Visiting, product: Pro
     sender.fill(name=" ", age="36.5", description="Short.")
     sender.button("Send request").click()
 
-    for message in ("Enter your name", "Enter your age as a whole number", "Write 10 to 2,000"):
-        sender.expect_text(message)
-    sender.expect_text("Nothing was sent yet")
+    sender.expect_text("Please fill this in.")
+    sender.expect_text("Please enter a whole number from 1 to 120.")
+    sender.expect_text("Please write at least 10 characters.")
+    sender.expect_text("Nothing was sent yet. Please look at 3 fields below.")
     sender.rest()
     expect(sender.page.get_by_label("Short description")).to_have_value("Short.")
     assert sender.request_id == ""
@@ -259,8 +260,8 @@ def test_a_text_far_too_long_is_kept_and_named(visit: Visiting, product: Product
     sender.fill(name="a" * 600, description="🚀" * 10_000)
     sender.button("Send request").click()
 
-    sender.expect_text("Enter your name, with at most 80 characters.")
-    sender.expect_text("Write 10 to 2,000 characters")
+    sender.expect_text("That's 600 characters; please keep it under 80.")
+    sender.expect_text("That's 10,000 characters; please keep it under 2,000.")
     expect(sender.page.get_by_label("Short description")).to_have_value("🚀" * 10_000)
     sender.expect_fits()
 
@@ -364,7 +365,7 @@ def hold_first_of_two(tab: WebSocketRoute, waits: Event, held: list[bytes]) -> N
     [
         ("waiting", "Yes, cancel it", "Cancelled"),
         ("failed at last", "Try again", "Your request is in the queue"),
-        ("done", "Yes, delete it", "Ask now, read in a moment"),
+        ("done", "Yes, delete it", TASK.headline),
     ],
 )
 def test_a_double_click_does_what_one_does(

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 from common.record import Tokens
-from local_stack.openai_server import analyse
+from local_stack.filler import fill
 
 MODEL = "some-model"
 TOKENS = Tokens(input_tokens=300, output_tokens=200)
@@ -176,7 +176,7 @@ def claude(fault: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
 
 def _text(fault: str, given: str, schema: dict[str, Any]) -> str:
     """What the model writes."""
-    text = json.dumps(analyse(json.loads(given), schema))
+    text = json.dumps(fill(json.loads(given), schema))
     return {
         "fence": f"```json\n{text}\n```",
         "think": f"<think>\n{THOUGHT}\n</think>\n\n{text}",

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import httpx
 
 from common.failures import Failure
-from local_stack.openai_server import analyse
+from local_stack.filler import fill
 from tests.conformance.backends import MODEL, TOKENS, serve_backends
 from tests.conformance.table import Row
 from tests.conftest import make_settings
@@ -36,7 +36,7 @@ INSTALLED = ROOT / ".local" / "servers"
 START_SECONDS = 180
 CALL_SECONDS = 60
 KEY = "sk-0123456789abcdef0123456789abcdef"
-OURS = Analysis.model_validate(analyse(ADA.model_dump(), Analysis.model_json_schema()))
+OURS = Analysis.model_validate(fill(ADA.model_dump(), Analysis.model_json_schema()))
 
 # What befalls a call behind the server, and what should come of it: the analysis, or a failure.
 CASES: dict[str, Failure | None] = {

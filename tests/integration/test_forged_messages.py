@@ -98,7 +98,7 @@ def open_tab(url: str) -> Iterator[Tab]:
         yield Tab(socket)
 
 
-REQUESTS = "ask_later_requests"
+REQUESTS = "page_requests"
 
 
 @pytest.mark.parametrize("is_whole", [False, True], ids=["the fragment", "the page"])
@@ -129,7 +129,7 @@ def test_whatever_the_list_is_said_to_hold_the_page_runs_once(
 TEXT, NUMBER, AREA, SEND = (
     "Name",
     "Age",
-    "Short description (10 to 2,000 characters)",
+    "Short description",
     "Send request",
 )
 DEEP = '{"reply": %s}' % ("[" * 100_000 + "]" * 100_000)

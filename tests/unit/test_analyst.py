@@ -125,7 +125,7 @@ def test_the_schema_is_the_one_that_the_sdk_makes_and_has_no_docstring_of_ours()
         json.loads(request.partition(b"\r\n\r\n")[2])["text"]["format"]
         for request in server.requests
     )
-    assert ours == theirs | {"name": "analysis"}
+    assert ours == theirs | {"name": "result"}
     assert Analysis.__doc__
     assert Analysis.__doc__[:20] not in json.dumps(ours)
     assert "Two to five themes" in json.dumps(ours), "the fields' descriptions instruct the model"

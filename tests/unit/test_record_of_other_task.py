@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import Field
 
 from common.connection import Unreadable
 from common.failures import Failure
+from common.fields import Model
+from common.form import Form
+from common.other_task import OfTask, OtherForm
 from common.record import REPUBLISH_AFTER, AnalysisRecord
 from common.states import Reason, Status, TransitionError
 from common.store import parse_record
@@ -70,8 +74,8 @@ def test_it_is_kept_as_it_is(record: AnalysisRecord, task: str | None) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [{}, OTHER_INPUT, {"name": "Ada"}, {**ADA.model_dump(), "city": "Paris"}],
-    ids=["empty", "another", "too little", "too much"],
+    [{}, OTHER_INPUT, {"name": "Ada"}, {**ADA.model_dump(), "age": "unknown"}],
+    ids=["empty", "another", "too little", "of another type"],
 )
 def test_an_input_that_does_not_fit_is_another_tasks_or_damaged(value: dict[str, object]) -> None:
     assert parse_record(changed(WAITING, input=value, task=OTHER_TASK)).is_of_other_task
@@ -81,8 +85,8 @@ def test_an_input_that_does_not_fit_is_another_tasks_or_damaged(value: dict[str,
 
 @pytest.mark.parametrize(
     "value",
-    [OTHER_RESULT, {**ANALYSIS.model_dump(), "score": 3}, {**ANALYSIS.model_dump(), "tone": ""}],
-    ids=["another", "too much", "blank"],
+    [OTHER_RESULT, {"summary": "Short."}, {**ANALYSIS.model_dump(), "tone": ""}],
+    ids=["another", "too little", "blank"],
 )
 def test_a_result_that_does_not_fit_is_another_tasks_or_damaged(value: dict[str, object]) -> None:
     assert parse_record(changed(READY, result=value, task=OTHER_TASK)).is_of_other_task
@@ -104,6 +108,43 @@ def test_what_fits_is_read_whoever_wrote_it(record: AnalysisRecord) -> None:
 
     assert not read.is_of_other_task
     assert (read.input, read.result) == (record.input, record.result)
+
+
+@pytest.mark.parametrize("task", [OTHER_TASK, TASK.fingerprint], ids=["of another", "of ours"])
+def test_fields_that_are_gone_or_not_known_yet_are_ignored(task: str) -> None:
+    more = {**ADA.model_dump(), "city": "Paris"}, {**ANALYSIS.model_dump(), "score": 3}
+
+    waiting = parse_record(changed(WAITING, input=more[0], task=task))
+    ready = parse_record(changed(READY, result=more[1], task=task))
+
+    assert (waiting.input, ready.result) == (ADA, ANALYSIS)
+
+
+class Wish(Form):
+    """All of it may be left out."""
+
+    name: Annotated[str | None, Field(max_length=80)] = None
+    wish: Annotated[str | None, Field(max_length=80)] = None
+
+
+class Wishes(Model):
+    """A record of them."""
+
+    task: str | None
+    input: Annotated[Form, OfTask(Wish, OtherForm, TASK.fingerprint)]
+
+
+@pytest.mark.parametrize(
+    ("value", "is_other"),
+    [({"name": "Ada", "wish": None}, False), ({"name": "Ada"}, False), (ADA.model_dump(), True)],
+    ids=["ours", "from before a field was added", "another"],
+)
+def test_a_form_of_optional_fields_does_not_fit_everything(
+    value: dict[str, object], is_other: bool
+) -> None:
+    read = Wishes.model_validate({"task": OTHER_TASK, "input": value}, extra="ignore")
+
+    assert isinstance(read.input, OtherForm) is is_other
 
 
 def test_what_fits_says_so_once_it_is_written_again() -> None:

@@ -13,7 +13,7 @@ import pytest
 from pydantic import Field, create_model
 from pydantic.fields import FieldInfo
 
-from common.questions import Kind, Question, ask
+from common.questions import Kind, Question, ask, is_optional
 from common.result import Result, Short
 from common.strict_schema import strict_problems
 from common.tasks import Task
@@ -48,7 +48,9 @@ def types(title: str) -> Iterator[Any]:
 
 
 def asked(kind: Any) -> Question:
-    return ask("field", FieldInfo.from_annotation(kind))
+    return ask(
+        "field", FieldInfo.from_annotated_attribute(kind, None if is_optional(kind) else ...)
+    )
 
 
 def test_every_way_to_ask_is_in_the_table() -> None:

@@ -179,7 +179,7 @@ def test_a_default_can_be_taken_back() -> None:
         ("color", None, "Please choose one."),
         ("size", None, "Please choose one."),
         ("topics", [], "Please choose at least one."),
-        ("colors", ["blue", "deep_red"], "Please choose at most 1."),
+        ("colors", ["blue", "deep_red"], "Please choose at most one."),
         ("consent", False, "Please tick this box."),
     ],
 )

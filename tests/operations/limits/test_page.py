@@ -28,7 +28,7 @@ def store(real_redis: redis.Redis) -> Store:
         ({"VISITOR_SUBMISSIONS_PER_HOUR": "1"}, "You have sent as many requests as one visitor"),
         ({"SUBMISSIONS_PER_HOUR": "1"}, "More requests have come in this hour"),
         ({"MOST_WAITING": "1"}, "So many requests are waiting"),
-        ({"DAILY_ANALYSES": "1"}, "All the analyses that we can run today"),
+        ({"DAILY_ANALYSES": "1"}, "All the requests that we can work on today"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -80,7 +80,7 @@ def test_a_second_try_that_is_rejected_says_why(
 
     button(page, "Try again").click().run()
 
-    assert page.toast[0].value.startswith("All the analyses that we can run today")
+    assert page.toast[0].value.startswith("All the requests that we can work on today")
     assert store.read(ID).status is Status.FAILED
 
 
