@@ -42,8 +42,8 @@ def load_with_options(kind: type[SettingsT]) -> tuple[SettingsT, Part | None]:
 
     Raises: SettingsError, naming every missing or malformed variable of both.
     """
-    operations = _operations()
-    settings, chosen = load_all(kind, *([operations.OperationsSettings] if operations else []))
+    more = [import_module("operations.settings").OperationsSettings] if _operations() else []
+    settings, chosen = load_all(kind, *more)
     return settings, next(iter(chosen), None)
 
 

@@ -14,26 +14,17 @@ them atomically. Every time in a record is an aware UTC datetime read from Redis
 """
 
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import (
-    AliasChoices,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    ValidationError,
-    ValidationInfo,
-)
-from pydantic_core import CoreSchema, core_schema
+from pydantic import AliasChoices, Field
 
 from common.failures import Failure, Kind
 from common.fields import Model, RequestId, UtcDatetime
 from common.form import Form
+from common.other_task import OfTask, OtherForm, OtherResult
 from common.result import Result
-from common.states import Reason, Status, TransitionError
+from common.states import NEEDED, Reason, Status, TransitionError
 from common.task import TASK
 
 MAX_ATTEMPTS = 3  # per round; each is at most one paid call
@@ -41,13 +32,6 @@ MAX_ROUNDS = 5
 DUE_TOLERANCE = timedelta(seconds=2)
 FIRST_RETRY = timedelta(seconds=10)  # doubled with each attempt
 REPUBLISH_AFTER = timedelta(seconds=15)
-NEEDED = {  # the fields that a status calls for
-    Status.PENDING: ("input",),
-    Status.PROCESSING: ("input", "claim_token", "claimed_at"),
-    Status.COMPLETED: ("result", "finished_at"),
-    Status.FAILED: ("failure", "finished_at"),
-    Status.CANCELLED: ("finished_at",),
-}
 
 
 class Tokens(Model):
@@ -55,49 +39,6 @@ class Tokens(Model):
 
     input_tokens: Annotated[int, Field(ge=0, le=10**9)]
     output_tokens: Annotated[int, Field(ge=0, le=10**9)]
-
-
-class OtherForm(Form):
-    """An input of another task: kept as it is, for the version that knows it."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class OtherResult(Result):
-    """A result of another task: kept as it is."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-@dataclass(frozen=True)
-class OfTask:
-    """Tells pydantic what a field holds: a `model` of the task in use, or one of another task.
-
-    What fits neither is damaged: a record of this very task fits, as its fingerprint says.
-    """
-
-    model: type[Model]
-    other: type[Model]
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return core_schema.with_info_wrap_validator_function(
-            self._read,
-            handler(self.model),
-            serialization=core_schema.simple_ser_schema("any"),
-        )
-
-    def _read(self, value: Any, fit: Callable[[Any], Any], info: ValidationInfo) -> Any:
-        is_recognisable = any(each.is_required() for each in self.model.model_fields.values())
-        try:
-            # In a record unknown fields are ignored: a version before or after this one has them.
-            # But where none is required, anything would fit.
-            return fit(value) if is_recognisable else self.model.model_validate(value)
-        except ValidationError:
-            if not isinstance(value, dict) or info.data.get("task") == TASK.fingerprint:
-                raise
-            return self.other.model_validate(value)
 
 
 class AnalysisRecord(Model):
@@ -109,7 +50,8 @@ class AnalysisRecord(Model):
     fingerprint: str | None = None  # keyed, of the input that came with an Idempotency-Key
     status: Status = Status.PENDING
     task: str | None = None  # the fingerprint of the task whose input and result it holds
-    input: Annotated[Form, OfTask(TASK.form, OtherForm)] | None  # None once completed or cancelled
+    # None once completed or cancelled
+    input: Annotated[Form, OfTask(TASK.form, OtherForm, TASK.fingerprint)] | None
     owner_hash: str | None = None  # SHA-256 of the owner token; None when made by the API
     # The name of the API key; None when made on the page. Earlier versions wrote `madeBy`.
     created_by: str | None = Field(
@@ -128,7 +70,7 @@ class AnalysisRecord(Model):
     last_failure: Failure | None = None  # of the round's latest attempt
     last_failed_at: UtcDatetime | None = None  # when the round last went back to pending
     failure: Failure | None = None  # of a failed analysis
-    result: Annotated[Result, OfTask(TASK.result, OtherResult)] | None = None
+    result: Annotated[Result, OfTask(TASK.result, OtherResult, TASK.fingerprint)] | None = None
     model: str | None = None
     tokens: Tokens | None = None  # of the call that gave the result, where the provider tells
     finished_at: UtcDatetime | None = None
@@ -185,20 +127,11 @@ class AnalysisRecord(Model):
         if now + call > self.deadline_at:
             raise TransitionError(Reason.TOO_LATE)
         return self._evolve(
-            status=Status.PROCESSING,
-            attempt=self.attempt + 1,
-            claim_token=token,
-            claimed_at=now,
+            status=Status.PROCESSING, attempt=self.attempt + 1, claim_token=token, claimed_at=now
         )
 
     def complete(
-        self,
-        token: str,
-        result: Result,
-        *,
-        model: str,
-        now: datetime,
-        tokens: Tokens | None = None,
+        self, token: str, result: Result, *, model: str, now: datetime, tokens: Tokens | None = None
     ) -> Self:
         """Store the answer of the attempt that holds `token`, and forget the input."""
         if self._is_settled_by(token):
@@ -354,12 +287,8 @@ class AnalysisRecord(Model):
         return self.status is not Status.PROCESSING
 
     def _fail(self, failure: Failure, now: datetime, **changes: object) -> Self:
-        return self._evolve(
-            status=Status.FAILED,
-            failure=failure,
-            finished_at=now,
-            **{"claim_token": None, **changes},
-        )
+        changes = {"claim_token": None, **changes}
+        return self._evolve(status=Status.FAILED, failure=failure, finished_at=now, **changes)
 
     def _evolve(self, **changes: object) -> Self:
         """Change it; what fits the task is written as the task has it, whoever wrote it before."""

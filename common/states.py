@@ -18,6 +18,15 @@ class Status(StrEnum):
         return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 
 
+NEEDED = {  # the fields that a status calls for
+    Status.PENDING: ("input",),
+    Status.PROCESSING: ("input", "claim_token", "claimed_at"),
+    Status.COMPLETED: ("result", "finished_at"),
+    Status.FAILED: ("failure", "finished_at"),
+    Status.CANCELLED: ("finished_at",),
+}
+
+
 class Reason(StrEnum):
     """Why a transition is not possible."""
 

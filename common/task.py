@@ -1,7 +1,7 @@
 """What is asked of a person, and of the model. Change this file to make the project yours.
 
-Which types a form may have is told in `common/questions.py`, which a result in `common/result.py`.
-`make check` says what can't work. Other tasks, complete, are in `examples/`.
+`docs/task.md` lists every type that a form and a result may have; `make check` says what can't
+work. Three other tasks, complete, are in `examples/`, to be copied over this file.
 """
 
 from typing import Annotated

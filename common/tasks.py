@@ -83,7 +83,8 @@ def load_task() -> Task:
         )
         raise TaskError(f"{TASK_FILE}{_line(error)} can't work yet:{lines}") from error
     except Exception as error:
-        why = str(error).strip().partition("\n")[0] or type(error).__name__
+        text = error.msg if isinstance(error, SyntaxError) else str(error)
+        why = text.strip().partition("\n")[0] or type(error).__name__
         raise TaskError(f"{TASK_FILE}{_line(error)} can't work yet: {why}") from error
     task = getattr(module, "TASK", None)
     if not isinstance(task, Task):

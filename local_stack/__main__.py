@@ -16,7 +16,6 @@ from typing import TextIO
 from honcho.manager import Manager
 
 from common.environment import SettingsError, given_names
-from common.options import load_with_options
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.tasks import load_task
 from local_stack import openai_server, qstash_queue
@@ -124,6 +123,9 @@ def main() -> int:
     with lock_data(data):
         try:
             load_task()
+
+            from common.options import load_with_options  # imports the task, which can work
+
             given = given_names()
             needed = stand_ins(given)
             preferred |= {name: STAND_IN_PORTS[name] for name in needed}

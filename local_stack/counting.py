@@ -30,7 +30,7 @@ class Counted:
         self.sentences = len([part for part in parts if len(_words(part)) > 1])
         self.longest = max(words, key=len, default="")[:LONGEST]
 
-    def summary(self) -> str:
+    def opening(self) -> str:
         """Two sentences that hold for any text."""
         if not self.words:
             return "You wrote no words that could be counted."

@@ -59,7 +59,7 @@ class _Filler:
     within: Counter[str] = field(default_factory=Counter)
     lists: int = 0
     values: int = 0
-    has_summary: bool = False
+    has_opening: bool = False
 
     def __post_init__(self) -> None:
         self.labels, self.mentions = self.counted.labels(), self.counted.mentions()
@@ -168,9 +168,9 @@ class _Filler:
             return next(self.labels)
         if place.is_item:
             return next(self.mentions)
-        if not self.has_summary:
-            self.has_summary = True
-            return self.counted.summary()
+        if not self.has_opening:
+            self.has_opening = True
+            return self.counted.opening()
         words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[_-]", " ", place.name).lower().capitalize()
         return f"{words}: something about {next(self.labels)}."
 

@@ -6,7 +6,6 @@ from argparse import ArgumentParser
 from common.environment import SettingsError
 from common.logs import start_logging
 from common.open_files import raise_open_files
-from common.options import load_with_options
 from common.settings import PageSettings
 from common.tasks import load_task
 
@@ -18,6 +17,9 @@ def main() -> None:
     is_local = parser.parse_args().local
     try:
         load_task()
+
+        from common.options import load_with_options  # imports the task, which can work
+
         settings, _ = load_with_options(PageSettings)
     except SettingsError as error:
         sys.exit(str(error))

@@ -11,6 +11,7 @@ import streamlit as st
 from common.record import AnalysisRecord
 from common.result import Result
 from common.states import Status
+from common.task import TASK
 from page import browser, export, texts
 from page.actions import draw_actions, new_request_button
 from page.connection import connect, now, timing
@@ -131,12 +132,12 @@ def _draw_result(record: AnalysisRecord) -> None:
 
 
 def _draw_downloads(result: Result, ending: str) -> None:
-    markdown = export.as_markdown(result, ending)
+    name, markdown = export.file_name(TASK.noun), export.as_markdown(result, ending)
     as_json = result.model_dump_json(by_alias=True, indent=2)
     with st.container(horizontal=True):
         browser.draw_copy("Copy text", export.as_text(result, ending))
-        for label, content, name, media_type in (
-            ("Download Markdown", markdown, f"{export.FILE_NAME}.md", "text/markdown"),
-            ("Download JSON", as_json, f"{export.FILE_NAME}.json", "application/json"),
+        for label, content, file_name, media_type in (
+            ("Download Markdown", markdown, f"{name}.md", "text/markdown"),
+            ("Download JSON", as_json, f"{name}.json", "application/json"),
         ):
-            st.download_button(label, content, name, media_type, on_click="ignore")
+            st.download_button(label, content, file_name, media_type, on_click="ignore")

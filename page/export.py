@@ -7,8 +7,12 @@ from common.result import Result
 from common.task import TASK
 from page.result import Cards, Label, Labels, Lines, Part, Section, Text, parts, rows
 
-FILE_NAME = re.sub(r"[\W_]+", "-", TASK.noun.lower()).strip("-") or "result"
 DEEPEST_HEADING = 6  # of Markdown
+
+
+def file_name(noun: str) -> str:
+    """`Cover letter` → `cover-letter`."""
+    return re.sub(r"[\W_]+", "-", noun.lower()).strip("-") or "result"
 
 
 def as_text(result: Result, ending: str) -> str:

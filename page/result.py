@@ -86,7 +86,7 @@ Part = Text | Label | Labels | Lines | Section | Cards
 def draw_result(result: Result) -> None:
     """Draw the result of this task. To draw it your own way, replace this function.
 
-    Escape each text, as in `html.escape(result.summary)`: the model wrote it.
+    Escape each text with `html.escape`: the model wrote it.
     """
     found = as_html(parts(result)) or "<p>There is nothing in it.</p>"
     st.html(f'<div class="result">{found}</div>')

@@ -94,7 +94,8 @@ def read_answer(body: bytes, content_type: str) -> Answer:
     reply = _decode(body, content_type)
     tokens = _tokens(reply.get("usage"))
     try:
-        return Answer(_analysis(reply), _word(reply.get("model"))[:100], tokens)
+        model = _word(reply.get("model")).encode(errors="replace").decode()  # no lone surrogate
+        return Answer(_analysis(reply), model[:100], tokens)
     except AnalysisFailed as failed:
         failed.tokens = tokens
         raise

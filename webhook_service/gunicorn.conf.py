@@ -18,12 +18,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from common.environment import SettingsError
 from common.logs import start_logging, take_over
 from common.open_files import raise_open_files
-from common.options import process_started, service_ended, worker_ended
 from common.tasks import load_task
 
 try:
     load_task()
-    from webhook_service import reloading  # "reload" would be a setting; it imports the task
+
+    # These import the task, which is known to work now. "reload" would be a setting.
+    from common.options import process_started, service_ended, worker_ended
+    from webhook_service import reloading
 
     _settings, _options = reloading.read_settings()
 except SettingsError as error:

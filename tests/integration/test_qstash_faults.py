@@ -39,7 +39,7 @@ class Then(NamedTuple):
     sentence: str
 
 
-REFUSED = Then(Status.FAILED, Failure.NOT_QUEUED, "Your analysis could not be put into the queue.")
+REFUSED = Then(Status.FAILED, Failure.NOT_QUEUED, "Your request could not be put into the queue.")
 UNCLEAR = Then(Status.PENDING, None, "")  # it waits; whoever looks publishes it again
 
 FAULTS: dict[str, tuple[Behaviour | None, Then]] = {

@@ -36,6 +36,20 @@ def test_the_file_holds_every_field_and_what_the_model_wrote_stays_text() -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("noun", "name"),
+    [
+        ("analysis", "analysis"),
+        ("Cover letter", "cover-letter"),
+        ("../x_y", "x-y"),
+        ("Prüfung", "prüfung"),
+        ("🎉", "result"),
+    ],
+)
+def test_a_file_is_named_after_what_one_gets(noun: str, name: str) -> None:
+    assert export.file_name(noun) == name
+
+
 GITHUB = MarkdownIt("gfm-like").use(gfm_plugin, dollarmath=True)
 MARKUP = {
     "heading": "# Heading",

@@ -222,7 +222,7 @@ everything = st.builds(
     mood=st.none() | texts,
     match=st.integers(0, 100),
     clarity=st.none() | st.floats(-1, 1),
-    hours=st.floats(),
+    hours=st.floats(allow_nan=False, allow_infinity=False),
     themes=st.lists(texts, max_size=2),
     nextSteps=st.lists(texts, max_size=2),
     scores=st.lists(st.integers(1, 5), max_size=2),
@@ -383,6 +383,11 @@ def test_a_value_of_any_type_is_shown(value: object, shown: str) -> None:
     assert shown in export.as_markdown(result, "The end.").replace("\\", "")
 
 
+@pytest.mark.parametrize("number", [11, -1, float("nan")])
+def test_a_number_outside_its_limits_gets_no_meter(number: float) -> None:
+    assert parts(REWRITE.model_copy(update={"score": number}))[-1] == Label("Score", str(number))
+
+
 def test_what_another_version_of_the_task_wrote_is_shown() -> None:
     result = Odd.model_validate({"value": 1, "advice": "Rest.", "steps": [{"first": "Sleep"}]})
 
@@ -408,8 +413,15 @@ def test_a_result_that_holds_itself_is_drawn_as_deep_as_json_is_read() -> None:
     assert export.as_markdown(result, "The end.").count("**Name:** node") == 190
 
 
-@pytest.mark.parametrize("result", [FULL, Cause(name=None, details=None, rewrites=[])])
-def test_the_page_draws_it(result: Result) -> None:
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (FULL, "It fits."),
+        (Cause(name=None, details=None, rewrites=[]), "There is nothing in it."),
+    ],
+    ids=["full", "empty"],
+)
+def test_the_page_draws_it(result: Result, said: str) -> None:
     def script(result):  # type: ignore[no-untyped-def]
         from page.result import draw_result
 
@@ -419,4 +431,4 @@ def test_the_page_draws_it(result: Result) -> None:
 
     assert not page.exception
     [drawn] = page.get("html")
-    assert drawn.proto.body.startswith('<div class="result"><')
+    assert said in drawn.proto.body

@@ -11,7 +11,8 @@ from common.connection import Unreadable
 from common.failures import Failure
 from common.fields import Model
 from common.form import Form
-from common.record import REPUBLISH_AFTER, AnalysisRecord, OfTask, OtherForm
+from common.other_task import OfTask, OtherForm
+from common.record import REPUBLISH_AFTER, AnalysisRecord
 from common.states import Reason, Status, TransitionError
 from common.store import parse_record
 from common.task import TASK
@@ -130,7 +131,7 @@ class Wishes(Model):
     """A record of them."""
 
     task: str | None
-    input: Annotated[Form, OfTask(Wish, OtherForm)]
+    input: Annotated[Form, OfTask(Wish, OtherForm, TASK.fingerprint)]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What is taken of what the model answers."""
 
+import json
 from datetime import date
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -9,7 +10,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 from common.result import MAX_TEXT, Result, Short, first_text
 from tests.fakes import ANALYSIS
+from tests.model_replies import response
 from tests.toy.task import Analysis
+from webhook_service.answer import read_answer
 
 
 class Mood(StrEnum):
@@ -123,6 +126,16 @@ def test_a_lone_surrogate_is_refused(surrogate: str) -> None:
     """Redis could not store it."""
     with pytest.raises(ValidationError):
         Step.model_validate_json(f'{{"what": "a{surrogate}b"}}')
+
+
+def test_the_name_of_a_model_can_be_stored_whatever_it_is() -> None:
+    """Else a paid answer would be lost with each attempt."""
+    reply = response(ANALYSIS.model_dump_json(), model="a\ud800model")
+
+    answer = read_answer(json.dumps(reply).encode(), "application/json")
+
+    assert answer.model == "a?model"
+    assert answer.analysis == ANALYSIS
 
 
 def test_the_longest_text_is_taken() -> None:

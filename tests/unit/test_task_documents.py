@@ -1,9 +1,11 @@
-"""What docs/task.md and the README say of a task is true."""
+"""What docs/task.md and the README say of a task is true, and what else is printed still fits."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from datetime import date
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import openai
@@ -11,11 +13,11 @@ import pytest
 from pydantic import Field, create_model
 from pydantic.fields import FieldInfo
 
-from common.questions import Kind, Question, ask
+from common.questions import Kind, Question, ask, is_optional
 from common.result import Result, Short
 from common.strict_schema import strict_problems
 from common.tasks import Task
-from tests.documents import readme_task, section
+from tests.documents import is_option, readme_task, section
 from tests.processes import ROOT
 
 DOCUMENT = (ROOT / "docs" / "task.md").read_text()
@@ -46,7 +48,9 @@ def types(title: str) -> Iterator[Any]:
 
 
 def asked(kind: Any) -> Question:
-    return ask("field", FieldInfo.from_annotation(kind))
+    return ask(
+        "field", FieldInfo.from_annotated_attribute(kind, None if is_optional(kind) else ...)
+    )
 
 
 def test_every_way_to_ask_is_in_the_table() -> None:
@@ -85,5 +89,26 @@ def test_the_readmes_task_can_work() -> None:
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
-def test_every_example_is_in_the_table(example: Any) -> None:
+def test_every_example_is_in_the_table(example: Path) -> None:
     assert f"\n| `{example.name}` |" in DOCUMENT
+
+
+RECIPES = {name: (ROOT / "docs" / name).read_text() for name in ("files.md", "without.md")}
+
+
+DIFFS = re.findall(r"(?s)```diff\n(.*?)```", "".join(RECIPES.values()))
+
+
+@pytest.mark.parametrize("diff", DIFFS)
+def test_every_printed_diff_still_applies(diff: str) -> None:
+    command = ["git", "apply", "--check", "-"]
+
+    subprocess.run(command, cwd=ROOT, input=diff, text=True, check=True)
+
+
+def test_everything_that_is_to_be_deleted_is_there() -> None:
+    (*deletions,) = re.findall(r"(?s)```sh\ngit rm (.*?)```", RECIPES["without.md"])
+    paths = re.findall(r"[\w/.]+(?:/|\.)?[\w]+", " ".join(deletions).replace("-r ", ""))
+
+    assert len(deletions) == 2
+    assert [path for path in paths if not is_option(path) and not (ROOT / path).exists()] == []

@@ -241,7 +241,7 @@ def test_one_that_qstash_does_not_take_is_told_in_a_sentence(
     ended = run("redrive", ID)
 
     assert ended.exit_code == 1
-    assert ended.stderr.endswith(": not done: Your analysis could not be put into the queue.\n")
+    assert ended.stderr.endswith(": not done: Your request could not be put into the queue.\n")
 
 
 @pytest.mark.parametrize("state", ["done", "waiting", "cancelled"])

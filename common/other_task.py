@@ -1,0 +1,56 @@
+"""Inputs and results of a record that was made for another task, before or after a change of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ConfigDict, GetCoreSchemaHandler, ValidationError, ValidationInfo
+from pydantic_core import CoreSchema, core_schema
+
+from common.fields import Model
+from common.form import Form
+from common.result import Result
+
+
+class OtherForm(Form):
+    """An input of another task: kept as it is, for the version that knows it."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class OtherResult(Result):
+    """A result of another task: kept as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+@dataclass(frozen=True)
+class OfTask:
+    """Tells pydantic what a field holds: a `model` of the task in use, or one of another task.
+
+    What fits neither is damaged: a record of this very task fits, as its fingerprint says.
+    """
+
+    model: type[Model]
+    other: type[Model]
+    fingerprint: str  # of the task in use
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.with_info_wrap_validator_function(
+            self._read,
+            handler(self.model),
+            serialization=core_schema.simple_ser_schema("any"),
+        )
+
+    def _read(self, value: Any, fit: Callable[[Any], Any], info: ValidationInfo) -> Any:
+        is_recognisable = any(each.is_required() for each in self.model.model_fields.values())
+        try:
+            # In a record unknown fields are ignored: a version before or after this one has them.
+            # But where none is required, anything would fit.
+            return fit(value) if is_recognisable else self.model.model_validate(value)
+        except ValidationError:
+            if not isinstance(value, dict) or info.data.get("task") == self.fingerprint:
+                raise
+            return self.other.model_validate(value)
