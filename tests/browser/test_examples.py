@@ -39,6 +39,7 @@ from tests.journey import (
 )
 from tests.processes import ROOT, Stack, start_stack
 from tests.smoke import settings_of, smoke
+from tests.tries import LEFT_OUT
 
 TASK_FILES = [ROOT / TASK_FILE, *example_files()]
 NARROW: ViewportSize = {"width": 375, "height": 812}
@@ -68,7 +69,10 @@ def tried(
         yield Tried(load(path), code, directory, stack)
 
 
-@pytest.mark.skipif(not (ROOT / "operations/smoke.py").exists(), reason="an option was deleted")
+@pytest.mark.skipif(
+    not (ROOT / "operations" / "smoke.py").exists(),
+    reason=f"{LEFT_OUT} the smoke test of the examples: it was deleted",
+)
 def test_the_smoke_test_brings_a_result(tried: Tried) -> None:
     ended = smoke(tried.stack, tried.directory, tried.code, **WITHOUT_TOY)
 
