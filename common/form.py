@@ -161,7 +161,7 @@ def _of_kind(question: Question, value: object, *, is_item: bool) -> str:
     if question.must_be_true:
         return "Please tick this box."
     if question.kind is Kind.CHECKBOX:
-        return "Please answer with yes or no."
+        return "Please answer with yes or no: true or false in JSON."
     if question.kind.is_text:
         if not isinstance(value, str):
             return "Please fill this in." if _is_nothing(value) else "Please enter text."

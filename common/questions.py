@@ -97,11 +97,14 @@ def ask(name: str, field: FieldInfo) -> Question:
     notes = [*field.metadata, *inner]
     at_least, at_most = _limits(notes, plain)
     kind, options = _kind(plain, at_most)
-    if is_optional(field.annotation) and field.is_required():
-        raise Undrawable("an optional field needs a default, as in `| None = None`")
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    if is_optional(field.annotation) and (field.is_required() or default is not None):
+        raise Undrawable("an optional field has None as its default: write `| None = None`")
     must_be_true = get_args(plain) == (True,)
     is_required = not is_optional(field.annotation)
     if kind is Kind.CHOICES:
+        if field.is_required() and not at_least:
+            raise Undrawable("say how many: Field(min_length=1), or Field(default_factory=list)")
         is_required = bool(at_least)
     label = field.title or in_words(name)
     return Question(
@@ -114,7 +117,7 @@ def ask(name: str, field: FieldInfo) -> Question:
         options=options,
         is_required=is_required,
         must_be_true=must_be_true,
-        default=None if field.is_required() else field.get_default(call_default_factory=True),
+        default=default,
         at_least=at_least,
         at_most=at_most,
         says=next((note.sentence for note in notes if isinstance(note, Says)), ""),
@@ -123,10 +126,8 @@ def ask(name: str, field: FieldInfo) -> Question:
 
 
 def in_words(name: str) -> str:
-    """`first_step` → `First step`; a text that is no name stays what it is."""
-    if name != name.lower() or not name.replace("_", "").isalnum():
-        return name
-    words = name.replace("_", " ").strip()
+    """`first_step` → `First step`, `no nuts` → `No nuts`; capitals of your own stay as they are."""
+    words = name.replace("_", " ").strip() if name == name.lower() else name
     return words[:1].upper() + words[1:]
 
 

@@ -167,7 +167,7 @@ def _wrong_values(schema: Schema) -> Iterator[str]:
 def _wrong_object(schema: Schema) -> Iterator[str]:
     properties, required = schema.get("properties", {}), schema.get("required", ())
     if schema.get("additionalProperties") is not False:
-        yield "'additionalProperties' is required to be supplied and to be false (a dict has none)"
+        yield "'additionalProperties' is required to be supplied and to be false: a dict is refused"
     elif not properties:
         yield "'properties' is required to be supplied: an object needs a field"
     if missing := sorted(properties.keys() - set(required)):

@@ -85,6 +85,8 @@ def load_task() -> Task:
     except Exception as error:
         text = error.msg if isinstance(error, SyntaxError) else str(error)
         why = text.strip().partition("\n")[0] or type(error).__name__
+        if "unsupported operand type(s) for |" in why:
+            why += "; is a field called like its type, as in `date: date | None`?"
         raise TaskError(f"{TASK_FILE}{_line(error)} can't work yet: {why}") from error
     task = getattr(module, "TASK", None)
     if not isinstance(task, Task):

@@ -155,7 +155,7 @@ def lock_data(data: Path) -> TextIO:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        sys.exit(f"The local stack is running already, on the data in {data}.")
+        sys.exit(f"The local stack is running already, on the data in {data}; Ctrl-C ends it.")
     return lock
 
 

@@ -171,8 +171,7 @@ class _Filler:
         if not self.has_opening:
             self.has_opening = True
             return self.counted.opening()
-        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[_-]", " ", place.name).lower().capitalize()
-        return f"{words}: something about {next(self.labels)}."
+        return f"Something about {next(self.labels)}."
 
     def _shaped(self, schema: Schema, place: Place) -> str:
         text = text_shaped(schema.get("format"), schema.get("pattern"), self.chance)

@@ -2,8 +2,8 @@
 
 | a field's value | its part | on the page |
 |---|---|---|
-| a text | `Text` | a heading and the text; the one that begins the result has no heading |
-| a `Short` text, a choice, a number, yes or no, a date | `Label` | `Tone: curious`, in a row |
+| a text | `Text` | a heading and the text; the first has one only if its field has a `title` |
+| a `Short` text, a choice, a number, yes or no, a date | `Label` | `Level: high`, in a row |
 | a number with both limits | `Meter` | a bar, and `72 of 100` |
 | a list of such | `Labels` | a heading and a row |
 | a list of texts | `Lines` | a heading and a list |
@@ -37,6 +37,7 @@ class Text:
     title: str
     text: str
     is_lead: bool = False
+    is_titled: bool = False  # by the task, and not only by the name of its field
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,13 @@ def _parts(value: BaseModel | dict[str, Any]) -> list[Part]:
         values = {name: getattr(value, name) for name in fields} | (value.model_extra or {})
     found = []
     for name, inner in dict(values).items():
-        title, notes = in_words(str(name)), []
-        if field := fields.get(name):
-            title, notes = field.title or title, [*field.metadata, *_notes(field.annotation)]
-        if part := _part(title, inner, notes):
+        field = fields.get(name)
+        title = (field and field.title) or in_words(str(name))
+        notes = [*field.metadata, *_notes(field.annotation)] if field else []
+        part = _part(title, inner, notes)
+        if isinstance(part, Text):
+            part = replace(part, is_titled=bool(field and field.title))
+        if part:
             found.append(part)
     return found
 
@@ -217,9 +221,9 @@ def as_html(found: Sequence[Part], level: int = 2) -> str:
 
 def _row(row: Sequence[Part], level: int) -> str:
     match row[0]:
-        case Text(title, text, is_lead):
+        case Text(title, text, is_lead, is_titled):
             style = ' class="lead"' if is_lead else ""
-            heading = "" if is_lead else _heading(title, level)
+            heading = _heading(title, level) if is_titled or not is_lead else ""
             return f'{heading}<p dir="auto"{style}>{html.escape(text)}</p>'
         case Meter() as meter:
             return _meter(meter)

@@ -85,8 +85,6 @@ def _rows(asked: Sequence[Question]) -> Iterator[Sequence[Question]]:
 
 
 def _draw_field(question: Question) -> object:
-    # As a widget's own default, it could not be cleared, and not be replaced by `refill`.
-    st.session_state.setdefault(widget_key(question), to_widget(question, question.default))
     value = _draw_widget(question)
     if question.kind is Kind.AREA:
         browser.draw_counter(widget_key(question), question.at_least or 0, question.at_most)
@@ -96,26 +94,32 @@ def _draw_field(question: Question) -> object:
 
 
 def _draw_widget(question: Question) -> object:
-    """Draw what takes any value: a browser's own limits would cut or refuse it without a word."""
+    """Draw what takes any value: a browser's own limits would cut or refuse it without a word.
+
+    The default is the widget's own: one put into the session's state would replace what a browser
+    still holds after this server was restarted.
+    """
     label, key, shown = as_label(question.label), widget_key(question), question.placeholder
+    default: Any = to_widget(question, question.default)
     match question.kind:
         case Kind.LINE:
             filled_in = question.autocomplete or None
-            return st.text_input(label, key=key, placeholder=shown, autocomplete=filled_in)
+            return st.text_input(label, default, key=key, placeholder=shown, autocomplete=filled_in)
         case Kind.AREA:
-            return st.text_area(label, key=key, placeholder=shown, height=140)
+            return st.text_area(label, default, key=key, placeholder=shown, height=140)
         case Kind.WHOLE | Kind.DECIMAL:
             return st.number_input(
-                label, key=key, value=None, step=1.0, format="%g", placeholder=shown
+                label, value=default, key=key, step=1.0, format="%g", placeholder=shown
             )
         case Kind.CHECKBOX:
-            return st.checkbox(label, key=key)
+            return st.checkbox(label, default, key=key)
         case Kind.CHOICE:
             return _draw_choice(question)
         case Kind.CHOICES:
             return st.multiselect(
                 label,
                 question.options,
+                default,
                 key=key,
                 format_func=_option,
                 placeholder=shown or "Choose any",
@@ -124,8 +128,8 @@ def _draw_widget(question: Question) -> object:
             earliest, latest = _calendar(question)
             return st.date_input(
                 label,
+                value=default,
                 key=key,
-                value=None,
                 min_value=earliest,
                 max_value=latest,
                 format="YYYY-MM-DD",
@@ -134,12 +138,14 @@ def _draw_widget(question: Question) -> object:
 
 def _draw_choice(question: Question) -> object:
     label, key, options = as_label(question.label), widget_key(question), question.options
+    default: Any = to_widget(question, question.default)
+    index = None if default is None else options.index(default)
     if question.is_required and len(options) <= FEW_OPTIONS:
         return st.radio(
             label,
             options,
             key=key,
-            index=None,
+            index=index,
             format_func=lambda option: as_label(_option(option)),
             horizontal=sum(len(_option(option)) + 4 for option in options) <= ONE_LINE,
         )
@@ -147,7 +153,7 @@ def _draw_choice(question: Question) -> object:
         label,
         options,
         key=key,
-        index=None,
+        index=index,
         format_func=_option,
         placeholder=question.placeholder or "Choose one",
     )

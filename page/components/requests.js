@@ -90,10 +90,10 @@ const has = (value, form) => typeof value === "string" && form.test(value);
 
 // One live region for as long as the tab lives: a new one would not be read aloud.
 function announce(text) {
-  let region = document.getElementById("ask-later-announcer");
+  let region = document.getElementById("announcer");
   if (!region) {
     region = document.createElement("div");
-    region.id = "ask-later-announcer";
+    region.id = "announcer";
     region.setAttribute("role", "status"); // implies aria-live="polite"
     region.style.cssText = "position:fixed;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)";
     document.body.append(region);

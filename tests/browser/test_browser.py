@@ -694,7 +694,7 @@ def test_a_failed_analysis_is_tried_again(visit: Visiting, product: Product) -> 
     sender = visit()
     sender.submit()
     sender.expect_heading("This did not work")
-    sender.expect_text("The AI model declined to analyse this text.")
+    sender.expect_text("The AI model declined to work on this text.")
 
     product.model = answer(200, response(ANALYSIS.model_dump_json()))
     sender.button("Try again").click()

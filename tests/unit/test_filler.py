@@ -294,7 +294,7 @@ def test_texts_say_what_was_counted() -> None:
         "You wrote 8 words in 2 sentences; the longest word is “machines”. "
         "What you return to most is machines."
     )
-    assert found.next_step == "Next step: something about machines."
+    assert found.next_step == "Something about machines."
     assert found.label == "sketch"
     assert found.tags == ["machines", "sketch", "looms"]
     assert found.remarks == [

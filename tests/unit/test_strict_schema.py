@@ -20,7 +20,7 @@ TEXT: Schema = {"type": "string"}
 NOT_LISTED = "'required' is required to be supplied and to be an array including every key in"
 IS_NO_OBJECT = "schema must be a JSON Schema of 'type: \"object\"'"
 NOT_TOP_LEVEL = "reference can only point to definitions defined at the top level of the schema"
-DICT = "'additionalProperties' is required to be supplied and to be false (a dict has none)"
+DICT = "'additionalProperties' is required to be supplied and to be false: a dict is refused"
 
 
 def an_object(**fields: Schema) -> Schema:

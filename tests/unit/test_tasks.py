@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +25,8 @@ from tests.processes import ROOT
 from tests.toy.task import TASK
 
 Text = Annotated[str, Field(max_length=80)]
+T = TypeVar("T")
+Some = Annotated[list[T], Field(min_length=1)]
 
 
 class Colour(StrEnum):
@@ -132,8 +134,9 @@ def test_a_field_that_the_page_can_not_ask_for_is_named(kind: Any, name: str) ->
     [
         (str, "give this text a limit, as in Field(max_length=200)"),
         (Annotated[str, Field(min_length=2)], "give this text a limit"),
-        (Text | None, "an optional field needs a default, as in `| None = None`"),
+        (Text | None, "an optional field has None as its default: write `| None = None`"),
         (Literal["", "a"], "one of its choices is blank"),
+        (list[Colour], "say how many: Field(min_length=1), or Field(default_factory=list)"),
     ],
     ids=str,
 )
@@ -145,7 +148,7 @@ def test_a_field_that_lacks_something_says_what(kind: Any, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "value"),
-    [(Level, 1), (Colour, "red"), (list[Level], [1]), (Literal[1, 2], 2), (float, 1.5)],
+    [(Level, 1), (Colour, "red"), (Some[Level], [1]), (Literal[1, 2], 2), (float, 1.5)],
     ids=str,
 )
 def test_a_form_that_can_be_asked_is_taken(kind: Any, value: object) -> None:
@@ -365,7 +368,7 @@ def test_all_problems_are_told_at_once() -> None:
 class Large(Form):
     a_long_text: Annotated[str, Field(max_length=300)]
     a_choice: Literal["👩‍🚀👩‍🚀👩‍🚀", "b"]
-    choices: list[Literal["👩‍🚀", "🇯🇵", "c"]]
+    choices: Annotated[list[Literal["👩‍🚀", "🇯🇵", "c"]], Field(min_length=1)]
     a_number: float
     a_whole_number: int
     a_day: date | None = None
@@ -376,7 +379,7 @@ LARGE = replace(
     TASK,
     form=Large,
     example=Large(
-        a_long_text="a", a_choice="b", choices=[], a_number=1, a_whole_number=1, agreed=True
+        a_long_text="a", a_choice="b", choices=["c"], a_number=1, a_whole_number=1, agreed=True
     ),
 )
 
