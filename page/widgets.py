@@ -94,12 +94,10 @@ def _draw_field(question: Question) -> object:
 
 
 def _draw_widget(question: Question) -> object:
-    """Draw what takes any value: a browser's own limits would cut or refuse it without a word.
-
-    The default is the widget's own: one put into the session's state would replace what a browser
-    still holds after this server was restarted.
-    """
+    """Draw what takes any value: a browser's own limits would cut or refuse it without a word."""
     label, key, shown = as_label(question.label), widget_key(question), question.placeholder
+    # The widget's own: a default in the session's state would replace what was typed before this
+    # server was restarted.
     default: Any = to_widget(question, question.default)
     match question.kind:
         case Kind.LINE:

@@ -3,6 +3,7 @@
 import pytest
 import redis
 
+from common.ports import LimitReached
 from common.qstash import QStashRefused
 from common.states import Status
 from common.store import Store
@@ -56,7 +57,7 @@ def test_what_is_rejected_costs_two_commands(store: Store, real_redis: redis.Red
     page.submit(ADA, request_id=ID, owner_token=OWNER)
 
     with monitored(real_redis) as sent:
-        with pytest.raises(Exception, match="All the analyses"):
+        with pytest.raises(LimitReached):
             page.submit(ADA, request_id="f" * 32, owner_token=OWNER)
 
         assert sent() == ["TIME", "EVALSHA"]
