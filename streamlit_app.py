@@ -20,9 +20,10 @@ def draw_page() -> None:
     from page.connection import connect
     from page.form import draw_form, draw_requests
     from page.state import page_state
+    from page.widgets import as_label
 
     st.html(browser.STYLE)
-    st.markdown(f"{task.icon} **{task.name}**")
+    st.markdown(f"**{as_label(task.name)}**")
     connect()
     if "request" in st.query_params:
         draw_analysis(st.query_params["request"])
