@@ -154,7 +154,7 @@ def start_stack(directory: Path, code: Path = ROOT, /, **settings: str) -> Itera
     finally:
         children = stack.processes() if process.poll() is None else []
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=60)  # a worker's busy threads have 28 s to end
         for child in children:
             if child.is_running():
                 child.kill()

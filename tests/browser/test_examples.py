@@ -37,7 +37,7 @@ from tests.journey import (
     words_of_others,
     written,
 )
-from tests.processes import ROOT, Stack, start_stack
+from tests.processes import ROOT, Stack, start_stack, wait_for
 from tests.smoke import settings_of, smoke
 from tests.tries import LEFT_OUT
 
@@ -205,7 +205,7 @@ def test_from_the_form_to_the_result_and_back(tried: Tried, tab: Visit) -> None:
     tab.expect_heading(task.headline)
     expect_fields(tab.page, task.form)
     tab.rest()
-    assert written(tab.page, task.form) == example
+    wait_for(lambda: written(tab.page, task.form) == example, PATIENCE / 1000)
 
     log = tried.stack.output
     assert words_of_others(tried.task, *seen, shown, as_json, as_markdown, as_text, log) == set()
