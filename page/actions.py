@@ -16,7 +16,6 @@ from common.submission import NotOwner
 from page import browser, texts
 from page.connection import connect
 from page.state import go_to, page_state, visitor
-from page.widgets import refill
 
 Action = Callable[[str, str], None]  # of a request id and an owner token
 Kind = Literal["primary", "secondary"]
@@ -118,6 +117,4 @@ def _delete(request_id: str, owner_token: str) -> None:
 def _change_text(request_id: str, owner_token: str) -> None:
     """Open the form with what was written before."""
     form = connect().submissions.input_of(request_id, owner_token)
-    if form:
-        refill(form)
-    go_to(None)
+    go_to(None, prefilled=form)

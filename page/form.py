@@ -29,7 +29,7 @@ def draw_form() -> None:
     st.title(as_label(TASK.headline), anchor=False)
     _draw_promise()
     summary = st.empty()
-    form = ask_for(TASK.form, summary)
+    form = ask_for(TASK.form, summary, page_state().prefilled)
     if form is None:
         return
     with summary, st.spinner("Sending…"):
@@ -37,10 +37,12 @@ def draw_form() -> None:
     summary.error(problem)
 
 
-def ask_for(asked: type[Form], summary: DeltaGenerator) -> Form | None:
+def ask_for(
+    asked: type[Form], summary: DeltaGenerator, prefilled: Form | None = None
+) -> Form | None:
     """Draw the fields of a form; return it once it is sent, or say what is wrong with it."""
     with st.form("analysis", enter_to_submit=False):
-        fields = draw_fields(asked)
+        fields = draw_fields(asked, prefilled)
         is_sent = st.form_submit_button("Send request", type="primary", width="stretch")
     if not is_sent:
         return None

@@ -30,22 +30,22 @@ class Fields(NamedTuple):
     slots: dict[str, DeltaGenerator]
 
 
-def draw_fields(form: type[Form]) -> Fields:
-    """Draw a widget for each field of the form; all are named as in JSON."""
+def draw_fields(form: type[Form], prefilled: Form | None = None) -> Fields:
+    """Draw a widget for each field of the form; all are named as in JSON.
+
+    What it begins with is the widget's own default. Put into the session's state, it would reach
+    the browser once, where a further run may overtake it, and replace what was typed before this
+    server was restarted.
+    """
     fields = Fields({}, {})
     for row in _rows(questions(form)):
         places = st.columns([2, 1]) if len(row) > 1 else [st.container()]
         for question, place in zip(row, places, strict=True):
             with place:
-                fields.values[question.key] = _draw_field(question)
+                value = getattr(prefilled, question.name) if prefilled else question.default
+                fields.values[question.key] = _draw_field(question, to_widget(question, value))
                 fields.slots[question.key] = st.empty()
     return fields
-
-
-def refill(form: Form) -> None:
-    """Put a form back into the widgets, which are drawn by the next run."""
-    for question in questions(type(form)):
-        st.session_state[widget_key(question)] = to_widget(question, getattr(form, question.name))
 
 
 def widget_key(question: Question) -> str:
@@ -84,8 +84,8 @@ def _rows(asked: Sequence[Question]) -> Iterator[Sequence[Question]]:
         yield row
 
 
-def _draw_field(question: Question) -> object:
-    value = _draw_widget(question)
+def _draw_field(question: Question, default: Any) -> object:
+    value = _draw_widget(question, default)
     if question.kind is Kind.AREA:
         browser.draw_counter(widget_key(question), question.at_least or 0, question.at_most)
     if question.hint:
@@ -93,12 +93,9 @@ def _draw_field(question: Question) -> object:
     return value
 
 
-def _draw_widget(question: Question) -> object:
+def _draw_widget(question: Question, default: Any) -> object:
     """Draw what takes any value: a browser's own limits would cut or refuse it without a word."""
     label, key, shown = as_label(question.label), widget_key(question), question.placeholder
-    # The widget's own: a default in the session's state would replace what was typed before this
-    # server was restarted.
-    default: Any = to_widget(question, question.default)
     match question.kind:
         case Kind.LINE:
             filled_in = question.autocomplete or None
@@ -112,7 +109,7 @@ def _draw_widget(question: Question) -> object:
         case Kind.CHECKBOX:
             return st.checkbox(label, default, key=key)
         case Kind.CHOICE:
-            return _draw_choice(question)
+            return _draw_choice(question, default)
         case Kind.CHOICES:
             return st.multiselect(
                 label,
@@ -134,9 +131,8 @@ def _draw_widget(question: Question) -> object:
             )
 
 
-def _draw_choice(question: Question) -> object:
+def _draw_choice(question: Question, default: Any) -> object:
     label, key, options = as_label(question.label), widget_key(question), question.options
-    default: Any = to_widget(question, question.default)
     index = None if default is None else options.index(default)
     if question.is_required and len(options) <= FEW_OPTIONS:
         return st.radio(

@@ -100,11 +100,8 @@ def ask(asked: "type[Form]", form: "Form | None") -> None:  # AppTest runs this 
     import streamlit as st
 
     from page.form import ask_for
-    from page.widgets import refill
 
-    if form and "sent" not in st.session_state:
-        refill(form)
-    st.session_state["sent"] = ask_for(asked, st.empty())
+    st.session_state["sent"] = ask_for(asked, st.empty(), form)
 
 
 def draw(asked: type[Form] = Survey, *, form: Form | None = None) -> AppTest:
