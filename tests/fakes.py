@@ -37,6 +37,11 @@ def pending(now: datetime = NOW, delay: timedelta = DELAY, request_id: str = ID)
     return record.model_copy(update={"nonce": "0" * 16})
 
 
+def with_fields(record: AnalysisRecord, **fields: object) -> AnalysisRecord:
+    """The same record with other values, for a state whose history plays no part in a test."""
+    return record.model_copy(update=fields)
+
+
 END_LEASE = """
 local raw = redis.call('GET', KEYS[1])
 if raw and cjson.decode(raw).status == 'processing' then

@@ -16,7 +16,7 @@ from common.record import AnalysisRecord
 from common.settings import DEVELOPMENT_TOKEN
 from common.store import Store
 from tests.conftest import WEBHOOK_URL
-from tests.fakes import ADA
+from tests.fakes import ADA, with_fields
 from tests.http_server import HttpServer, answer, serve
 from tests.processes import ROOT
 
@@ -120,5 +120,5 @@ def show(store: Store, record: AnalysisRecord, **reply: object) -> AppTest:
 def show_owner(store: Store, record: AnalysisRecord) -> AppTest:
     """The page in the submitter's browser, after a reload."""
     owner_hash = sha256(b"token").hexdigest()
-    record = record._evolve(owner_hash=owner_hash)
+    record = with_fields(record, owner_hash=owner_hash)
     return show(store, record, requestId=record.request_id, ownerToken="token")

@@ -21,7 +21,7 @@ from common.settings import DEVELOPMENT_TOKEN
 from common.store import NotFound, Store
 from local_stack import qstash_queue
 from tests.conftest import make_store
-from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, LEASE
+from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, LEASE, with_fields
 from tests.http_server import Behaviour, answer, serve
 from tests.model_replies import response
 from tests.processes import ROOT, bare_environment, free_port, wait_for
@@ -148,7 +148,7 @@ def in_state(
 
     def failed(ago: int, failure: Failure, attempt: int = 1) -> AnalysisRecord:
         end = now - timedelta(seconds=ago)
-        begun = claimed(ago + 6)._evolve(attempt=attempt)
+        begun = with_fields(claimed(ago + 6), attempt=attempt)
         return begun.fail(
             "token", failure, now=end, retry_after=timedelta(seconds=60), longest_wait=DEADLINE
         )

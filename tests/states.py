@@ -7,14 +7,15 @@ from typing import Any
 from common.failures import Failure
 from common.record import AnalysisRecord
 from common.states import Status
-from tests.fakes import ANALYSIS, CALL, LEASE, NOW, pending
+from tests.fakes import ANALYSIS, CALL, LEASE, NOW, pending, with_fields
 
 TTL = timedelta(hours=1)
 USUAL = timedelta(seconds=8)
 WAITING = pending()
 WRITING = WAITING.claim("a", of_round=1, now=WAITING.due_at, call=CALL, lease=LEASE)
 CLAIMED_AT = WAITING.due_at
-RETRYING = WAITING._evolve(
+RETRYING = with_fields(
+    WAITING,
     attempt=1,
     claimed_at=CLAIMED_AT,
     next_attempt_at=CLAIMED_AT + timedelta(seconds=20),
@@ -22,8 +23,8 @@ RETRYING = WAITING._evolve(
     last_failed_at=CLAIMED_AT + timedelta(seconds=6),
 )
 READY = WRITING.complete("a", ANALYSIS, model="m", now=CLAIMED_AT + timedelta(seconds=9))
-FAILED = WRITING._evolve(
-    status=Status.FAILED, failure=Failure.CONTENT_FILTERED, finished_at=CLAIMED_AT
+FAILED = with_fields(
+    WRITING, status=Status.FAILED, failure=Failure.CONTENT_FILTERED, finished_at=CLAIMED_AT
 )
 CANCELLED = WAITING.cancel(now=NOW + timedelta(seconds=5))
 

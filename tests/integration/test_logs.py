@@ -11,7 +11,7 @@ from common.failures import Failure
 from common.store import Store
 from common.submission import Submissions
 from tests.conftest import WEBHOOK_URL, make_settings
-from tests.fakes import ADA, ANALYSIS, ID, TOKENS, FakeAnalyst, FakeQueue
+from tests.fakes import ADA, ANALYSIS, ID, TOKENS, FakeAnalyst, FakeQueue, with_fields
 from tests.processes import ROOT, bare_environment
 from tests.tokens import token
 from webhook_service import create_app
@@ -65,7 +65,7 @@ def test_the_lines_of_one_analysis_tell_all_of_it(
     Submissions(store, queue, settings).submit(ADA, request_id=ID)
     for _ in range(2):
         app.test_client().post("/webhook", data=message, headers=headers)
-        store.update(ID, lambda r, now: r._evolve(next_attempt_at=now))
+        store.update(ID, lambda r, now: with_fields(r, next_attempt_at=now))
 
     lines = [json.loads(line) for line in caplog.text.splitlines()]
     for line in lines:

@@ -23,7 +23,7 @@ from page import browser, texts
 from page.snapshot import poll_seconds
 from page.state import fetch
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
-from tests.fakes import ADA, ID, OTHER_ID, FakeAnalyst, FakeQueue, end_lease, pending
+from tests.fakes import ADA, ID, OTHER_ID, FakeAnalyst, FakeQueue, end_lease, pending, with_fields
 from tests.page import configured, labels, open_page, qstash, text
 from tests.processes import Stack, free_port, start_stack, wait_for
 from tests.product import in_state
@@ -108,7 +108,7 @@ def test_a_change_leaves_input_and_result_as_they_are(
 ) -> None:
     before = json.loads(put(state))
 
-    store.update(ID, lambda record, now: record._evolve(message_id="msg_2"))
+    store.update(ID, lambda record, now: with_fields(record, message_id="msg_2"))
 
     assert stored(client) == before | {"messageId": "msg_2"}
 
@@ -119,7 +119,7 @@ def test_one_that_is_known_is_changed_by_the_first_swap(store: Store, put: Put) 
 
     def decide(record: AnalysisRecord, _: datetime) -> AnalysisRecord:
         decided.append(record)
-        return record._evolve(message_id="msg_2")
+        return with_fields(record, message_id="msg_2")
 
     store.update(ID, decide, known=(record, store.now()))
 

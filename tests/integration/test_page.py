@@ -20,7 +20,18 @@ from page.errors import SORRY
 from page.snapshot import poll_seconds
 from page.state import KEY
 from tests.conftest import BROKEN, broken, make_store
-from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, ID, LEASE, OTHER_ID, pending
+from tests.fakes import (
+    ADA,
+    ANALYSIS,
+    CALL,
+    DEADLINE,
+    DELAY,
+    ID,
+    LEASE,
+    OTHER_ID,
+    pending,
+    with_fields,
+)
 from tests.http_server import HttpServer, answer, serve
 from tests.page import (
     button,
@@ -200,7 +211,7 @@ def test_a_running_analysis_shows_the_attempt(store: Store) -> None:
 
 
 def test_a_retry_shows_the_reason_and_the_next_attempt(store: Store) -> None:
-    record = pending(store.now())._evolve(attempt=1, last_failure=Failure.RATE_LIMITED)
+    record = with_fields(pending(store.now()), attempt=1, last_failure=Failure.RATE_LIMITED)
 
     page = show(store, record)
 
@@ -213,8 +224,12 @@ def test_a_result_is_drawn_as_text_whatever_the_model_wrote(store: Store) -> Non
     result = ANALYSIS.model_copy(
         update={"summary": hostile, "tone": hostile, "themes": [hostile], "suggestions": [hostile]}
     )
-    record = pending(store.now())._evolve(
-        status=Status.COMPLETED, result=result, model=hostile, finished_at=store.now()
+    record = with_fields(
+        pending(store.now()),
+        status=Status.COMPLETED,
+        result=result,
+        model=hostile,
+        finished_at=store.now(),
     )
 
     page = show(store, record)
@@ -227,8 +242,12 @@ def test_a_result_is_drawn_as_text_whatever_the_model_wrote(store: Store) -> Non
 
 
 def test_the_stand_ins_answer_is_not_called_an_ai_models(store: Store) -> None:
-    record = pending(store.now())._evolve(
-        status=Status.COMPLETED, result=ANALYSIS, model="local-stand-in", finished_at=store.now()
+    record = with_fields(
+        pending(store.now()),
+        status=Status.COMPLETED,
+        result=ANALYSIS,
+        model="local-stand-in",
+        finished_at=store.now(),
     )
 
     assert "No AI model was asked" in text(show(store, record))
@@ -236,8 +255,8 @@ def test_the_stand_ins_answer_is_not_called_an_ai_models(store: Store) -> None:
 
 @pytest.mark.parametrize("code", Failure)
 def test_a_failure_is_shown_with_what_to_do(store: Store, code: Failure) -> None:
-    record = pending(store.now())._evolve(
-        status=Status.FAILED, failure=code, finished_at=store.now()
+    record = with_fields(
+        pending(store.now()), status=Status.FAILED, failure=code, finished_at=store.now()
     )
 
     page = show_owner(store, record)
@@ -332,7 +351,7 @@ def test_the_submitter_is_known_again_after_a_reload(store: Store) -> None:
     ],
 )
 def test_a_wrong_owner_token_changes_nothing(store: Store, reply: dict[str, object]) -> None:
-    record = pending(store.now())._evolve(owner_hash=sha256(b"token").hexdigest())
+    record = with_fields(pending(store.now()), owner_hash=sha256(b"token").hexdigest())
     page = show(store, record, **reply)
 
     for label in ("Yes, cancel it", "Yes, delete it"):
@@ -446,7 +465,7 @@ def test_until_the_browser_has_replied_nobody_is_taken_for_a_stranger(
     store: Store,
 ) -> None:
     failed = {"status": Status.FAILED, "failure": Failure.TIMED_OUT, "finished_at": store.now()}
-    store.create(pending(store.now())._evolve(**failed))
+    store.create(with_fields(pending(store.now()), **failed))
 
     page, dead = first_run(ID), first_run(OTHER_ID)
 
@@ -458,7 +477,7 @@ def test_until_the_browser_has_replied_nobody_is_taken_for_a_stranger(
 
 def test_a_reply_about_another_page_says_nothing_about_this_one(store: Store) -> None:
     failed = {"status": Status.FAILED, "failure": Failure.TIMED_OUT, "finished_at": store.now()}
-    page = show_owner(store, pending(store.now())._evolve(**failed))
+    page = show_owner(store, with_fields(pending(store.now()), **failed))
     page.session_state["requests"] = {"reply": {"wanted": None}}  # on the form; then Back
     page.run()
 
@@ -477,7 +496,7 @@ def test_a_dead_link_is_expired_only_for_the_browser_that_sent_it() -> None:
 def test_the_person_is_told_once_that_it_is_ready(store: Store) -> None:
     page = show(store, pending(store.now()))
     ready = {"status": Status.COMPLETED, "result": ANALYSIS, "model": "m"}
-    store.update(ID, lambda r, now: r._evolve(**ready, finished_at=now))
+    store.update(ID, lambda r, now: with_fields(r, **ready, finished_at=now))
 
     page.run()
     assert page.toast[0].value == "Your analysis is ready."
@@ -491,7 +510,7 @@ def test_the_person_is_told_once_that_it_is_ready(store: Store) -> None:
 def test_cancelling_what_has_just_become_ready_comes_too_late(store: Store) -> None:
     page = fill(open_page())
     ready = {"status": Status.COMPLETED, "result": ANALYSIS, "model": "m"}
-    store.update(request_id_of(page), lambda r, now: r._evolve(**ready, finished_at=now))
+    store.update(request_id_of(page), lambda r, now: with_fields(r, **ready, finished_at=now))
 
     button(page, "Yes, cancel it").click().run()
 
@@ -502,7 +521,7 @@ def test_cancelling_what_has_just_become_ready_comes_too_late(store: Store) -> N
 def test_a_text_that_cannot_be_analysed_is_given_back_to_its_owner(store: Store) -> None:
     now = store.now()
     failed = {"status": Status.FAILED, "failure": Failure.CONTENT_FILTERED, "finished_at": now}
-    page = show_owner(store, pending(now)._evolve(**failed))
+    page = show_owner(store, with_fields(pending(now), **failed))
 
     button(page, "Change the text").click().run()
 
@@ -517,7 +536,7 @@ def test_a_text_that_cannot_be_analysed_is_given_back_to_its_owner(store: Store)
 def test_a_stranger_sees_that_it_failed_and_neither_text_nor_buttons(store: Store) -> None:
     now = store.now()
     failed = {"status": Status.FAILED, "failure": Failure.CONTENT_FILTERED, "finished_at": now}
-    page = show(store, pending(now)._evolve(**failed))
+    page = show(store, with_fields(pending(now), **failed))
 
     assert labels(page) == ["New request"]
     assert "Only the browser that sent this request" in page.error[0].value
@@ -537,14 +556,14 @@ def test_after_the_last_round_trying_again_is_not_offered(store: Store) -> None:
     now = store.now()
     failed = {"status": Status.FAILED, "failure": Failure.TIMED_OUT, "finished_at": now}
 
-    page = show_owner(store, pending(now)._evolve(**failed, round=5))
+    page = show_owner(store, with_fields(pending(now), **failed, round=5))
 
     assert "Try again" not in labels(page)
 
 
 def test_a_result_can_be_copied_and_downloaded(store: Store) -> None:
     ready = {"status": Status.COMPLETED, "result": ANALYSIS, "model": "m"}
-    page = show(store, pending(store.now())._evolve(**ready, finished_at=store.now()))
+    page = show(store, with_fields(pending(store.now()), **ready, finished_at=store.now()))
 
     files = [download.proto.label for download in page.get("download_button")]
     assert files == ["Download Markdown", "Download JSON"]

@@ -25,6 +25,7 @@ from tests.fakes import (
     FakeQueue,
     end_lease,
     pending,
+    with_fields,
 )
 from tests.http_server import hang, serve
 from tests.monitor import monitored
@@ -190,7 +191,7 @@ def test_a_swap_repeated_after_a_lost_reply_is_done(
 
 def test_a_record_that_always_changes_is_given_up(store: Store, record: AnalysisRecord) -> None:
     def outrun(record: AnalysisRecord, now: datetime) -> AnalysisRecord:
-        store.update(ID, lambda r, _: r._evolve(message_id=(r.message_id or "") + "x"))
+        store.update(ID, lambda r, _: with_fields(r, message_id=(r.message_id or "") + "x"))
         return record.cancel(now=now)
 
     with pytest.raises(StoreUnavailable):

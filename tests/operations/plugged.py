@@ -8,7 +8,7 @@ from common.store import Store
 from common.submission import Submissions
 from operations.limits import RedisLimits
 from tests.conftest import make_options, make_settings, make_store
-from tests.fakes import ADA, LEASE, FakeAnalyst, FakeQueue
+from tests.fakes import ADA, LEASE, FakeAnalyst, FakeQueue, with_fields
 from webhook_service.answer import AnalysisFailed, Answer
 from webhook_service.worker import Delivery, Worker
 
@@ -63,6 +63,6 @@ def fail(store: Store, number: int) -> None:
 def deliver(store: Store, number: int, answer: Answer | AnalysisFailed) -> None:
     """Run an attempt, once it is due."""
     request_id = f"{number:032x}"
-    store.update(request_id, lambda r, now: r._evolve(next_attempt_at=now))
+    store.update(request_id, lambda r, now: with_fields(r, next_attempt_at=now))
     worker = Worker(plugged(store, {})[0], FakeAnalyst(answer), make_settings().times)
     worker.process(Delivery(request_id=request_id, round=1))

@@ -13,7 +13,7 @@ from common.connection import connect
 from common.record import AnalysisRecord
 from common.store import Store
 from tests.conftest import make_settings, make_store
-from tests.fakes import ADA, ID, LEASE, FakeAnalyst, FakeQueue, pending
+from tests.fakes import ADA, ID, LEASE, FakeAnalyst, FakeQueue, pending, with_fields
 from webhook_service import create_app
 
 KEYS = ",".join(
@@ -85,7 +85,7 @@ def test_an_analysis_is_found_by_every_key_of_its_maker_and_by_no_other(
 def test_what_was_made_on_the_page_is_found_by_no_key(
     service: Callable[..., FlaskClient], store: Store, open_api: bool
 ) -> None:
-    store.create(pending(store.now())._evolve(owner_hash="0" * 64))
+    store.create(with_fields(pending(store.now()), owner_hash="0" * 64))
 
     client = service(open_api=open_api, api_keys="" if open_api else KEYS)
 

@@ -48,6 +48,7 @@ from tests.fakes import (
     FakeAnalyst,
     FakeQueue,
     pending,
+    with_fields,
 )
 from webhook_service.answer import AnalysisFailed
 from webhook_service.worker import Delivery, Worker
@@ -221,7 +222,7 @@ def test_a_failure_tells_the_cause_of_its_latest_attempt_where_nothing_else_is_k
     )
 
     Events().emit(Settled(released.time_out(now=released.deadline_at)))
-    Events().emit(Settled(released._evolve(status=Status.COMPLETED)))
+    Events().emit(Settled(with_fields(released, status=Status.COMPLETED)))
 
     timed_out, completed = lines(caplog)
     assert (timed_out["code"], timed_out["cause"]) == ("timed_out", "model_timeout")

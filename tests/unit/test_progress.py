@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from common.record import AnalysisRecord
 from page.progress import Shape, progress
-from tests.fakes import ANALYSIS, CALL, LEASE, NOW
+from tests.fakes import ANALYSIS, CALL, LEASE, NOW, with_fields
 from tests.states import (
     CANCELLED,
     CLAIMED_AT,
@@ -109,7 +109,7 @@ def test_a_retry_is_on_the_timeline_with_its_reason() -> None:
 
 
 def test_a_later_attempt_does_not_pretend_to_know_how_long_the_first_waited() -> None:
-    second = WRITING._evolve(attempt=2)
+    second = with_fields(WRITING, attempt=2)
 
     assert steps(second)[1] == ("done", "Waited in the queue", "")
     assert steps(second.complete("a", ANALYSIS, model="m", now=CLAIMED_AT + seconds(9)))[2] == (

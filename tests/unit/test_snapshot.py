@@ -4,7 +4,7 @@ import pytest
 
 from page import texts
 from page.snapshot import Snapshot, has_become_ready, has_changed, poll_seconds
-from tests.fakes import ID, NOW
+from tests.fakes import ID, NOW, with_fields
 from tests.states import CANCELLED, FAILED, READY, WAITING, WRITING, seconds
 
 
@@ -12,7 +12,7 @@ from tests.states import CANCELLED, FAILED, READY, WAITING, WRITING, seconds
     ("snapshot", "pause"),
     [
         (Snapshot(ID, WAITING), 5),
-        (Snapshot(ID, WAITING._evolve(next_attempt_at=NOW + seconds(9))), 2),
+        (Snapshot(ID, with_fields(WAITING, next_attempt_at=NOW + seconds(9))), 2),
         (Snapshot(ID, WRITING), 2),
         (Snapshot(ID, READY), None),
         (Snapshot(ID, FAILED), None),

@@ -19,7 +19,7 @@ from common.submission import (
     new_request_id,
 )
 from tests.conftest import make_settings, make_store
-from tests.fakes import ADA, ANALYSIS, BOB, CALL, ID, LEASE, FakeQueue
+from tests.fakes import ADA, ANALYSIS, BOB, CALL, ID, LEASE, FakeQueue, with_fields
 
 OWNER = "owner-token"
 
@@ -39,7 +39,7 @@ def later(store: Store, queue: FakeQueue, seconds: float) -> Submissions:
 def age(store: Store, seconds: float) -> None:
     """Make the record as old as if it had been published that long ago."""
     store.update(
-        ID, lambda r, _: r._evolve(published_at=r.published_at - timedelta(seconds=seconds))
+        ID, lambda r, _: with_fields(r, published_at=r.published_at - timedelta(seconds=seconds))
     )
 
 

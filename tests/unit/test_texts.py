@@ -8,7 +8,7 @@ from common.failures import Failure
 from page import texts
 from page.snapshot import Snapshot
 from tests.conftest import make_settings
-from tests.fakes import ID
+from tests.fakes import ID, with_fields
 from tests.states import (
     CANCELLED,
     CLAIMED_AT,
@@ -88,14 +88,16 @@ def test_without_recent_analyses_the_form_promises_no_number() -> None:
 
 @pytest.mark.parametrize("code", Failure)
 def test_a_failure_comes_with_what_to_do_next(code: Failure) -> None:
-    failed = FAILED._evolve(failure=code)
+    failed = with_fields(FAILED, failure=code)
 
     assert texts.failure_text(failed, is_owner=True) == f"{code.sentence} {code.next_step}"
     assert code.next_step not in texts.failure_text(failed, is_owner=False)
 
 
 def test_after_all_attempts_the_last_reason_is_named() -> None:
-    failed = FAILED._evolve(failure=Failure.ATTEMPTS_EXHAUSTED, last_failure=Failure.MODEL_TIMEOUT)
+    failed = with_fields(
+        FAILED, failure=Failure.ATTEMPTS_EXHAUSTED, last_failure=Failure.MODEL_TIMEOUT
+    )
 
     said = texts.failure_text(failed, is_owner=True)
 
@@ -111,7 +113,7 @@ def test_after_all_attempts_the_last_reason_is_named() -> None:
     ],
 )
 def test_after_all_rounds_nobody_is_asked_to_try_again(code: Failure, turn: str) -> None:
-    failed = FAILED._evolve(failure=code, round=5)
+    failed = with_fields(FAILED, failure=code, round=5)
 
     assert texts.failure_text(failed, is_owner=True) == f"{code.sentence} {turn}"
 
@@ -121,7 +123,7 @@ def test_until_the_browser_has_replied_a_failure_asks_nothing_of_anybody() -> No
 
 
 def test_a_failure_out_of_the_history_asks_for_a_new_request() -> None:
-    archived = FAILED._evolve(failure=Failure.TIMED_OUT, input=None)
+    archived = with_fields(FAILED, failure=Failure.TIMED_OUT, input=None)
 
     said = texts.failure_text(archived, is_owner=True)
 

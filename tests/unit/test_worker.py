@@ -24,6 +24,7 @@ from tests.fakes import (
     FakeAnalyst,
     end_lease,
     pending,
+    with_fields,
 )
 from webhook_service.answer import AnalysisFailed, Answer
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
@@ -53,7 +54,7 @@ def due(store: Store) -> AnalysisRecord:
 
 def make_due(store: Store) -> None:
     """Let the time until the next attempt pass."""
-    store.update(ID, lambda r, now: r._evolve(next_attempt_at=now))
+    store.update(ID, lambda r, now: with_fields(r, next_attempt_at=now))
 
 
 def test_a_due_record_is_analysed_and_completed(

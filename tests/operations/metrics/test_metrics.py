@@ -22,7 +22,18 @@ from common.submission import Submissions
 from operations import metrics_route, packages
 from operations.metrics_settings import MetricsSettings
 from tests.conftest import WEBHOOK_URL, make_options, make_settings
-from tests.fakes import ADA, ANALYSIS, ID, LEASE, OTHER_ID, TOKENS, FakeAnalyst, FakeQueue, pending
+from tests.fakes import (
+    ADA,
+    ANALYSIS,
+    ID,
+    LEASE,
+    OTHER_ID,
+    TOKENS,
+    FakeAnalyst,
+    FakeQueue,
+    pending,
+    with_fields,
+)
 from tests.operations.plugged import limits_with
 from tests.tokens import ANOTHER, FAILURE_URL, MESSAGE, token
 from webhook_service import create_app
@@ -160,7 +171,7 @@ def test_attempts_and_what_they_come_to_are_counted(make_app: MakeApp, store: St
 
     deliver(app)
     deliver(app)
-    store.update(ID, lambda r, now: r._evolve(next_attempt_at=now))
+    store.update(ID, lambda r, now: with_fields(r, next_attempt_at=now))
     deliver(app)
     deliver(app)
     deliver(app, json.dumps({"requestId": OTHER_ID, "round": 1}).encode())
@@ -214,7 +225,7 @@ def test_tokens_and_times_of_calls_are_counted_and_what_limits_reject(
 
     rejected = app.test_client().post("/analyze", json=ADA.model_dump())
     deliver(app)
-    store.update(ID, lambda r, now: r._evolve(next_attempt_at=now))
+    store.update(ID, lambda r, now: with_fields(r, next_attempt_at=now))
     deliver(app)
 
     told = counted()
