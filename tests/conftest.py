@@ -50,6 +50,14 @@ BROKEN: dict[str, dict[str, object]] = {
 }
 DEAD_PROXY = "http://127.0.0.1:1"
 WEBHOOK_URL = "https://service.example/webhook"
+NEIGHBOURS = {  # all that a process can't start without
+    "REDIS_URL": "redis://127.0.0.1:1",
+    "QSTASH_TOKEN": "token",
+    "QSTASH_WEBHOOK_URL": WEBHOOK_URL,
+    "QSTASH_CURRENT_SIGNING_KEY": "sig_current_of_this_test",
+    "QSTASH_NEXT_SIGNING_KEY": "sig_next_of_this_test",
+    "OPENAI_API_KEY": "key",
+}
 
 
 @pytest.fixture(autouse=True, scope="session")

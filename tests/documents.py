@@ -62,10 +62,15 @@ def readme_task() -> str:
     return str(source)
 
 
+def copy_project(copy: Path) -> None:
+    """Copy all but what a machine makes. Times are kept: caches stay good."""
+    ignored = shutil.ignore_patterns(".venv*", ".local", ".git", ".env", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+
+
 def copy_with_another_task(directory: Path, source: str) -> Path:
     """A copy of the project with this text as its `common/task.py`."""
     copy = directory / "copy"
-    ignored = shutil.ignore_patterns(".venv*", ".local", ".git", ".env", "__pycache__", ".*_cache")
-    shutil.copytree(ROOT, copy, ignore=ignored)
+    copy_project(copy)
     (copy / "common" / "task.py").write_text(source)
     return copy

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from common.form import Form, problems, questions
 from common.questions import Kind, Question, in_words
 from common.tasks import Task
+from tests.documents import copy_project
 from tests.processes import ROOT
 from tests.toy.task import TASK as TOY
 
 TASK_FILE = Path("common/task.py")
-LEFT_BEHIND = shutil.ignore_patterns(".venv*", ".local", ".git", ".env", "__pycache__", ".*_cache")
 OPTIONAL = " (optional)"
 LONG_WORD = 7  # letters; a headline's shorter words are anybody's
 
@@ -41,8 +41,8 @@ def load(path: Path) -> Task:
 
 
 def copy_with(path: Path, copy: Path) -> Path:
-    """Copy the project, this file in place of its task. Times are kept: caches stay good."""
-    shutil.copytree(ROOT, copy, ignore=LEFT_BEHIND)
+    """Copy the project, this file in place of its task."""
+    copy_project(copy)
     (copy / ".venv").symlink_to(sys.prefix)
     if path != ROOT / TASK_FILE:
         shutil.copy(path, copy / TASK_FILE)

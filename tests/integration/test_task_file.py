@@ -14,19 +14,14 @@ import httpx
 import psutil
 import pytest
 
-from tests.conftest import WEBHOOK_URL
+from tests.conftest import NEIGHBOURS
 from tests.processes import ROOT, bare_environment, wait_for
 from tests.product import COMMANDS, Server
 
 PARTS = ("common", "local_stack", "operations", "page", "webhook_service", ".streamlit")
 TOY = (ROOT / "tests" / "toy" / "task.py").read_text()
-NEIGHBOURS = {
-    "REDIS_URL": "redis://127.0.0.1:1",
-    "QSTASH_TOKEN": "token",
-    "QSTASH_WEBHOOK_URL": WEBHOOK_URL,
-    "QSTASH_CURRENT_SIGNING_KEY": "sig_current_of_this_test",
-    "QSTASH_NEXT_SIGNING_KEY": "sig_next_of_this_test",
-    "OPENAI_API_KEY": "key",
+SETTINGS = {
+    **NEIGHBOURS,
     "PYTHONDONTWRITEBYTECODE": "1",  # else a file of the same size and second counts as the same
 }
 NAME = 'name: Annotated[str, Field(max_length=80), Autocomplete("name")]'
@@ -70,7 +65,7 @@ for indent in (None, 8):
 
 def own_task(home: Path) -> dict[str, str]:
     """An environment in which a process has the task of its own file, and not the tests'."""
-    environment = bare_environment(home, **NEIGHBOURS)
+    environment = bare_environment(home, **SETTINGS)
     environment.pop("PYTHONPATH", None)
     return environment
 

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from common.settings import DEVELOPMENT_TOKEN
-from tests.conftest import WEBHOOK_URL
+from tests.conftest import NEIGHBOURS
 from tests.http_server import answer, serve
 from tests.processes import ROOT, bare_environment
 from tests.product import COMMANDS, Server
@@ -31,14 +31,6 @@ PARTS = {
     ],
 }
 NAMES = {"limits": "limit", "tracing": "tracing|otel", "commands": r"\bcli\b|doctor|smoke"}
-NEIGHBOURS = {
-    "REDIS_URL": "redis://127.0.0.1:1",
-    "QSTASH_TOKEN": "token",
-    "QSTASH_WEBHOOK_URL": WEBHOOK_URL,
-    "QSTASH_CURRENT_SIGNING_KEY": "sig_current_of_this_test",
-    "QSTASH_NEXT_SIGNING_KEY": "sig_next_of_this_test",
-    "OPENAI_API_KEY": "key",
-}
 OF_OPTIONS = {"DATABASE_URL": "postgres://of.a.host/app", "METRICS_TOKEN": "a-metrics-token-"}
 
 # Each part in a fork: what takes time, importing other people's packages, is done once.
