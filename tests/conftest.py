@@ -4,7 +4,6 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
-from zlib import crc32
 
 import certifi
 import fakeredis
@@ -31,6 +30,7 @@ from tests.fakes import ANALYSIS, NOW, OTHER_ID, FakeQueue, pending
 from tests.postgres import Postgres, find_binaries, start_postgres
 from tests.processes import Stack, free_port, start_stack
 from tests.tries import (
+    BROWSER_GROUPS,
     LEFT_OUT,
     STACK_GROUPS,
     pytest_collection_modifyitems,
@@ -252,18 +252,14 @@ def queue() -> FakeQueue:
 
 
 class JourneysApart(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives each process one file, or group of files, after the other; the longest file in halves.
-
-    Each half starts the product and a browser of its own.
-    """
+    """Gives each process one file, or group of files, after the other."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        for number, group in enumerate(STACK_GROUPS):
+        for number, group in enumerate((*STACK_GROUPS, *BROWSER_GROUPS)):
             if path.endswith(group):
-                return f"stack {number}"
-        part = crc32(nodeid.encode()) % 2 if path.endswith("test_browser.py") else ""
-        return f"{path}{part}"
+                return f"group {number}"
+        return path
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> JourneysApart | None:

@@ -14,18 +14,32 @@ STACK_GROUPS = (
         *("test_page_server.py", "test_proxy.py"),
     ),
 )
+# The same for those that ask for `product` and a browser.
+BROWSER_GROUPS = (
+    ("browser/test_journey.py", "browser/test_waiting.py", "browser/test_form.py"),
+    (
+        *("browser/test_every_state.py", "browser/test_list.py", "browser/test_actions.py"),
+        *("browser/test_down.py", "browser/test_strangers.py"),
+    ),
+)
 TRIED_AGAIN = "Tried again:"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest first, and try browser tests, and no others, once more when they fail."""
     longest = (
-        *("test_chaos.py", "test_rotation.py", "test_servers.py", "test_browser.py"),
+        *("test_chaos.py", "test_rotation.py", "test_servers.py"),
+        *(name for group in BROWSER_GROUPS for name in group),
         "test_examples.py",
     )
     first = (*longest, *(name for group in STACK_GROUPS for name in group))
     order = {name: number for number, name in enumerate(first)}
-    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+    def place(item: pytest.Item) -> int:
+        ends = "/".join(item.path.parts[-2:]), item.path.name
+        return min(order.get(end, len(order)) for end in ends)
+
+    items.sort(key=place)
     for item in items:
         if item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.flaky(reruns=1))

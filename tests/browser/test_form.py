@@ -5,12 +5,10 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.browser.test_browser import product, usual_tab, visit, whole_product
 from tests.chromium import PHONE, Visit
 from tests.product import Product
 from tests.toy.task import TASK
 
-__all__ = ["product", "usual_tab", "visit", "whole_product"]
 pytestmark = pytest.mark.browser
 
 Visiting = Callable[..., Visit]

@@ -1,0 +1,100 @@
+"""What goes down comes up again, while somebody waits or writes."""
+
+import pytest
+from playwright.sync_api import (
+    expect,
+)
+
+from tests.browser.visits import SIGN_OF_LIFE, Visiting, send
+from tests.fakes import ADA, ANALYSIS
+from tests.product import Product
+
+pytestmark = pytest.mark.browser
+
+
+def test_the_service_is_down_and_comes_up_while_somebody_waits(
+    visit: Visiting, product: Product
+) -> None:
+    product.service.stop()
+    sender = visit()
+    sender.submit()
+    sender.expect_text("any moment now")
+
+    product.service.start()
+
+    sender.expect_text(ANALYSIS.summary)
+
+
+def test_redis_goes_down_and_comes_up_while_somebody_waits(
+    visit: Visiting, product: Product
+) -> None:
+    sender = send(visit, product, "processing")
+    product.redis.refuse_connections()
+    sender.expect_text("We can't reach our store just now")
+    sender.expect_heading("Writing your analysis")
+
+    product.put(sender.request_id, "done")
+    product.redis.repair()
+
+    sender.expect_text(ANALYSIS.summary)
+    expect(sender.text("We can't reach our store just now")).to_have_count(0)
+
+
+def test_redis_is_away_when_the_form_is_sent_and_the_text_stays(
+    visit: Visiting, product: Product
+) -> None:
+    sender = visit()
+    product.redis.refuse_connections()
+    sender.fill()
+    sender.button("Send request").click()
+    sender.expect_text("Your text is still here")
+    expect(sender.page.get_by_label("Short description")).to_have_value(ADA.description)
+
+    product.redis.repair()
+    sender.button("Send request").click()
+
+    sender.expect_text(ANALYSIS.summary)
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_what_takes_long_gives_a_sign_of_life(
+    visit: Visiting, product: Product, motion: str
+) -> None:
+    sender = send(visit, product, "done", reduced_motion=motion)
+    sender.button("Delete now").click()
+    expect(sender.button("Yes, delete it")).to_be_visible()
+    product.redis.break_with(lambda exchange: None)  # no answer comes
+
+    sender.button("Yes, delete it").click()
+    sender.page.wait_for_function(f"{SIGN_OF_LIFE} > 0.5")
+
+    product.redis.repair()
+    sender.expect_value(f"{SIGN_OF_LIFE} === undefined", True)
+
+
+def test_the_pages_own_server_restarts_while_somebody_waits(
+    visit: Visiting, product: Product
+) -> None:
+    sender = send(visit, product, "processing")
+    product.page.stop()
+    product.put(sender.request_id, "failed")
+    product.page.start()
+
+    sender.expect_heading("This did not work")
+    expect(sender.button("Try again")).to_be_visible()
+
+
+def test_the_pages_own_server_restarts_while_somebody_writes(
+    visit: Visiting, product: Product
+) -> None:
+    product.gate.clear()
+    sender = visit()
+    sender.expect_text("Nothing here yet")
+    sender.fill()
+    product.page.stop()
+    product.page.start()
+
+    sender.button("Send request").click()
+
+    sender.expect_heading("Your request is in the queue")
+    assert product.store.read(sender.request_id).input == ADA
