@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from common.failures import Failure, Kind
 from common.ports import LimitReached
+from common.questions import in_words
 from common.record import MAX_ATTEMPTS, AnalysisRecord
 from common.settings import Settings
 from common.states import Status
@@ -14,6 +15,8 @@ from page.snapshot import Snapshot
 
 STAND_IN_MODEL = "local-stand-in"
 SECOND = timedelta(seconds=1)
+UNKNOWN_USUAL = timedelta(seconds=10)  # of writing, while nobody knows
+NOT_SENT = "Not sent yet."
 GONE = "No longer kept"
 UNREADABLE = "No longer readable here"
 UNREADABLE_TEXT = (
@@ -65,6 +68,13 @@ def title(snapshot: Snapshot, is_listed: bool | None = None) -> str:
     return "Trying again soon" if is_retry else STATUSES[record.status].title
 
 
+def result_title(is_owner: bool | None) -> str:
+    """The heading over a result; None while it isn't known who reads it."""
+    if is_owner is None:
+        return in_words(TASK.noun)
+    return f"Your {TASK.noun}" if is_owner else f"{in_words(TASK.noun)}, shared with you"
+
+
 def announcement(snapshot: Snapshot, is_listed: bool | None = None) -> str:
     """What is read aloud, once each time that it changes: the state, and no time that ticks."""
     sentences = [f"{title(snapshot, is_listed)}."]
@@ -98,18 +108,29 @@ def last_reason(record: AnalysisRecord) -> str:
 # ── The form ────────────────────────────────────────────────────────────────────────────────
 
 
-def promise(settings: Settings, kept: timedelta, usual: timedelta | None) -> dict[str, str]:
-    """What happens, how long it takes, and who gets to see the text."""
+def promise(settings: Settings, kept: timedelta, usual: timedelta | None) -> str:
+    """How soon, and kept how long, in one line."""
+    whole = settings.qstash_delay + (usual or UNKNOWN_USUAL)
+    return f"Ready in about {spoken(whole)} · deleted after {spoken(kept)}"
+
+
+def explanation(settings: Settings, kept: timedelta, usual: timedelta | None) -> dict[str, str]:
+    """What happens, and who gets to see the text."""
     waiting = spoken(settings.qstash_delay).capitalize()
-    writing = f"about {short(max(usual, SECOND))}" if usual else "some seconds"
+    writing = f"about {spoken(max(usual, SECOND))}" if usual else "some seconds"
     return {
-        "What happens": TASK.description,
-        "How long": f"{waiting} in the queue, then {writing} of writing. "
-        "You may close the page meanwhile.",
-        "Your text": f"{_reader(settings)} It is removed here once the {TASK.noun} is ready, and "
-        "from our storage's own log when that is next rewritten. "
-        f"Whoever has the link can read the {TASK.noun}; {spoken(kept)} later all is gone.",
+        "How it works": f"{TASK.description} {waiting} in the queue, then {writing} of writing. "
+        "You can close this page meanwhile.",
+        "Who reads it": f"{_reader(settings)} Whoever has the link can read the {TASK.noun}.",
+        "How long": f"Your text is removed once the {TASK.noun} is ready, and from our storage's "
+        f"own log when that is next rewritten; everything is deleted {spoken(kept)} later.",
     }
+
+
+def not_sent(refused: int) -> str:
+    """That some fields need a look."""
+    fields = "One field needs" if refused == 1 else f"{refused} fields need"
+    return f"{NOT_SENT} {fields} a look."
 
 
 def _reader(settings: Settings) -> str:

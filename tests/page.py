@@ -65,7 +65,7 @@ def fill(
     page.text_input[0].set_value(name)
     page.number_input[0].set_value(age)
     page.text_area[0].set_value(description)
-    button(page, "Send request").click().run()
+    page.button("send").click().run()
     assert not page.exception
     return page
 

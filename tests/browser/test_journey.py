@@ -77,9 +77,9 @@ def test_the_keyboard_alone_is_enough(visit: Visiting, product: Product) -> None
     for label, written in fields.items():
         tab_to(sender, label)
         sender.page.keyboard.type(written)
-    tab_to(sender, "Send request")
+    tab_to(sender, f"Get my {TASK.noun}")
     sender.page.keyboard.press("Enter")
-    sender.expect_heading("Your request is in the queue")
+    sender.expect_heading(HEADINGS["waiting"])
     expect(sender.button("Cancel")).to_be_visible()
 
     tab_to(sender, "Cancel")
@@ -94,12 +94,12 @@ def test_the_keyboard_alone_is_enough(visit: Visiting, product: Product) -> None
 def test_wrong_fields_are_named_and_the_text_stays(visit: Visiting, product: Product) -> None:
     sender = visit()
     sender.fill(name=" ", age="36.5", description="Short.")
-    sender.button("Send request").click()
+    sender.send.click()
 
     sender.expect_text("Please fill this in.")
     sender.expect_text("Please enter a whole number from 1 to 120.")
     sender.expect_text("Please write at least 10 characters.")
-    sender.expect_text("Nothing was sent yet. Please look at 3 fields below.")
+    sender.expect_text("Not sent yet. 3 fields need a look.")
     sender.rest()
     expect(sender.page.get_by_label("Short description")).to_have_value("Short.")
     assert sender.request_id == ""
@@ -108,7 +108,7 @@ def test_wrong_fields_are_named_and_the_text_stays(visit: Visiting, product: Pro
 def test_a_text_far_too_long_is_kept_and_named(visit: Visiting, product: Product) -> None:
     sender = visit()
     sender.fill(name="a" * 600, description="🚀" * 10_000)
-    sender.button("Send request").click()
+    sender.send.click()
 
     sender.expect_text("That's 600 characters; please keep it under 80.")
     sender.expect_text("That's 10,000 characters; please keep it under 2,000.")
@@ -132,7 +132,7 @@ def test_sending_twice_makes_one_analysis(
     sender = visit()
     sender.fill()
 
-    send(sender.button("Send request"))
+    send(sender.send)
 
     sender.expect_heading("Your analysis")
     assert product.page.output.count('"event": "submitted"') == before + 1
@@ -214,7 +214,7 @@ def hold_first_of_two(tab: WebSocketRoute, waits: Event, held: list[bytes]) -> N
     ("state", "action", "heading"),
     [
         ("waiting", "Yes, cancel it", "Cancelled"),
-        ("failed at last", "Try again", "Your request is in the queue"),
+        ("failed at last", "Try again", HEADINGS["waiting"]),
         ("done", "Yes, delete it", TASK.headline),
     ],
 )

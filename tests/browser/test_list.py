@@ -15,6 +15,7 @@ from tests.chromium import (
 )
 from tests.fakes import ANALYSIS, ID, OTHER_ID
 from tests.product import Product
+from tests.walk import HEADINGS
 
 pytestmark = pytest.mark.browser
 
@@ -106,7 +107,7 @@ def test_forgetting_all_takes_the_rights_away(visit: Visiting, product: Product)
     for go in (sender.page.go_back, sender.page.reload):
         go()
 
-        sender.expect_heading("Your request is in the queue")
+        sender.expect_heading(HEADINGS["waiting"])
         expect(sender.button("New request")).to_be_visible()
         sender.settle()
         expect(sender.button("Cancel")).to_have_count(0)

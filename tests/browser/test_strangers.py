@@ -91,7 +91,7 @@ def test_hostile_text_comes_back_to_its_sender_as_it_was(
     product.model = answer(200, refusal())
     sender = visit()
     sender.submit(name=text[:80], description=text)
-    sender.expect_heading("This did not work")
+    sender.expect_heading(HEADINGS["failed"])
 
     sender.button("Change the text").click()
 

@@ -114,7 +114,7 @@ def test_a_refused_publish_keeps_the_text_and_the_next_try_works(
         assert Failure.NOT_QUEUED.sentence in page.error[0].value
         assert page.text_area[0].value == ADA.description
 
-        button(page, "Send request").click().run()
+        page.button("send").click().run()
 
     request_id = request_id_of(page)
     assert (store.read(request_id).round, store.read(request_id).message_id) == (2, "msg_2")
