@@ -40,13 +40,13 @@ from tests.journey import (
 from tests.processes import ROOT, Stack, start_stack, wait_for
 from tests.smoke import settings_of, smoke
 from tests.tries import LEFT_OUT
+from tests.walk import HEADINGS
 
 TASK_FILES = [ROOT / TASK_FILE, *example_files()]
 NARROW: ViewportSize = {"width": 375, "height": 812}
 SUBMITTED = '"event": "submitted"'
 # The tests' own task must reach no process that is started here.
 WITHOUT_TOY = {"PYTHONPATH": ""}
-from tests.walk import HEADINGS
 
 
 @dataclass
