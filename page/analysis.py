@@ -15,6 +15,7 @@ from common.task import TASK
 from page import browser, export, texts
 from page.actions import draw_actions, new_request_button
 from page.connection import connect, now, timing
+from page.entries import entry
 from page.head import draw_header, draw_heading
 from page.progress import progress
 from page.result import draw_result
@@ -67,7 +68,7 @@ def _draw_snapshot(snapshot: Snapshot) -> None:
         _draw_record(snapshot.record, owner_token, is_listed=is_listed)
     new_token = page_state().owner_tokens.get(request_id)
     browser.draw_requests(
-        [browser.entry(snapshot, connect().kept, new_token)],
+        [entry(snapshot, connect().kept, new_token)],
         wanted=request_id,
         announcement=texts.announcement(snapshot, is_listed),
         is_shown=snapshot.is_gone,
