@@ -17,6 +17,7 @@ const wholeDate = format({ day: "numeric", month: "short", year: "numeric" });
 const clock = { now: undefined, ahead: 0 }; // ahead: milliseconds, of the server's over this one
 const tab = { ready: 0, title: undefined }; // its own title, while another one is there
 const mounts = new WeakMap(); // of a section: its rows and timers
+const written = new WeakMap(); // what we wrote: a browser that translates puts its own in its place
 
 export default function ({ parentElement, data, setStateValue, setTriggerValue }) {
   noteClock(data.now);
@@ -29,14 +30,13 @@ export default function ({ parentElement, data, setStateValue, setTriggerValue }
   section.hidden = !data.isShown;
   const mount = mounts.get(section) ?? { rows: new Map() };
   mounts.set(section, mount);
-  const draw = () => drawList(section, mount.rows, change);
   const change = (entries) => {
     store(entries);
-    draw();
+    drawList(section, mount.rows, change);
     reply();
   };
   if (data.isShown) {
-    draw();
+    drawList(section, mount.rows, change);
     setUpFoot(section, change);
   }
   window.onstorage = () => data.isShown && section.isConnected && change(read()); // another tab did it
@@ -92,8 +92,7 @@ function keepsWords() {
 
 function keepWords(isKept) {
   try {
-    if (isKept) localStorage.removeItem(WORDS_KEY);
-    else localStorage.setItem(WORDS_KEY, "no");
+    localStorage.setItem(WORDS_KEY, isKept ? "yes" : "no");
   } catch {
     // Nothing is kept at all.
   }
@@ -163,8 +162,6 @@ function takeTitleBack() {
   tab.title = undefined;
 }
 
-const written = new WeakMap(); // what we wrote: a browser that translates puts its own in its place
-
 function write(node, text) {
   if (written.get(node) === text) return;
   written.set(node, text);
@@ -186,7 +183,8 @@ function drawList(section, rows, change) {
     const id = JSON.stringify(entry.requestId);
     const row = before.get(id) ?? makeRow(section);
     rows.set(id, row);
-    drawRow(row, entry, () => remove(section, row, id, change));
+    const hasTwin = entries.some((other) => other !== entry && labelOf(other) === labelOf(entry));
+    drawRow(row, entry, hasTwin, () => remove(section, row, id, change));
     if (list.children[index] !== row.item) list.insertBefore(row.item, list.children[index] ?? null);
   });
   while (list.children.length > entries.length) list.lastElementChild.remove();
@@ -200,37 +198,40 @@ function makeRow(section) {
   return { item, link, title, note, when, arc, chevron, button };
 }
 
-function drawRow(row, entry, remove) {
+function drawRow(row, entry, hasTwin, remove) {
   const isKept = entry.state !== GONE && !(Date.parse(entry.keptUntil) < now());
-  const label = typeof entry.label === "string" ? entry.label : "";
+  const label = labelOf(entry), sent = new Date(entry.createdAt);
   row.entry = entry;
   row.mark = isKept ? markOf(entry) : "gone";
   row.state = isKept ? String(entry.state ?? "") : GONE;
+  row.isOfNoUse = !isKept || Boolean(entry.isLost) || !has(entry.requestId, ID);
   row.item.dataset.mark = row.mark;
   row.link.href = `?request=${encodeURIComponent(entry.requestId)}`;
   row.link.onclick = takeTitleBack;
-  const sent = new Date(entry.createdAt);
-  const title = label || (isNaN(sent) ? String(entry.requestId) : `Sent ${whole(sent)}`);
+  const time = isNaN(sent) ? String(entry.requestId) : capital(whenSent(sent, toTheSecond));
+  const title = label || time;
   write(row.title, title);
   row.title.translate = !label;
-  write(row.note, noteOf(row, label && !isNaN(sent) ? `Sent ${brief(sent)}` : ""));
-  const isOfNoUse = !isKept || Boolean(entry.isLost) || !has(entry.requestId, ID);
-  row.chevron.style.display = isOfNoUse ? "none" : "";
-  row.button.hidden = !isOfNoUse;
+  const isTold = label && !isNaN(sent);
+  write(row.note, noteOf(row, isTold ? whenSent(sent, hasTwin ? toTheSecond : brief) : ""));
+  row.chevron.style.display = row.isOfNoUse ? "none" : "";
+  row.button.hidden = !row.isOfNoUse;
   row.button.setAttribute("aria-label", `Remove: ${title}`);
   row.button.onclick = (event) => event.detail < 2 && remove(); // the next one is where it was
 }
+
+const labelOf = ({ label }) => (typeof label === "string" ? label : "");
 
 function markOf({ mark, state, isOver }) {
   if (mark) return mark;
   return state === "Ready" ? "ready" : isOver ? "gone" : "waiting"; // an earlier version kept none
 }
 
-function noteOf({ entry, mark, state }, sent) {
+function noteOf({ entry, mark, state, isOfNoUse }, sent) {
   const until = new Date(entry.keptUntil);
-  const isKept = mark !== "waiting" && state !== GONE && !entry.isLost && !isNaN(until);
-  const rest = mark === "waiting" ? state : isKept ? `Kept until ${brief(until)}` : "";
-  return sent && rest ? `${sent} · ${rest[0].toLowerCase()}${rest.slice(1)}` : sent || rest;
+  const isKept = mark !== "waiting" && !isNaN(until);
+  const rest = isOfNoUse || mark === "waiting" ? state : isKept ? `Kept until ${brief(until)}` : "";
+  return capital(sent && rest ? `${sent} · ${rest[0].toLowerCase()}${rest.slice(1)}` : sent || rest);
 }
 
 const now = () => Date.now() + clock.ahead;
@@ -238,17 +239,19 @@ const isToday = (date) => wholeDate.format(date) === wholeDate.format(now());
 const isThisYear = (date) => date.getFullYear() === new Date(now()).getFullYear();
 const day = (date) => (isThisYear(date) ? dayOfYear : wholeDate).format(date);
 const brief = (date) => (isToday(date) ? timeOfDay.format(date) : day(date));
-const whole = (date) => (isToday(date) ? "" : `${day(date)}, `) + timeToTheSecond.format(date);
+const toTheSecond = (date) => (isToday(date) ? "" : `${day(date)}, `) + timeToTheSecond.format(date);
+const whenSent = (date, inWords) => (isToday(date) ? "sent " : "") + inWords(date);
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 // What changes by itself: how long each still takes.
 function tick(rows) {
-  for (const { entry, mark, state, when, arc } of rows.values()) {
+  for (const { entry, mark, state, when, arc, isOfNoUse } of rows.values()) {
     const begun = Date.parse(entry.begunAt), ready = Date.parse(entry.readyAt);
     const isTimed = mark === "waiting" && begun < ready;
     const seconds = isTimed ? Math.ceil((ready - now()) / 1000) : 0;
     when.translate = seconds <= 0; // else "left" is taken for the opposite of right
     const left = seconds > 0 ? `${minutes(seconds)} left` : isTimed ? "Any moment" : "";
-    write(when, mark === "waiting" ? left : state);
+    write(when, isOfNoUse ? "" : mark === "waiting" ? left : state);
     const share = isTimed ? Math.min(Math.max((now() - begun) / (ready - begun), 0.03), 0.97) : 0.25;
     arc.style.strokeDasharray = `${100 * share} 200`;
   }
@@ -274,7 +277,7 @@ function setUpFoot(section, change) {
   const ask = (isAsked) => {
     asked.hidden = !isAsked;
     write(clear, isAsked ? "Keep the list" : "Clear the list");
-    keep.style.visibility = isAsked ? "hidden" : "";
+    keep.hidden = isAsked;
   };
   write(clear, asked.hidden ? "Clear the list" : "Keep the list");
   clear.onclick = (event) => {
