@@ -20,7 +20,7 @@ from typing import Annotated, Self
 from pydantic import AliasChoices, Field
 
 from common.failures import Failure, Kind
-from common.fields import Model, RequestId, UtcDatetime
+from common.fields import Model, RequestId, Tokens, UtcDatetime
 from common.form import Form
 from common.other_task import OfTask, OtherForm, OtherResult
 from common.result import Result
@@ -32,13 +32,6 @@ MAX_ROUNDS = 5
 DUE_TOLERANCE = timedelta(seconds=2)
 FIRST_RETRY = timedelta(seconds=10)  # doubled with each attempt
 REPUBLISH_AFTER = timedelta(seconds=15)
-
-
-class Tokens(Model):
-    """What a model call is charged by, as the provider counted it."""
-
-    input_tokens: Annotated[int, Field(ge=0, le=10**9)]
-    output_tokens: Annotated[int, Field(ge=0, le=10**9)]
 
 
 class AnalysisRecord(Model):

@@ -7,11 +7,9 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import NamedTuple
 
-from common.connection import StoreUnavailable, Unreadable
+from common.connection import Unreadable
 from common.events import (
     Deleted,
-    Published,
-    PublishFailed,
     Rejected,
     Reopened,
     Submitted,
@@ -21,7 +19,8 @@ from common.failures import Failure
 from common.form import Form
 from common.logs import get_logger
 from common.ports import History, LimitReached, Limits, NoHistory, NoLimits
-from common.qstash import QStashRefused, QStashUnclear, Queue
+from common.publishing import Publisher
+from common.qstash import Queue
 from common.record import AnalysisRecord
 from common.settings import Settings
 from common.states import TransitionError
@@ -76,6 +75,7 @@ class Submissions:
     ) -> None:
         self._store = store
         self._queue = queue
+        self._publisher = Publisher(store, queue)
         self._settings = settings
         self._clock = clock
         self._limits = limits or NoLimits()
@@ -117,7 +117,7 @@ class Submissions:
         if not self._store.create(record):
             return self._submit_again(record)
         self._events.emit(Submitted(record))
-        return self.publish(record, now)
+        return self._publisher.publish(record, now)
 
     def _submit_again(self, new: AnalysisRecord) -> AnalysisRecord:
         stored = self._store.read(new.request_id)
@@ -133,7 +133,7 @@ class Submissions:
             except TransitionError:  # another call of the same submission was quicker
                 return self._store.read(stored.request_id)
         if not stored.status.is_terminal and stored.message_id is None:
-            return self.publish(stored, new.published_at, is_first=False)
+            return self._publisher.publish(stored, new.published_at, is_first=False)
         return stored
 
     def look_up(self, request_id: str) -> AnalysisRecord:
@@ -161,7 +161,7 @@ class Submissions:
         except TransitionError:
             return record
         log.warning("publishing again", request_id=request_id, round=record.round)
-        return self.publish(record, record.published_at, is_first=False)
+        return self._publisher.publish(record, record.published_at, is_first=False)
 
     def timing(self) -> Timing:
         """How far Redis's clock is ahead of ours, and how long an attempt usually takes.
@@ -231,35 +231,6 @@ class Submissions:
         times = self._settings.times
         return record.reopen(now=now, delay=self._settings.qstash_delay, deadline=times.deadline)
 
-    def publish(
-        self, record: AnalysisRecord, now: datetime, *, is_first: bool = True
-    ) -> AnalysisRecord:
-        """Publish this round's message and write into the record how that went.
-
-        If it is not the first try, an earlier one may have been taken without our knowing.
-        """
-        try:
-            message_id = self._queue.publish(record, now=now, is_first=is_first)
-        except (QStashRefused, QStashUnclear) as error:
-            self._events.emit(PublishFailed(record, str(error)))
-            if isinstance(error, QStashUnclear):
-                return record
-            return self._note(
-                record,
-                now,
-                lambda r, now: r.not_queued(of_round=record.round, is_first=is_first, now=now),
-                cause=str(error),
-            )
-        self._events.emit(Published(record, message_id))
-        try:
-            return self._note(
-                record, now, lambda r, _: r.published(message_id, of_round=record.round)
-            )
-        except StoreUnavailable as error:
-            # The message is on its way; without its id the record is only published once more.
-            log.warning("message id not stored", request_id=record.request_id, cause=str(error))
-            return record
-
     def _admit(self, record: AnalysisRecord, visitor: str | None) -> None:
         try:
             self._limits.admit(record, visitor=visitor)
@@ -271,7 +242,7 @@ class Submissions:
         """Start a new round and publish its message; whose it is has been checked before."""
         record = self._store.update(request_id, self.reopened)
         self._events.emit(Reopened(record))
-        return self.publish(record, record.published_at)
+        return self._publisher.publish(record, record.published_at)
 
     def _check_owner(self, record: AnalysisRecord, owner_token: str) -> None:
         if self._is_operator:
@@ -279,20 +250,6 @@ class Submissions:
         owner_hash = record.owner_hash
         if owner_hash is None or not hmac.compare_digest(_hash(owner_token) or "", owner_hash):
             raise NotOwner
-
-    def _note(
-        self,
-        record: AnalysisRecord,
-        now: datetime,
-        transition: Callable[[AnalysisRecord, datetime], AnalysisRecord],
-        cause: str | None = None,
-    ) -> AnalysisRecord:
-        try:
-            return self._store.update(
-                record.request_id, transition, known=(record, now), cause=cause
-            )
-        except TransitionError:  # somebody went on with it meanwhile
-            return self._store.read(record.request_id)
 
 
 def _hash(owner_token: str | None) -> str | None:
