@@ -11,6 +11,7 @@ import streamlit as st
 from common.record import AnalysisRecord
 from common.result import Result
 from common.states import Status
+from common.submission import Submissions
 from common.task import TASK
 from page import browser, export, texts
 from page.actions import draw_actions, new_request_button
@@ -20,6 +21,7 @@ from page.progress import progress
 from page.result import draw_result
 from page.snapshot import Snapshot, has_changed, poll_seconds
 from page.state import page_state, refresh
+from page.written import draw_edit
 
 
 def draw_analysis(request_id: str) -> None:
@@ -30,7 +32,13 @@ def draw_analysis(request_id: str) -> None:
         snapshot = refresh(request_id)
     state.is_fresh = False
     browser.name_tab(texts.tab_title(snapshot))
-    _draw_snapshot(snapshot)
+    owner_token = _owner_token(request_id)
+    if owner_token and snapshot.record and state.editing == request_id:
+        draw_edit(snapshot.record, owner_token)
+        _keep_in_browser(snapshot)
+        return  # the text stays in view; whether it came in time shows when it is saved
+    _draw_snapshot(snapshot, owner_token)
+    _keep_in_browser(snapshot)
     pause = poll_seconds(snapshot, now())
     if pause is not None:
         state.is_fresh = True  # for the first run of the fragment, which is part of this one
@@ -49,7 +57,7 @@ def _poll(drawn: Snapshot, pause: int) -> None:
         st.rerun()
 
 
-def _draw_snapshot(snapshot: Snapshot) -> None:
+def _draw_snapshot(snapshot: Snapshot, owner_token: str | None) -> None:
     request_id = snapshot.request_id
     is_listed = browser.is_listed(request_id)
     draw_header(offers_new=snapshot.is_over)
@@ -62,14 +70,18 @@ def _draw_snapshot(snapshot: Snapshot) -> None:
     with st.empty():  # a place of its own, so that the rest stays where it is
         if snapshot.says_unavailable:
             _draw_text(texts.UNAVAILABLE, "note calm")
-    owner_token = _owner_token(request_id)
     if snapshot.record:
         _draw_record(snapshot.record, owner_token, is_listed=is_listed)
+
+
+def _keep_in_browser(snapshot: Snapshot) -> None:
+    """Let the browser's list know, ask it for the owner token, and have changes read aloud."""
+    request_id = snapshot.request_id
     new_token = page_state().owner_tokens.get(request_id)
     browser.draw_requests(
         [browser.entry(snapshot, connect().kept, new_token)],
         wanted=request_id,
-        announcement=texts.announcement(snapshot, is_listed),
+        announcement=texts.announcement(snapshot, browser.is_listed(request_id)),
         is_shown=snapshot.is_gone,
     )
 
@@ -101,6 +113,8 @@ def _draw_record(
     record: AnalysisRecord, owner_token: str | None, *, is_listed: bool | None
 ) -> None:
     is_known = owner_token or is_listed is not None
+    if not Submissions.owns(record, owner_token):
+        owner_token = None  # a token that is not this one's: nothing of it works
     is_owner = bool(owner_token) if is_known else None
     shown = progress(record, now(), timing().usual, is_owner=is_owner)
     if record.status is Status.COMPLETED:
