@@ -78,6 +78,13 @@ class SubmittedAgain(RecordEvent):
 
 
 @dataclass(frozen=True)
+class Edited(RecordEvent):
+    """What was written was changed, before it was sent to the model."""
+
+    line = "edited"
+
+
+@dataclass(frozen=True)
 class Reopened(RecordEvent):
     """A failed analysis was begun again, as a new round."""
 

@@ -1,4 +1,4 @@
-"""What a person can do with an analysis: submit it, look it up, cancel, retry and delete it."""
+"""What a person can do with an analysis: submit, look up, edit, cancel, retry and delete it."""
 
 import hmac
 import secrets
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from common.connection import Unreadable
 from common.events import (
     Deleted,
+    Edited,
     Rejected,
     Reopened,
     Submitted,
@@ -55,7 +56,7 @@ def new_request_id() -> str:
 
 
 def new_owner_token() -> str:
-    """Make the token that lets the submitter, and nobody else, cancel, retry and delete."""
+    """Make the token that lets the submitter, and nobody else, edit, cancel, retry and delete."""
     return secrets.token_urlsafe(24)
 
 
@@ -96,11 +97,11 @@ class Submissions:
     ) -> AnalysisRecord:
         """Store a pending record, then publish its message.
 
-        Safe to call again with the same arguments: one id makes one analysis. When QStash refuses
-        the message, the record returned is failed (`not_queued`), and a further call publishes
-        again. `created_by` names the API key, `visitor` a visitor of the page; a `fingerprint` of
-        the input tells another one from it when the input itself is no longer kept.
-        Raises: LimitReached, OtherInput, StoreUnavailable.
+        Safe to call again with the same arguments: one id makes one analysis, and what its owner
+        has changed since stays so. When QStash refuses the message, the record returned is failed
+        (`not_queued`), and a further call publishes again. `created_by` names the API key,
+        `visitor` a visitor of the page; a `fingerprint` of the input tells another one from it
+        when the input itself is no longer kept. Raises: LimitReached, OtherInput, StoreUnavailable.
         """
         now = self._store.now()
         record = AnalysisRecord.new(
@@ -124,7 +125,9 @@ class Submissions:
         who = stored.owner_hash, stored.created_by, stored.fingerprint
         if who != (new.owner_hash, new.created_by, new.fingerprint):
             raise OtherInput
-        if stored.is_of_other_task or stored.input not in (None, new.input):
+        # An owner's id and token are made for one submission: the owner has changed its text since.
+        is_same = stored.owner_hash is not None or stored.input in (None, new.input)
+        if stored.is_of_other_task or not is_same:
             raise OtherInput
         self._events.emit(SubmittedAgain(stored))
         if stored.failure is Failure.NOT_QUEUED:
@@ -179,6 +182,20 @@ class Submissions:
         self._check_owner(record, owner_token)
         return None if record.is_of_other_task else record.input
 
+    def edit(self, request_id: str, owner_token: str, form: Form) -> AnalysisRecord:
+        """Change what was written, until an attempt begins; link, times and message stay.
+
+        Safe to call again with the same form. Raises: NotFound, NotOwner, TransitionError.
+        """
+
+        def edit(record: AnalysisRecord, _: datetime) -> AnalysisRecord:
+            self._check_owner(record, owner_token)
+            return record.edit(form)
+
+        record = self._store.update(request_id, edit)
+        self._events.emit(Edited(record))
+        return record
+
     def cancel(self, request_id: str, owner_token: str) -> AnalysisRecord:
         """Cancel before or during the attempt. Raises: NotFound, NotOwner, TransitionError."""
 
@@ -190,6 +207,17 @@ class Submissions:
         if record.message_id:
             self._queue.cancel(record.message_id)
         return record
+
+    @staticmethod
+    def owns(record: AnalysisRecord, owner_token: str | None) -> bool:
+        """Whether this is its submitter's token: what the API has made has none.
+
+        No Redis command; compared in constant time.
+        """
+        given = _hash(owner_token)
+        if given is None or record.owner_hash is None:
+            return False
+        return hmac.compare_digest(given, record.owner_hash)
 
     @span("retry")
     def retry(
@@ -245,10 +273,7 @@ class Submissions:
         return self._publisher.publish(record, record.published_at)
 
     def _check_owner(self, record: AnalysisRecord, owner_token: str) -> None:
-        if self._is_operator:
-            return
-        owner_hash = record.owner_hash
-        if owner_hash is None or not hmac.compare_digest(_hash(owner_token) or "", owner_hash):
+        if not self._is_operator and not self.owns(record, owner_token):
             raise NotOwner
 
 
