@@ -88,7 +88,7 @@ def test_a_failed_analysis_is_tried_again(visit: Visiting, product: Product) -> 
 def test_what_is_deleted_is_gone_for_everybody(visit: Visiting, product: Product) -> None:
     sender = send(visit, product, "done")
     request_id = sender.request_id
-    sender.button("Delete now").click()
+    sender.button("Delete").click()
     sender.button("Yes, delete it").click()
     sender.expect_text("Deleted.")
     sender.expect_text("Nothing here yet")
