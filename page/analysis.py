@@ -60,7 +60,7 @@ def _poll(drawn: Snapshot, pause: int) -> None:
 def _draw_snapshot(snapshot: Snapshot, owner_token: str | None) -> None:
     request_id = snapshot.request_id
     is_listed = browser.is_listed(request_id)
-    draw_header(offers_new=True)
+    draw_header(offers_new=not (snapshot.is_gone or snapshot.is_unreadable))
     if snapshot.is_unreadable:
         _draw_dead_end(texts.UNREADABLE, texts.UNREADABLE_TEXT)
     elif snapshot.is_gone and is_listed is not None:
