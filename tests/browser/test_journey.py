@@ -110,8 +110,8 @@ def test_a_text_far_too_long_is_kept_and_named(visit: Visiting, product: Product
     sender.fill(name="a" * 600, description="🚀" * 10_000)
     sender.send.click()
 
-    sender.expect_text("That's 600 characters; please keep it under 80.")
-    sender.expect_text("That's 10,000 characters; please keep it under 2,000.")
+    sender.expect_text("That's 600 characters; please keep it to 80 or fewer.")
+    sender.expect_text("That's 10,000 characters; please keep it to 2,000 or fewer.")
     expect(sender.page.get_by_label("Short description")).to_have_value("🚀" * 10_000)
     sender.expect_fits()
 
