@@ -15,6 +15,7 @@ from tests.http_server import answer, hang
 from tests.model_replies import refusal, response
 from tests.product import Product
 from tests.toy.task import Analysis
+from tests.walk import HEADINGS
 
 pytestmark = pytest.mark.browser
 
@@ -27,7 +28,7 @@ def test_cancelling_asks_first_and_says_that_the_model_was_not_asked(
     sender.expect_text("The model has not been asked yet")
     sender.page.keyboard.press("Escape")
     expect(sender.button("Yes, cancel it")).to_have_count(0)
-    sender.expect_heading("Your request is in the queue")
+    sender.expect_heading(HEADINGS["waiting"])
 
     sender.button("Cancel").click()
     sender.button("Yes, cancel it").click()
@@ -51,7 +52,7 @@ def test_the_same_text_sent_after_cancelling_and_going_back_is_another_analysis(
     expect(sender.page.get_by_label("Name")).to_be_visible()
     second = sender.submit()
 
-    sender.expect_heading("Your request is in the queue")
+    sender.expect_heading(HEADINGS["waiting"])
     assert second != first
 
 
@@ -61,7 +62,7 @@ def test_cancelling_while_the_model_is_at_it_throws_its_answer_away(
     product.model = hang
     sender = visit()
     sender.submit()
-    sender.expect_heading("Writing your analysis")
+    sender.expect_heading(HEADINGS["processing"])
 
     sender.button("Cancel").click()
     sender.expect_text("The model has already been asked")
@@ -75,7 +76,7 @@ def test_a_failed_analysis_is_tried_again(visit: Visiting, product: Product) -> 
     product.model = answer(200, refusal())
     sender = visit()
     sender.submit()
-    sender.expect_heading("This did not work")
+    sender.expect_heading(HEADINGS["failed"])
     sender.expect_text("The AI model declined to work on this text.")
 
     product.model = answer(200, response(ANALYSIS.model_dump_json()))
@@ -87,7 +88,7 @@ def test_a_failed_analysis_is_tried_again(visit: Visiting, product: Product) -> 
 def test_what_is_deleted_is_gone_for_everybody(visit: Visiting, product: Product) -> None:
     sender = send(visit, product, "done")
     request_id = sender.request_id
-    sender.button("Delete now").click()
+    sender.button("Delete").click()
     sender.button("Yes, delete it").click()
     sender.expect_text("Deleted.")
     sender.expect_text("Nothing here yet")

@@ -64,7 +64,7 @@ def test_what_was_rejected_can_be_sent_again_later(
     refused = page.error[0].value
     real_redis.delete("paused")
 
-    button(page, "Send request").click().run()
+    page.button("send").click().run()
 
     assert refused.startswith("Our access to the AI service does not work just now")
     assert store.read(request_id_of(page)).status is Status.PENDING
