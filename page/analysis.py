@@ -15,11 +15,11 @@ from common.submission import Submissions
 from common.task import TASK
 from page import browser, export, texts
 from page.actions import draw_actions, new_request_button
-from page.connection import connect, now, timing
+from page.connection import connect, now, pause_of, timing
 from page.head import draw_header, draw_heading
 from page.progress import progress
 from page.result import draw_result
-from page.snapshot import Snapshot, has_changed, poll_seconds
+from page.snapshot import Snapshot, has_changed
 from page.state import page_state, refresh
 from page.written import draw_edit
 
@@ -39,20 +39,20 @@ def draw_analysis(request_id: str) -> None:
         return  # the text stays in view; whether it came in time shows when it is saved
     _draw_snapshot(snapshot, owner_token)
     _keep_in_browser(snapshot)
-    pause = poll_seconds(snapshot, now())
+    pause = pause_of(state.visitor, snapshot)
     if pause is not None:
         state.is_fresh = True  # for the first run of the fragment, which is part of this one
         st.fragment(_poll, run_every=pause)(snapshot, pause)
 
 
-def _poll(drawn: Snapshot, pause: int) -> None:
+def _poll(drawn: Snapshot, pause: float) -> None:
     """Fetch again. This draws nothing, so that a poll costs little more than its read."""
     state = page_state()
     if state.is_fresh:
         state.is_fresh = False
         return
     snapshot = refresh(drawn.request_id)
-    if poll_seconds(snapshot, now()) != pause or has_changed(drawn, snapshot):
+    if pause_of(state.visitor, snapshot) != pause or has_changed(drawn, snapshot):
         state.is_fresh = True
         st.rerun()
 
