@@ -70,8 +70,8 @@ SIDES = """element => {
 
 def are_apart(one: Locator, other: Locator) -> bool:
     """Whether no point of the page lies in both."""
-    left, top, right, bottom = one.evaluate(SIDES)
-    others_left, others_top, others_right, others_bottom = other.evaluate(SIDES)
+    left, top, right, bottom = map(float, one.evaluate(SIDES))
+    others_left, others_top, others_right, others_bottom = map(float, other.evaluate(SIDES))
     is_beside = right <= others_left or others_right <= left
     return is_beside or bottom <= others_top or others_bottom <= top
 

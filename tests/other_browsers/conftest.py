@@ -40,9 +40,7 @@ def open_tab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenTab
     program = next(filter(None, map(shutil.which, module.PROGRAMS)), None)
     is_there = program and shutil.which(getattr(module, "SCREEN", program))
     if program is None or not is_there:
-        leave_out(
-            f"the journey in {request.param}", because="it is missing", remedy=module.INSTALL
-        )
+        leave_out(f"the journey in {request.param}", because="it is missing", remedy=module.INSTALL)
     tabs: list[Tab] = []
     with ExitStack() as parts:
 

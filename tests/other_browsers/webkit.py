@@ -88,7 +88,16 @@ def _browser() -> str:
 def _screen() -> Iterator[str]:
     """A screen in memory, with a number that no other has."""
     reading, writing = os.pipe()
-    command = [SCREEN, "-displayfd", str(writing), "-screen", "0", "1400x1000x24", "-nolisten", "tcp"]
+    command = [
+        SCREEN,
+        "-displayfd",
+        str(writing),
+        "-screen",
+        "0",
+        "1400x1000x24",
+        "-nolisten",
+        "tcp",
+    ]
     with subprocess.Popen(command, pass_fds=[writing], stderr=subprocess.DEVNULL) as process:
         os.close(writing)
         try:
