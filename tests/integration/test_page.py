@@ -617,9 +617,9 @@ def test_an_analysis_that_cannot_be_read_is_said_once(
 
     page = open_page(ID)
 
-    assert page.title[0].value == "No longer readable here"
+    assert heading(page) == "No longer readable here"
     assert "Trying again will not help" in text(page)
-    assert labels(page) == ["New"]
+    assert labels(page) == ["New request"]
     assert poll_seconds(page.session_state[KEY].snapshot, utc_now()) is None
     assert "Traceback" not in caplog.text
 
