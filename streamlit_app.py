@@ -13,17 +13,16 @@ from common.tasks import load_task
 
 def draw_page() -> None:
     """Draw what the URL asks for. Raises: SettingsError."""
-    task = load_task()
+    load_task()
     # These import the task, which is known to work now.
     from page import browser
     from page.analysis import draw_analysis
     from page.connection import connect
-    from page.form import draw_form, draw_requests
+    from page.form import draw_form
+    from page.requests import draw_requests
     from page.state import page_state
-    from page.widgets import as_label
 
     st.html(browser.STYLE)
-    st.markdown(f"**{as_label(task.name)}**")
     connect()
     if "request" in st.query_params:
         draw_analysis(st.query_params["request"])

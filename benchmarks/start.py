@@ -54,7 +54,7 @@ def is_drawn(page: Page, url: str) -> bool:
     if not answers(f"{url}/_stcore/health"):
         return False
     page.goto(url)
-    page.get_by_role("button", name="Send request").wait_for(timeout=60_000)
+    page.locator(".st-key-send button").wait_for(timeout=60_000)
     return True
 
 

@@ -1,4 +1,4 @@
-"""The form, and the list of the requests that were sent from this browser."""
+"""The form: draw it, and submit what was written."""
 
 import html
 
@@ -17,7 +17,8 @@ from common.submission import OtherInput, new_owner_token, new_request_id
 from common.task import TASK
 from page import browser, texts
 from page.connection import connect, timing
-from page.state import Draft, fetch, go_to, page_state, visitor
+from page.head import draw_header, draw_heading
+from page.state import Draft, go_to, page_state, visitor
 from page.widgets import as_label, draw_fields
 
 log = get_logger("page")
@@ -26,44 +27,60 @@ log = get_logger("page")
 def draw_form() -> None:
     """Draw the form; once it is sent, submit it and go to the analysis, or say what is wrong."""
     browser.name_tab()
-    st.title(as_label(TASK.headline), anchor=False)
-    _draw_promise()
-    summary = st.empty()
-    form = ask_for(TASK.form, summary, page_state().prefilled)
+    draw_header()
+    connection, usual = connect(), timing().usual
+    draw_heading(TASK.headline)
+    st.html(f'<p class="promise">{texts.promise(connection.settings, connection.kept, usual)}</p>')
+    form, note = ask_for(TASK.form, f"Get my {TASK.noun}", page_state().prefilled)
+    _draw_explanation()
     if form is None:
         return
-    with summary, st.spinner("Sending…"):
+    with note, st.spinner("Sending…"):
         problem = _submit(form)
-    summary.error(problem)
+    draw_note(note, problem)
 
 
 def ask_for(
-    asked: type[Form], summary: DeltaGenerator, prefilled: Form | None = None
-) -> Form | None:
-    """Draw the fields of a form; return it once it is sent, or say what is wrong with it."""
-    with st.form("analysis", enter_to_submit=False):
+    asked: type[Form], label: str, prefilled: Form | None = None
+) -> tuple[Form | None, DeltaGenerator]:
+    """Draw the fields of a form; return it once it is sent, or say what is wrong with it.
+
+    Beside it, return the place for what comes of it, which is where the finger is: at the button.
+    """
+    with st.form("analysis", enter_to_submit=False, border=False):
         fields = draw_fields(asked, prefilled)
-        is_sent = st.form_submit_button("Send request", type="primary", width="stretch")
+        note = st.empty()
+        is_sent = st.form_submit_button(
+            as_label(label), key="send", type="primary", width="stretch"
+        )
     if not is_sent:
-        return None
+        return None, note
     try:
-        return asked.model_validate(fields.values)
+        return asked.model_validate(fields.values), note
     except ValidationError as error:
         found = problems(asked, error)
     of_all = [found.pop(key) for key in list(found) if key not in fields.slots]
     for key, problem in found.items():
         fields.slots[key].html(f'<p class="problem" role="alert">{html.escape(problem)}</p>')
-    fields_below = "1 field" if len(found) == 1 else f"{len(found)} fields"
-    where = [f"Please look at {fields_below} below."] if found else []
-    summary.error(" ".join(["Nothing was sent yet.", *where, *map(as_label, of_all)]))
-    return None
+    where = [texts.not_sent(len(found))] if found else [texts.NOT_SENT]
+    draw_note(note, " ".join([*where, *of_all]))
+    return None, note
 
 
-def _draw_promise() -> None:
+def draw_note(place: DeltaGenerator, text: str) -> None:
+    """Draw what came of pressing the button."""
+    place.html(f'<p class="note amber" role="alert">{html.escape(text)}</p>')
+
+
+def _draw_explanation() -> None:
+    """Draw, folded, what becomes of the text."""
     connection = connect()
-    rows = texts.promise(connection.settings, connection.kept, timing().usual).items()
+    rows = texts.explanation(connection.settings, connection.kept, timing().usual).items()
     lines = "".join(f"<dt>{topic}</dt><dd>{html.escape(text)}</dd>" for topic, text in rows)
-    st.html(f'<dl class="promise">{lines}</dl>')
+    st.html(
+        "<details><summary>What happens to your text, and who reads it</summary>"
+        f'<dl class="explained">{lines}</dl></details>'
+    )
 
 
 def _submit(form: Form) -> str:
@@ -86,16 +103,3 @@ def _submit(form: Form) -> str:
         return f"{record.failure.sentence} {record.failure.next_step} {texts.TEXT_KEPT}"
     state.owner_tokens[request_id] = owner_token
     return go_to(request_id)
-
-
-def draw_requests() -> None:
-    """List the requests of this browser; look up those that may have changed."""
-    snapshots = []
-    for request_id in browser.storage_reply().unfinished:
-        snapshots.append(fetch(request_id))
-        if snapshots[-1].failures:
-            break  # each further one would only wait for the store, too
-    browser.draw_requests(
-        [browser.entry(snapshot, connect().kept) for snapshot in snapshots],
-        forget=page_state().deleted,
-    )

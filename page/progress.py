@@ -61,7 +61,14 @@ class Progress(Model):
     steps: list[Step]
 
 
-def progress(record: AnalysisRecord, now: datetime, usual: timedelta | None) -> Progress:
+def progress(
+    record: AnalysisRecord,
+    now: datetime,
+    usual: timedelta | None,
+    *,
+    ahead: int | None = None,
+    is_owner: bool | None = None,
+) -> Progress:
     """Tell how far the analysis is, and how long it still takes."""
     return Progress(now=now, clock=_clock(record, usual), steps=_steps(record))
 

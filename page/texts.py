@@ -1,11 +1,12 @@
 """The sentences of the page: plain functions of what they are about."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from common.failures import Failure, Kind
 from common.ports import LimitReached
+from common.questions import in_words
 from common.record import MAX_ATTEMPTS, AnalysisRecord
 from common.settings import Settings
 from common.states import Status
@@ -14,6 +15,8 @@ from page.snapshot import Snapshot
 
 STAND_IN_MODEL = "local-stand-in"
 SECOND = timedelta(seconds=1)
+UNKNOWN_USUAL = timedelta(seconds=10)  # of writing, while nobody knows
+NOT_SENT = "Not sent yet."
 GONE = "No longer kept"
 UNREADABLE = "No longer readable here"
 UNREADABLE_TEXT = (
@@ -24,6 +27,10 @@ UNAVAILABLE = "We can't reach our store just now, and keep trying. There is noth
 TEXT_KEPT = "Your text is still here."
 NOT_SUBMITTED = "We can't take your request just now. Your text is still here: please try again."
 NO_LONGER_POSSIBLE = "That was not possible any more."
+EDITED_TOO_LATE = (
+    "Too late for that: writing has begun, with your text as it was. "
+    "This is the text as you changed it; send it as another request, if you like."
+)
 NOT_REACHED = "We can't reach our store just now. Please try again."
 DELETE_WARNING = (
     "**Delete for good?** The request, its result and its place in the queue are removed "
@@ -65,6 +72,13 @@ def title(snapshot: Snapshot, is_listed: bool | None = None) -> str:
     return "Trying again soon" if is_retry else STATUSES[record.status].title
 
 
+def result_title(is_owner: bool | None) -> str:
+    """The heading over a result; None while it isn't known who reads it."""
+    if is_owner is None:
+        return in_words(TASK.noun)
+    return f"Your {TASK.noun}" if is_owner else f"{in_words(TASK.noun)}, shared with you"
+
+
 def announcement(snapshot: Snapshot, is_listed: bool | None = None) -> str:
     """What is read aloud, once each time that it changes: the state, and no time that ticks."""
     sentences = [f"{title(snapshot, is_listed)}."]
@@ -98,18 +112,29 @@ def last_reason(record: AnalysisRecord) -> str:
 # ── The form ────────────────────────────────────────────────────────────────────────────────
 
 
-def promise(settings: Settings, kept: timedelta, usual: timedelta | None) -> dict[str, str]:
-    """What happens, how long it takes, and who gets to see the text."""
+def promise(settings: Settings, kept: timedelta, usual: timedelta | None) -> str:
+    """How soon, and kept how long, in one line."""
+    whole = settings.qstash_delay + (usual or UNKNOWN_USUAL)
+    return f"Ready in about {spoken(whole)} · deleted after {spoken(kept)}"
+
+
+def explanation(settings: Settings, kept: timedelta, usual: timedelta | None) -> dict[str, str]:
+    """What happens, and who gets to see the text."""
     waiting = spoken(settings.qstash_delay).capitalize()
-    writing = f"about {short(max(usual, SECOND))}" if usual else "some seconds"
+    writing = f"about {spoken(max(usual, SECOND))}" if usual else "some seconds"
     return {
-        "What happens": TASK.description,
-        "How long": f"{waiting} in the queue, then {writing} of writing. "
-        "You may close the page meanwhile.",
-        "Your text": f"{_reader(settings)} It is removed here once the {TASK.noun} is ready, and "
-        "from our storage's own log when that is next rewritten. "
-        f"Whoever has the link can read the {TASK.noun}; {spoken(kept)} later all is gone.",
+        "How it works": f"{TASK.description} {waiting} in the queue, then {writing} of writing. "
+        "You can close this page meanwhile.",
+        "Who reads it": f"{_reader(settings)} Whoever has the link can read the {TASK.noun}.",
+        "How long": f"Your text is removed once the {TASK.noun} is ready, and from our storage's "
+        f"own log when that is next rewritten; everything is deleted {spoken(kept)} later.",
     }
+
+
+def not_sent(refused: int) -> str:
+    """That some fields need a look."""
+    fields = "One field needs" if refused == 1 else f"{refused} fields need"
+    return f"{NOT_SENT} {fields} a look."
 
 
 def _reader(settings: Settings) -> str:
@@ -186,14 +211,25 @@ def dates(record: AnalysisRecord, kept: timedelta, timezone: str | None) -> str:
     """When it was ready, and until when it is kept, in the visitor's time zone."""
     ready_at = record.finished_at
     assert ready_at, "a terminal record says when"
+    ready, until = (
+        in_zone(time, timezone, "%-d %B, %H:%M") for time in (ready_at, ready_at + kept)
+    )
+    return f"Ready {ready} · Kept until {until}"
+
+
+def edit_until(record: AnalysisRecord, timezone: str | None) -> str:
+    """How long there is to edit what was written."""
+    until = in_zone(record.next_attempt_at, timezone, "%H:%M:%S")
+    return f"Save it before {until}, when writing begins. Link and time stay the same."
+
+
+def in_zone(time: datetime, timezone: str | None, form: str) -> str:
+    """A time in the visitor's zone, in the form of `strftime`."""
     try:
         zone, suffix = ZoneInfo(timezone or "UTC"), ""
     except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a directory, too long
         zone, suffix = ZoneInfo("UTC"), " UTC"
-    ready, until = (
-        f"{t.astimezone(zone):%-d %B, %H:%M}{suffix}" for t in (ready_at, ready_at + kept)
-    )
-    return f"Ready {ready} · Kept until {until}"
+    return f"{time.astimezone(zone):{form}}{suffix}"
 
 
 def ending(record: AnalysisRecord) -> str:

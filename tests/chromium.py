@@ -120,7 +120,7 @@ class Visit:
     def submit(self, **fields: str) -> str:
         """Send the form, and return the request id once the browser has it in its list."""
         self.fill(**fields)
-        self.button("Send request").click()
+        self.send.click()
         expect(self.page).to_have_url(re.compile(r"\?request=[0-9a-f]{32}$"))
         self.page.wait_for_function(
             "id => JSON.stringify(localStorage).includes(id)", arg=self.request_id
@@ -141,13 +141,18 @@ class Visit:
             "data-test-script-state", "notRunning"
         )
 
+    @property
+    def send(self) -> Locator:
+        """The button that sends the form."""
+        return self.page.locator(".st-key-send button")
+
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)
 
     def text(self, text: str) -> Locator:
         return self.page.get_by_text(text).first
 
-    def expect_heading(self, name: str) -> None:
+    def expect_heading(self, name: str | re.Pattern[str]) -> None:
         heading = self.page.get_by_role("heading", name=name, exact=True)
         expect(heading).to_be_visible(timeout=PATIENCE)
 

@@ -65,7 +65,7 @@ def fill(
     page.text_input[0].set_value(name)
     page.number_input[0].set_value(age)
     page.text_area[0].set_value(description)
-    button(page, "Send request").click().run()
+    page.button("send").click().run()
     assert not page.exception
     return page
 
@@ -110,6 +110,28 @@ def data(page: AppTest, component: str) -> dict[str, Any]:
     given = [proto.json for proto in protos if proto.component_name == f"page_{component}"]
     found: dict[str, Any] = json.loads(given[0]) if given else {}
     return found
+
+
+def state(page: AppTest) -> str:
+    """The state of the analysis that is drawn; empty on the form, and under a dead link."""
+    return str(data(page, "progress").get("state", ""))
+
+
+def heading(page: AppTest) -> str:
+    """The heading that the page itself draws; in most states, the progress has it."""
+    found = [re.search(r"<h1[^>]*>(.*?)</h1>", body) for body in bodies(page)]
+    return next((html.unescape(match[1]) for match in found if match), "")
+
+
+def note(page: AppTest) -> str:
+    """What came of pressing Send."""
+    notes = [body for body in bodies(page) if 'class="note' in body]
+    return html.unescape(re.sub(r"<[^>]+>", "", "".join(notes)))
+
+
+def bodies(page: AppTest) -> list[str]:
+    """All that the page draws as HTML."""
+    return [str(getattr(element, "body", "")) for element in page.get("html")]
 
 
 def show(store: Store, record: AnalysisRecord, **reply: object) -> AppTest:

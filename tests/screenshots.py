@@ -78,7 +78,7 @@ def take_page(browser: Browser, path: Path) -> None:
         form.expect_text("Nothing here yet")
         form.fill(name="Ada Lovelace", description=TEXT)
         left = picture(form, HALF["height"])
-        form.button("Send request").click()
+        form.send.click()
         form.expect_heading("Your analysis")
         form.expect_text("Your analysis is ready.")
         form.settle()

@@ -1,30 +1,36 @@
 """The states of the page in one walk: for all that is true of each of them."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
 from playwright.sync_api import expect
 
+from common.questions import in_words
 from tests.chromium import Visit
 from tests.fakes import ID, OTHER_ID
 from tests.processes import ROOT
 from tests.product import Product
+from tests.toy.task import TASK
 
-HEADINGS = {
-    "waiting": "Your request is in the queue",
-    "any moment now": "Your request is in the queue",
-    "processing": "Writing your analysis",
-    "slow": "Writing your analysis",
-    "retrying": "Trying again soon",
-    "done": "Your analysis",
-    "done by the stand-in": "Your analysis",
-    "failed": "This did not work",
-    "failed for us to fix": "This did not work",
-    "failed at last": "This did not work",
-    "not delivered": "This did not work",
-    "timed out": "This did not work",
+READY_AT = re.compile(r"^Ready at about \d\d:\d\d$")
+DID_NOT_WORK = "That didn't work"
+HEADINGS: dict[str, str | re.Pattern[str]] = {
+    "waiting": READY_AT,
+    "any moment now": "Ready any moment now",
+    "processing": READY_AT,
+    "slow": "Taking a little longer than usual",
+    "retrying": READY_AT,
+    "done": f"Your {TASK.noun}",
+    "done by the stand-in": f"Your {TASK.noun}",
+    "failed": "This text didn't get through",
+    "failed for us to fix": "That was us, not you",
+    "failed at last": DID_NOT_WORK,
+    "not delivered": DID_NOT_WORK,
+    "timed out": DID_NOT_WORK,
     "cancelled": "Cancelled",
 }
+SHARED = f"{in_words(TASK.noun)}, shared with you"  # over a result, for who did not send it
 
 
 def walk(tab: Visit, product: Product) -> Iterator[str]:
@@ -41,7 +47,7 @@ def _walk(tab: Visit, product: Product) -> Iterator[str]:
         product.put(request_id, state)
         tab.page.reload()
         tab.expect_heading(heading)
-        expect(tab.button("Delete now")).to_be_visible()
+        expect(tab.button("Delete")).to_be_visible()
         tab.settle()
         yield state
         if state == "waiting":
@@ -54,7 +60,7 @@ def _walk(tab: Visit, product: Product) -> Iterator[str]:
             yield "store away"
             product.redis.repair()
         if state == "done":
-            tab.button("Delete now").click()
+            tab.button("Delete").click()
             expect(tab.button("Yes, delete it")).to_be_visible()
             yield "asking to delete"
 
@@ -73,19 +79,19 @@ def _write(tab: Visit, product: Product) -> Iterator[str]:
     product.gate.clear()
     tab.expect_text("Nothing here yet")
     yield "form"
-    tab.button("Send request").click()
-    tab.expect_text("Nothing was sent yet")
+    tab.send.click()
+    tab.expect_text("Not sent yet")
     yield "errors"
     tab.fill()
     product.redis.refuse_connections()
-    tab.button("Send request").click()
+    tab.send.click()
     tab.expect_text("We can't take your request just now. Your text is still here")
     yield "store away at sending"
     product.redis.repair()
     if not (ROOT / "operations" / "__init__.py").exists():
         return  # nothing else rejects
     product.client.set("paused", "1", px=timedelta(minutes=5))
-    tab.button("Send request").click()
+    tab.send.click()
     tab.expect_text("so we take no new requests")
     yield "rejected"
     product.client.delete("paused")
@@ -100,7 +106,7 @@ def _read_without_owning(tab: Visit, product: Product) -> Iterator[str]:
         product.put(ID, state)
         tab.open(ID)
         tab.expect_heading(HEADINGS[state])
-        expect(tab.button("New request")).to_be_visible()
+        expect(tab.button("New")).to_be_visible()
         tab.settle()
         yield f"a stranger's {state}"
     product.redis.refuse_connections()

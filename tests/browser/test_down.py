@@ -8,6 +8,7 @@ from playwright.sync_api import (
 from tests.browser.visits import SIGN_OF_LIFE, Visiting, send
 from tests.fakes import ADA, ANALYSIS
 from tests.product import Product
+from tests.walk import HEADINGS
 
 pytestmark = pytest.mark.browser
 
@@ -31,7 +32,7 @@ def test_redis_goes_down_and_comes_up_while_somebody_waits(
     sender = send(visit, product, "processing")
     product.redis.refuse_connections()
     sender.expect_text("We can't reach our store just now")
-    sender.expect_heading("Writing your analysis")
+    sender.expect_heading(HEADINGS["processing"])
 
     product.put(sender.request_id, "done")
     product.redis.repair()
@@ -46,12 +47,12 @@ def test_redis_is_away_when_the_form_is_sent_and_the_text_stays(
     sender = visit()
     product.redis.refuse_connections()
     sender.fill()
-    sender.button("Send request").click()
+    sender.send.click()
     sender.expect_text("Your text is still here")
     expect(sender.page.get_by_label("Short description")).to_have_value(ADA.description)
 
     product.redis.repair()
-    sender.button("Send request").click()
+    sender.send.click()
 
     sender.expect_text(ANALYSIS.summary)
 
@@ -61,7 +62,7 @@ def test_what_takes_long_gives_a_sign_of_life(
     visit: Visiting, product: Product, motion: str
 ) -> None:
     sender = send(visit, product, "done", reduced_motion=motion)
-    sender.button("Delete now").click()
+    sender.button("Delete").click()
     expect(sender.button("Yes, delete it")).to_be_visible()
     product.redis.break_with(lambda exchange: None)  # no answer comes
 
@@ -80,7 +81,7 @@ def test_the_pages_own_server_restarts_while_somebody_waits(
     product.put(sender.request_id, "failed")
     product.page.start()
 
-    sender.expect_heading("This did not work")
+    sender.expect_heading(HEADINGS["failed"])
     expect(sender.button("Try again")).to_be_visible()
 
 
@@ -94,7 +95,7 @@ def test_the_pages_own_server_restarts_while_somebody_writes(
     product.page.stop()
     product.page.start()
 
-    sender.button("Send request").click()
+    sender.send.click()
 
-    sender.expect_heading("Your request is in the queue")
+    sender.expect_heading(HEADINGS["waiting"])
     assert product.store.read(sender.request_id).input == ADA

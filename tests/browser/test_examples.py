@@ -40,6 +40,7 @@ from tests.journey import (
 from tests.processes import ROOT, Stack, start_stack, wait_for
 from tests.smoke import settings_of, smoke
 from tests.tries import LEFT_OUT
+from tests.walk import HEADINGS
 
 TASK_FILES = [ROOT / TASK_FILE, *example_files()]
 NARROW: ViewportSize = {"width": 375, "height": 812}
@@ -158,9 +159,9 @@ def test_wrong_values_are_named_and_nothing_is_sent(tried: Tried, tab: Visit) ->
 def send_in_vain(tab: Visit, said: dict[str, str]) -> None:
     """Send what can't be sent; each wrong field gets its sentence, and nothing else gets one."""
     assert said, "all of it is right"
-    tab.button("Send request").click()
-    fields = "1 field" if len(said) == 1 else f"{len(said)} fields"
-    tab.expect_text(f"Nothing was sent yet. Please look at {fields} below.")
+    tab.send.click()
+    fields = "One field needs" if len(said) == 1 else f"{len(said)} fields need"
+    tab.expect_text(f"Not sent yet. {fields} a look.")
     tab.rest()
     for sentence in said.values():
         tab.expect_shown(sentence, sum(sentence in other for other in said.values()))
@@ -176,8 +177,8 @@ def test_from_the_form_to_the_result_and_back(tried: Tried, tab: Visit) -> None:
 
     fill(tab.page, task.form, example)
     assert written(tab.page, task.form) == example
-    tab.button("Send request").click()
-    tab.expect_heading("Your request is in the queue")
+    tab.send.click()
+    expect(tab.page).to_have_url(re.compile(r"\?request="))
     seen.append(str(tab.page.evaluate(TEXT)))
     tab.expect_heading(f"Your {noun}")
     tab.settle()
@@ -198,7 +199,7 @@ def test_from_the_form_to_the_result_and_back(tried: Tried, tab: Visit) -> None:
 
     refuse(tried, tab.request_id, example)
     tab.page.reload()
-    tab.expect_heading("This did not work")
+    tab.expect_heading(HEADINGS["failed"])
     tab.settle()
     seen.append(str(tab.page.evaluate(TEXT)))
     tab.button("Change the text").click()

@@ -65,7 +65,7 @@ assert not page.exception
 page.text_input[0].set_value("Ada")
 page.number_input[0].set_value(36)
 page.text_area[0].set_value("I sketch machines and like long walks.")
-next(button for button in page.button if button.label == "Send request").click().run()
+page.button("send").click().run()
 assert not page.exception
 """
 

@@ -51,7 +51,7 @@ from tests.fakes import (
     pending,
 )
 from tests.http_server import answer, serve
-from tests.page import button, fill, open_page, request_id_of, text
+from tests.page import fill, open_page, request_id_of, text
 from tests.postgres import Postgres, slow_way
 from tests.processes import ROOT, free_port, wait_for
 from tests.redis_proxy import Exchange, pass_on, redis_proxy
@@ -228,7 +228,7 @@ def test_a_log_without_room_is_told_to_all_and_nothing_is_lost(
             refused = service.post("/analyze", json=ADA.model_dump(), headers=key)
             is_ready = service.get("/ready").status_code
 
-        button(page, "Send request").click().run()
+        page.button("send").click().run()
         taken = service.post("/analyze", json=ADA.model_dump(), headers=key)
         st.cache_resource.clear()
         own_server.terminate()

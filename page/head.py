@@ -1,0 +1,25 @@
+"""What each page begins with: the product's name, and a heading."""
+
+import html
+
+import streamlit as st
+
+from common.task import TASK
+from page.state import go_to
+
+
+def draw_header(*, offers_new: bool = False) -> None:
+    """Draw the product's name, which leads to the form, and a button that does."""
+    with st.container(
+        key="head", horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
+    ):
+        name = html.escape(TASK.name)
+        st.html(f'<a class="brand" href="./" target="_self">{name}</a>', width="content")
+        if offers_new:
+            st.button("New", type="tertiary", key="new", on_click=go_to, args=(None,))
+
+
+def draw_heading(text: str, *, is_minor: bool = False) -> None:
+    """Draw the page's heading. A new text is a new element, also where a browser translates."""
+    style = "minor" if is_minor else ""
+    st.html(f'<h1 dir="auto" class="{style}">{html.escape(text)}</h1>')
