@@ -15,7 +15,7 @@ from common.store import NotFound
 from common.submission import OfOtherTask, new_owner_token
 from common.task import TASK
 from common.visitors import visitor_of
-from page.connection import connect
+from page.connection import ahead, connect
 from page.snapshot import Snapshot, has_become_ready
 
 KEY = "page_state"
@@ -38,6 +38,7 @@ class PageState:
     visitor: str = field(default_factory=new_owner_token)
     draft: Draft | None = None
     prefilled: Form | None = None  # what the form begins with, instead of its defaults
+    editing: str | None = None  # the request id, while its owner changes what was written
     notice: str = ""  # to be shown once, by the next run
     snapshot: Snapshot | None = None  # of the analysis that is in view
     is_fresh: bool = False  # the snapshot was fetched a moment ago, and is not fetched again
@@ -63,10 +64,17 @@ def visitor() -> str:
     return visitor_of(st.context.ip_address, page_state().visitor)
 
 
-def go_to(request_id: str | None, notice: str = "", *, prefilled: Form | None = None) -> NoReturn:
+def go_to(
+    request_id: str | None,
+    notice: str = "",
+    *,
+    prefilled: Form | None = None,
+    is_editing: bool = False,
+) -> NoReturn:
     """Go to an analysis, or to a form that is empty or `prefilled`, and end this run."""
     state = page_state()
     state.prefilled = prefilled
+    state.editing = request_id if is_editing else None
     if not request_id:
         state.draft = None
     state.is_fresh = False
@@ -99,6 +107,8 @@ def refresh(request_id: str) -> Snapshot:
     if last is None or last.request_id != request_id:
         last = Snapshot(request_id)
     state.snapshot = fetch(request_id, last)
+    if state.snapshot.record:
+        state.snapshot = replace(state.snapshot, ahead=ahead(state.snapshot.record))
     if has_become_ready(last, state.snapshot) and not state.notice:
         state.notice = f"Your {TASK.noun} is ready."
     return state.snapshot
