@@ -101,8 +101,12 @@ def name_tab(title: str = TASK.name) -> None:
 
 
 def draw_progress(progress: Progress) -> None:
-    """Draw the ring and the timeline, which tick by themselves."""
-    _progress(key="progress", data=progress.model_dump(mode="json", by_alias=True))
+    """Draw the card of the waiting, which ticks by itself, or of how it ended.
+
+    Under the key `progress` the page reserves room for what waits (page.css).
+    """
+    key = "progress" if progress.ring else "progress-over"
+    _progress(key=key, data=progress.model_dump(mode="json", by_alias=True))
 
 
 def draw_copy(label: str, text: str) -> None:
