@@ -19,7 +19,6 @@ def draw_page() -> None:
     from page.analysis import draw_analysis
     from page.connection import connect
     from page.form import draw_form, draw_requests
-    from page.state import page_state
 
     st.html(browser.STYLE)
     connect()
@@ -28,8 +27,6 @@ def draw_page() -> None:
     else:
         draw_form()
         draw_requests()
-    if notice := page_state().take_notice():
-        st.toast(notice, duration="long")
 
 
 try:

@@ -15,6 +15,7 @@ from common.store import NotFound
 from common.submission import NotOwner
 from page import browser, texts
 from page.connection import connect
+from page.notices import draw_notify, draw_notify_line
 from page.state import go_to, page_state, visitor
 
 Action = Callable[[str, str], None]  # of a request id and an owner token
@@ -31,6 +32,7 @@ def draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
     undo the one before, if they come over a slow line together.
     """
     with st.container(horizontal=True):
+        draw_notify(record)
         if owner_token and record.status is Status.FAILED and record.input:
             _draw_second_try(record, owner_token)
         address = (st.context.url or "").rstrip("/")
@@ -44,6 +46,7 @@ def draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
             with st.popover("Delete now", key="delete"):
                 st.markdown(texts.DELETE_WARNING)
                 action_button("Yes, delete it", _delete, record, owner_token)
+    draw_notify_line(record)
 
 
 def new_request_button(kind: Kind = "secondary") -> None:
@@ -82,7 +85,7 @@ def run_action(action: Action, request_id: str, owner_token: str) -> None:
         notice = texts.limit_text(error)
     except StoreUnavailable as error:
         log.error("not done", request_id=request_id, cause=str(error))
-        notice = texts.NOT_REACHED
+        notice = texts.NOT_DONE
     go_to(request_id, notice)
 
 
@@ -111,7 +114,7 @@ def _delete(request_id: str, owner_token: str) -> None:
     with suppress(NotFound):
         connect().submissions.delete(request_id, owner_token)
     page_state().deleted = request_id
-    go_to(None, notice="Deleted.")
+    go_to(None, notice=texts.DELETED)
 
 
 def _change_text(request_id: str, owner_token: str) -> None:

@@ -15,7 +15,9 @@ from common.task import TASK
 from page import browser, export, texts
 from page.actions import draw_actions, new_request_button
 from page.connection import connect, now, timing
+from page.favicon import favicon
 from page.head import draw_header, draw_heading
+from page.notices import draw_notice
 from page.progress import progress
 from page.result import draw_result
 from page.snapshot import Snapshot, has_changed, poll_seconds
@@ -29,7 +31,7 @@ def draw_analysis(request_id: str) -> None:
     if not state.is_fresh or snapshot is None or snapshot.request_id != request_id:
         snapshot = refresh(request_id)
     state.is_fresh = False
-    browser.name_tab(texts.tab_title(snapshot))
+    browser.name_tab(texts.tab_title(snapshot), favicon(snapshot))
     _draw_snapshot(snapshot)
     pause = poll_seconds(snapshot, now())
     if pause is not None:
@@ -44,7 +46,10 @@ def _poll(drawn: Snapshot, pause: int) -> None:
         state.is_fresh = False
         return
     snapshot = refresh(drawn.request_id)
-    if poll_seconds(snapshot, now()) != pause or has_changed(drawn, snapshot):
+    is_news = has_changed(drawn, snapshot)
+    if is_news:
+        state.notice = ""  # it was about what was to be seen before
+    if is_news or poll_seconds(snapshot, now()) != pause:
         state.is_fresh = True
         st.rerun()
 
@@ -52,7 +57,7 @@ def _poll(drawn: Snapshot, pause: int) -> None:
 def _draw_snapshot(snapshot: Snapshot) -> None:
     request_id = snapshot.request_id
     is_listed = browser.is_listed(request_id)
-    draw_header(offers_new=snapshot.is_over)
+    draw_header(offers_new=snapshot.is_over or snapshot.record is None)
     if snapshot.is_unreadable:
         _draw_dead_end(texts.UNREADABLE, texts.UNREADABLE_TEXT)
     elif snapshot.is_gone and is_listed is not None:
@@ -61,7 +66,7 @@ def _draw_snapshot(snapshot: Snapshot) -> None:
         draw_heading(texts.title(snapshot))
     with st.empty():  # a place of its own, so that the rest stays where it is
         if snapshot.says_unavailable:
-            _draw_text(texts.UNAVAILABLE, "note calm")
+            _draw_text(texts.unavailable_text(snapshot), "note calm")
     owner_token = _owner_token(request_id)
     if snapshot.record:
         _draw_record(snapshot.record, owner_token, is_listed=is_listed)
@@ -82,6 +87,7 @@ def _draw_text(text: str, style: str) -> None:
 def _draw_dead_end(title: str, text: str) -> None:
     draw_heading(title)
     _draw_text(text, "")
+    draw_notice()
     new_request_button("primary")
 
 
@@ -108,6 +114,7 @@ def _draw_record(
         _draw_result(record)
     else:
         browser.draw_progress(shown)
+    draw_notice()
     if is_known:
         draw_actions(record, owner_token)
     if record.status is Status.COMPLETED:

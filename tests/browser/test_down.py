@@ -31,14 +31,14 @@ def test_redis_goes_down_and_comes_up_while_somebody_waits(
 ) -> None:
     sender = send(visit, product, "processing")
     product.redis.refuse_connections()
-    sender.expect_text("We can't reach our store just now")
+    sender.expect_text("We can't look this up just now")
     sender.expect_heading(HEADINGS["processing"])
 
     product.put(sender.request_id, "done")
     product.redis.repair()
 
     sender.expect_text(ANALYSIS.summary)
-    expect(sender.text("We can't reach our store just now")).to_have_count(0)
+    expect(sender.text("We can't look this up just now")).to_have_count(0)
 
 
 def test_redis_is_away_when_the_form_is_sent_and_the_text_stays(

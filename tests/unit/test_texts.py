@@ -30,7 +30,7 @@ from tests.states import (
         (Snapshot(ID, WRITING), None, "Writing your analysis", " Attempt 1 of 3."),
         (Snapshot(ID, RETRYING), None, "Trying again soon", ""),
         (Snapshot(ID, READY), None, "Your analysis", ""),
-        (Snapshot(ID, failures=1), None, "One moment", f" {texts.UNAVAILABLE}"),
+        (Snapshot(ID, failures=1), None, "One moment", f" {texts.UNAVAILABLE_FROM_THE_START}"),
         (Snapshot(ID, is_gone=True), None, "One moment", ""),
         (Snapshot(ID, is_gone=True), True, "No longer kept", ""),
         (Snapshot(ID, is_gone=True), False, "Nothing here", ""),
