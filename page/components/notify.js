@@ -111,13 +111,13 @@ function makeSound() {
   if (!sound) return;
   [660, 880].forEach((pitch, number) => {
     const start = sound.currentTime + 0.2 * number;
-    const tone = sound.createOscillator(), volume = sound.createGain();
-    tone.frequency.value = pitch;
+    const beep = sound.createOscillator(), volume = sound.createGain();
+    beep.frequency.value = pitch;
     volume.gain.setValueAtTime(0.2, start);
     volume.gain.exponentialRampToValueAtTime(0.001, start + 0.4);
-    tone.connect(volume).connect(sound.destination);
-    tone.start(start);
-    tone.stop(start + 0.4);
+    beep.connect(volume).connect(sound.destination);
+    beep.start(start);
+    beep.stop(start + 0.4);
   });
 }
 
