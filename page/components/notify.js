@@ -29,12 +29,16 @@ function stopListening(root) {
 
 function drawState(find, { part, requestId, texts }) {
   const isOn = wants({ requestId });
-  find("button").hidden = part !== "button";
-  find(".line").hidden = part !== "line";
-  find("button").classList.toggle("on", isOn);
+  const button = find("button"), line = find(".line");
+  button.hidden = part !== "button";
+  line.hidden = part !== "line";
+  if (part === "line") {
+    write(line, isOn ? (canNotify() ? texts.keepOpen : texts.sound) : texts.howTo);
+    return;
+  }
+  button.classList.toggle("on", isOn);
   find(".icon").innerHTML = isOn ? TICK : BELL;
   write(find(".label"), isOn ? texts.on : texts.off);
-  write(find(".line"), isOn ? (canNotify() ? texts.keepOpen : texts.sound) : texts.howTo);
 }
 
 async function press(find, data) {
