@@ -20,7 +20,6 @@ def draw_page() -> None:
     from page.connection import connect
     from page.form import draw_form
     from page.requests import draw_requests
-    from page.state import page_state
 
     st.html(browser.STYLE)
     connect()
@@ -29,8 +28,6 @@ def draw_page() -> None:
     else:
         draw_form()
         draw_requests()
-    if notice := page_state().take_notice():
-        st.toast(notice, duration="long")
 
 
 try:

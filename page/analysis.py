@@ -17,7 +17,9 @@ from page import browser, export, texts
 from page.actions import draw_actions, new_request_button
 from page.connection import connect, now, pause_of, timing
 from page.entries import entry
+from page.favicon import favicon
 from page.head import draw_header, draw_heading
+from page.notices import draw_notice
 from page.progress import progress
 from page.result import draw_result
 from page.snapshot import Snapshot, has_changed
@@ -32,7 +34,7 @@ def draw_analysis(request_id: str) -> None:
     if not state.is_fresh or snapshot is None or snapshot.request_id != request_id:
         snapshot = refresh(request_id)
     state.is_fresh = False
-    browser.name_tab(texts.tab_title(snapshot))
+    browser.name_tab(texts.tab_title(snapshot), favicon(snapshot))
     owner_token = _owner_token(request_id)
     if owner_token and snapshot.record and state.editing == request_id:
         draw_edit(snapshot.record, owner_token)
@@ -53,7 +55,10 @@ def _poll(drawn: Snapshot, pause: float) -> None:
         state.is_fresh = False
         return
     snapshot = refresh(drawn.request_id)
-    if pause_of(state.visitor, snapshot) != pause or has_changed(drawn, snapshot):
+    is_news = has_changed(drawn, snapshot)
+    if is_news:
+        state.notice = ""  # it was about what was to be seen before
+    if is_news or pause_of(state.visitor, snapshot) != pause:
         state.is_fresh = True
         st.rerun()
 
@@ -70,7 +75,7 @@ def _draw_snapshot(snapshot: Snapshot, owner_token: str | None) -> None:
         draw_heading(texts.title(snapshot))
     with st.empty():  # a place of its own, so that the rest stays where it is
         if snapshot.says_unavailable:
-            _draw_text(texts.UNAVAILABLE, "note calm")
+            _draw_text(texts.unavailable_text(snapshot), "note calm")
     if snapshot.record:
         _draw_record(snapshot.record, owner_token, snapshot.ahead, is_listed=is_listed)
 
@@ -95,6 +100,7 @@ def _draw_text(text: str, style: str) -> None:
 def _draw_dead_end(title: str, text: str) -> None:
     draw_heading(title)
     _draw_text(text, "")
+    draw_notice()
     new_request_button("primary")
 
 
@@ -123,6 +129,7 @@ def _draw_record(
         _draw_result(record)
     else:
         browser.draw_progress(shown)
+    draw_notice()
     if is_known:
         draw_actions(record, owner_token)
     if record.status is Status.COMPLETED:

@@ -25,15 +25,16 @@ COMPONENTS = Path(__file__).parent / "components"
 REQUESTS = "requests"  # the key of the one list
 
 
-def _component(name: str) -> "ComponentRenderer":
+def component(name: str) -> "ComponentRenderer":
+    """Register the component whose files in `components/` have this name."""
     html, css, js = ((COMPONENTS / f"{name}.{kind}").read_text() for kind in ("html", "css", "js"))
     return st.components.v2.component(f"page_{name}", html=html, css=css, js=js)
 
 
-_progress = _component("progress")
-_requests = _component(REQUESTS)
-_copy = _component("copy")
-_counter = _component("counter")
+_progress = component("progress")
+_requests = component(REQUESTS)
+_copy = component("copy")
+_counter = component("counter")
 
 
 class StorageReply(Model):
@@ -78,9 +79,9 @@ class Listing(Model):
     title: str = ""  # of the tab, each time that one has
 
 
-def name_tab(title: str = TASK.name) -> None:
-    """Give the browser's tab its title and icon."""
-    st.set_page_config(page_title=title, page_icon=TASK.icon)
+def name_tab(title: str = TASK.name, icon: str = TASK.icon) -> None:
+    """Give the browser's tab its title and icon: an emoji, or a URL."""
+    st.set_page_config(page_title=title, page_icon=icon)
 
 
 def draw_progress(progress: Progress) -> None:

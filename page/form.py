@@ -18,6 +18,7 @@ from common.task import TASK
 from page import browser, texts
 from page.connection import connect, timing
 from page.head import draw_header, draw_heading
+from page.notices import draw_notice
 from page.state import Draft, go_to, page_state, visitor
 from page.widgets import as_label, draw_fields
 
@@ -28,6 +29,7 @@ def draw_form() -> None:
     """Draw the form; once it is sent, submit it and go to the analysis, or say what is wrong."""
     browser.name_tab()
     draw_header()
+    draw_notice("calm")
     connection, usual = connect(), timing().usual
     draw_heading(TASK.headline)
     st.html(f'<p class="promise">{texts.promise(connection.settings, connection.kept, usual)}</p>')

@@ -13,10 +13,9 @@ from common.form import Form
 from common.logs import get_logger
 from common.store import NotFound
 from common.submission import OfOtherTask, new_owner_token
-from common.task import TASK
 from common.visitors import visitor_of
 from page.connection import ahead, connect
-from page.snapshot import Snapshot, has_become_ready
+from page.snapshot import Snapshot
 
 KEY = "page_state"
 
@@ -39,16 +38,11 @@ class PageState:
     draft: Draft | None = None
     prefilled: Form | None = None  # what the form begins with, instead of its defaults
     editing: str | None = None  # the request id, while its owner changes what was written
-    notice: str = ""  # to be shown once, by the next run
+    notice: str = ""  # what came of the last press
     snapshot: Snapshot | None = None  # of the analysis that is in view
     is_fresh: bool = False  # the snapshot was fetched a moment ago, and is not fetched again
     owner_tokens: dict[str, str] = field(default_factory=dict)  # those the browser doesn't have yet
     deleted: str | None = None  # the request id, which the browser is to forget
-
-    def take_notice(self) -> str:
-        """Return the notice, the first time only."""
-        notice, self.notice = self.notice, ""
-        return notice
 
 
 def page_state() -> PageState:
@@ -101,7 +95,7 @@ def fetch(request_id: str, last: Snapshot | None = None) -> Snapshot:
 
 
 def refresh(request_id: str) -> Snapshot:
-    """Fetch the analysis in view, and leave a notice if it has become ready since the last time."""
+    """Fetch the analysis in view."""
     state = page_state()
     last = state.snapshot
     if last is None or last.request_id != request_id:
@@ -109,6 +103,4 @@ def refresh(request_id: str) -> Snapshot:
     state.snapshot = fetch(request_id, last)
     if state.snapshot.record:
         state.snapshot = replace(state.snapshot, ahead=ahead(state.snapshot.record))
-    if has_become_ready(last, state.snapshot) and not state.notice:
-        state.notice = f"Your {TASK.noun} is ready."
     return state.snapshot

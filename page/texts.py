@@ -25,7 +25,11 @@ UNREADABLE_TEXT = (
     "What is stored under this link can't be shown any more. Trying again will not help; "
     "please send a new request."
 )
-UNAVAILABLE = "We can't reach our store just now, and keep trying. There is nothing for you to do."
+UNAVAILABLE = "We can't look this up just now, and keep trying. There is nothing for you to do."
+UNAVAILABLE_FROM_THE_START = (
+    "We can't look this up just now. We keep trying as long as this page is open; "
+    "you can also come back later, as the link stays the same."
+)
 TEXT_KEPT = "Your text is still here."
 NOT_SUBMITTED = "We can't take your request just now. Your text is still here: please try again."
 NO_LONGER_POSSIBLE = "That was not possible any more."
@@ -33,7 +37,8 @@ EDITED_TOO_LATE = (
     "Too late for that: writing has begun, with your text as it was. "
     "This is the text as you changed it; send it as another request, if you like."
 )
-NOT_REACHED = "We can't reach our store just now. Please try again."
+NOT_DONE = "We couldn't do that just now. Please try again."
+DELETED = "Deleted."
 DELETE_WARNING = (
     "**Delete for good?** The request, its result and its place in the queue are removed "
     "at once, for everybody who has the link. Our storage's own log may hold a copy until "
@@ -91,8 +96,13 @@ def announcement(snapshot: Snapshot, is_listed: bool | None = None) -> str:
     if record and record.status is Status.PENDING and record.attempt:
         sentences.append(last_reason(record))
     if snapshot.says_unavailable:
-        sentences.append(UNAVAILABLE)
+        sentences.append(unavailable_text(snapshot))
     return " ".join(sentences)
+
+
+def unavailable_text(snapshot: Snapshot) -> str:
+    """What is said while the store is away, or has an error of its own."""
+    return UNAVAILABLE if snapshot.record else UNAVAILABLE_FROM_THE_START
 
 
 def tab_title(snapshot: Snapshot) -> str:

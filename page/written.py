@@ -64,6 +64,6 @@ def _save(request_id: str, owner_token: str, form: Form) -> str:
         return go_to(None, texts.EDITED_TOO_LATE, prefilled=form)
     except StoreUnavailable as error:
         log.error("not edited", request_id=request_id, cause=str(error))
-        return f"{texts.NOT_REACHED} {texts.TEXT_KEPT}"
+        return f"{texts.NOT_DONE} {texts.TEXT_KEPT}"
     page_state().draft = None  # the text as it was is another request from here on
     return go_to(request_id)

@@ -43,7 +43,7 @@ from tests.states import (
             f" {Failure.CONTENT_FILTERED.sentence}",
         ),
         (Snapshot(ID, CANCELLED), None, "Cancelled", ""),
-        (Snapshot(ID, failures=1), None, "One moment", f" {texts.UNAVAILABLE}"),
+        (Snapshot(ID, failures=1), None, "One moment", f" {texts.UNAVAILABLE_FROM_THE_START}"),
         (Snapshot(ID, is_gone=True), None, "One moment", ""),
         (Snapshot(ID, is_gone=True), True, "No longer kept", ""),
         (Snapshot(ID, is_gone=True), False, "Nothing here", ""),
