@@ -28,7 +28,10 @@ def draw_page() -> None:
     else:
         draw_form()
         draw_requests()
-    if notice := page_state().take_notice():
+    state = page_state()
+    view = st.query_params.get("request", "")
+    browser.draw_arrival(view, has_arrived=view == state.arrived)
+    if notice := state.take_notice():
         st.toast(notice, duration="long")
 
 

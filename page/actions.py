@@ -35,8 +35,8 @@ def draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
     with st.container(key="actions", horizontal=True, horizontal_alignment="center"):
         if owner_token and record.status is Status.FAILED and record.input:
             _draw_second_try(record, owner_token)
-        address = (st.context.url or "").rstrip("/")
-        browser.draw_copy("Copy link", f"{address}/?request={record.request_id}")
+        link = browser.link_to(record.request_id)
+        browser.draw_copy(browser.CopyButton(label="Copy link", text=link))
     if not owner_token:
         return
     if record.input:
@@ -56,7 +56,7 @@ def draw_delete(record: AnalysisRecord, owner_token: str) -> None:
     """Draw a button that asks before it deletes."""
     with st.popover("Delete", type="tertiary", key="delete"):
         st.markdown(texts.DELETE_WARNING)
-        action_button("Yes, delete it", _delete, record, owner_token)
+        action_button("Yes, delete it", delete, record, owner_token)
 
 
 def new_request_button(kind: Kind = "secondary") -> None:
@@ -121,7 +121,8 @@ def _cancel(request_id: str, owner_token: str) -> None:
     page_state().draft = None  # the same text is another request from here on
 
 
-def _delete(request_id: str, owner_token: str) -> None:
+def delete(request_id: str, owner_token: str) -> None:
+    """Delete all of it, and go to the form."""
     with suppress(NotFound):
         connect().submissions.delete(request_id, owner_token)
     page_state().deleted = request_id
