@@ -13,12 +13,12 @@ from common.states import Status
 from common.submission import Submissions
 from page import browser, texts
 from page.actions import draw_actions, new_request_button
-from page.connection import connect, now, timing
+from page.connection import connect, now, pause_of, timing
 from page.head import draw_header, draw_heading
 from page.progress import progress
 from page.result import draw_result
 from page.sharing import draw_sharing
-from page.snapshot import Snapshot, has_changed, poll_seconds
+from page.snapshot import Snapshot, has_changed
 from page.state import page_state, refresh
 from page.written import draw_edit
 
@@ -38,20 +38,20 @@ def draw_analysis(request_id: str) -> None:
         return  # the text stays in view; whether it came in time shows when it is saved
     _draw_snapshot(snapshot, owner_token)
     _keep_in_browser(snapshot)
-    pause = poll_seconds(snapshot, now())
+    pause = pause_of(state.visitor, snapshot)
     if pause is not None:
         state.is_fresh = True  # for the first run of the fragment, which is part of this one
         st.fragment(_poll, run_every=pause)(snapshot, pause)
 
 
-def _poll(drawn: Snapshot, pause: int) -> None:
+def _poll(drawn: Snapshot, pause: float) -> None:
     """Fetch again. This draws nothing, so that a poll costs little more than its read."""
     state = page_state()
     if state.is_fresh:
         state.is_fresh = False
         return
     snapshot = refresh(drawn.request_id)
-    if poll_seconds(snapshot, now()) != pause or has_changed(drawn, snapshot):
+    if pause_of(state.visitor, snapshot) != pause or has_changed(drawn, snapshot):
         state.is_fresh = True
         st.rerun()
 
@@ -59,7 +59,7 @@ def _poll(drawn: Snapshot, pause: int) -> None:
 def _draw_snapshot(snapshot: Snapshot, owner_token: str | None) -> None:
     request_id = snapshot.request_id
     is_listed = browser.is_listed(request_id)
-    draw_header(offers_new=snapshot.is_over)
+    draw_header(offers_new=not (snapshot.is_gone or snapshot.is_unreadable))
     if snapshot.is_unreadable:
         _draw_dead_end(texts.UNREADABLE, texts.UNREADABLE_TEXT)
     elif snapshot.is_gone and is_listed is not None:
@@ -116,16 +116,25 @@ def _draw_record(
         owner_token = None  # a token that is not this one's: nothing of it works
     is_owner = bool(owner_token) if is_known else None
     shown = progress(record, now(), timing().usual, is_owner=is_owner)
+    # Two places: what was drawn of the waiting goes, and none of it moves to make room.
+    ready, under_way = st.container(key="ready"), st.container(key="under-way")
     if record.status is Status.COMPLETED:
-        draw_heading(texts.result_title(is_owner), is_minor=True)
-        _draw_result(record)
-        draw_sharing(record, owner_token)
-        browser.draw_progress(shown)
-        _draw_origin(record)
+        with ready:
+            draw_heading(texts.result_title(is_owner), is_minor=True)
+            _draw_result(record)
+            draw_sharing(record, owner_token)
+            browser.draw_progress(shown)
+            _draw_origin(record)
+            _draw_reference(record)
     else:
-        browser.draw_progress(shown)
-        if is_known:
-            draw_actions(record, owner_token)
+        with under_way:
+            browser.draw_progress(shown)
+            if is_known:
+                draw_actions(record, owner_token)
+            _draw_reference(record)
+
+
+def _draw_reference(record: AnalysisRecord) -> None:
     _draw_text(f"Reference: {record.request_id}", "quiet")
 
 

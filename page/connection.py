@@ -1,7 +1,7 @@
 """What the page is connected to, once per process, and what time it is by Redis's clock."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import streamlit as st
@@ -13,6 +13,7 @@ from common.qstash import Queue
 from common.settings import Settings
 from common.store import open_store
 from common.submission import Submissions, Timing
+from page.snapshot import Crowd, Snapshot, is_near, poll_seconds
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Connection:
     submissions: Submissions
     kept: timedelta  # how long a terminal analysis can be read
     timing: Timing  # the latest one, used while Redis can't be reached
+    crowd: Crowd = field(default_factory=Crowd)
 
 
 @st.cache_resource(show_spinner=False)
@@ -50,3 +52,12 @@ def timing() -> Timing:
 def now() -> datetime:
     """Return the time by Redis's clock."""
     return datetime.now(UTC) + timing().ahead
+
+
+def pause_of(session: str, snapshot: Snapshot) -> float | None:
+    """Return when this session fetches again what it shows, and count it if that is soon."""
+    crowd, usual, time = connect().crowd, timing().usual, now()
+    pause = poll_seconds(snapshot, time, usual, crowd.size())
+    if pause and snapshot.record and is_near(snapshot.record, time, usual):
+        crowd.note(session, pause)
+    return pause

@@ -11,7 +11,7 @@ from operations.limit_settings import SPEND_LIMITS
 from tests.conftest import make_store
 from tests.fakes import ADA, ID, LEASE, pending
 from tests.http_server import HttpServer
-from tests.page import button, configured, fill, open_page, qstash, request_id_of, show_owner
+from tests.page import button, configured, fill, note, open_page, qstash, request_id_of, show_owner
 
 __all__ = ["configured", "qstash"]
 pytestmark = pytest.mark.usefixtures("configured")
@@ -42,11 +42,11 @@ def test_a_limit_is_a_sentence_above_the_form_and_the_text_is_kept(
     for name, value in limits.items():
         monkeypatch.setenv(name, value)
     page = fill(open_page())
-    button(page, "New request").click().run()
+    page.button("new").click().run()
 
     fill(page, name="Bob")
 
-    said = page.error[0].value
+    said = note(page)
     assert said.startswith(sentence)
     assert "Please try again in " in said
     assert said.endswith("Your text is still here.")
@@ -61,7 +61,7 @@ def test_what_was_rejected_can_be_sent_again_later(
 ) -> None:
     real_redis.set("paused", "1", px=timedelta(minutes=5))
     page = fill(open_page())
-    refused = page.error[0].value
+    refused = note(page)
     real_redis.delete("paused")
 
     page.button("send").click().run()
