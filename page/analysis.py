@@ -70,7 +70,7 @@ def _draw_snapshot(snapshot: Snapshot, owner_token: str | None) -> None:
         if snapshot.says_unavailable:
             _draw_text(texts.UNAVAILABLE, "note calm")
     if snapshot.record:
-        _draw_record(snapshot.record, owner_token, is_listed=is_listed)
+        _draw_record(snapshot.record, owner_token, snapshot.ahead, is_listed=is_listed)
 
 
 def _keep_in_browser(snapshot: Snapshot) -> None:
@@ -109,13 +109,13 @@ def _owner_token(request_id: str) -> str | None:
 
 
 def _draw_record(
-    record: AnalysisRecord, owner_token: str | None, *, is_listed: bool | None
+    record: AnalysisRecord, owner_token: str | None, ahead: int | None, *, is_listed: bool | None
 ) -> None:
     is_known = owner_token or is_listed is not None
     if not Submissions.owns(record, owner_token):
         owner_token = None  # a token that is not this one's: nothing of it works
     is_owner = bool(owner_token) if is_known else None
-    shown = progress(record, now(), timing().usual, is_owner=is_owner)
+    shown = progress(record, now(), timing().usual, ahead=ahead, is_owner=is_owner)
     # Two places: what was drawn of the waiting goes, and none of it moves to make room.
     ready, under_way = st.container(key="ready"), st.container(key="under-way")
     if record.status is Status.COMPLETED:

@@ -14,7 +14,7 @@ from common.logs import get_logger
 from common.store import NotFound
 from common.submission import OfOtherTask, new_owner_token
 from common.visitors import visitor_of
-from page.connection import connect
+from page.connection import ahead, connect
 from page.snapshot import Snapshot, has_become_ready
 
 KEY = "page_state"
@@ -107,6 +107,8 @@ def refresh(request_id: str) -> Snapshot:
     if last is None or last.request_id != request_id:
         last = Snapshot(request_id)
     state.snapshot = fetch(request_id, last)
+    if state.snapshot.record:
+        state.snapshot = replace(state.snapshot, ahead=ahead(state.snapshot.record))
     if has_become_ready(last, state.snapshot):
         state.arrived = request_id
     return state.snapshot

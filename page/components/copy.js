@@ -67,6 +67,7 @@ async function copy(area, text) {
     area.hidden = false;
     area.focus();
     area.select();
+    area.scrollTop = 0;
     area.hidden = document.execCommand("copy");
     return area.hidden;
   }

@@ -73,7 +73,7 @@ def test_a_good_form_stores_publishes_and_puts_the_id_into_the_url(
     assert (record.status, record.input, record.message_id) == (Status.PENDING, ADA, "msg_1")
     assert len(qstash.requests) == 1
     assert state(page) == "pending"
-    assert data(page, "copy")["text"].endswith(f"?request={request_id}")
+    assert data(page, "copy")["buttons"][0]["text"].endswith(f"?request={request_id}")
 
 
 @pytest.mark.parametrize(
@@ -497,18 +497,16 @@ def test_a_dead_link_is_expired_only_for_the_browser_that_sent_it() -> None:
 # ── Ready, or not ───────────────────────────────────────────────────────────────────────────
 
 
-def test_the_person_is_told_once_that_it_is_ready(store: Store) -> None:
+def test_the_heading_is_gone_to_once_it_is_ready_and_not_by_who_comes_later(store: Store) -> None:
     page = show(store, pending(store.now()))
     ready = {"status": Status.COMPLETED, "result": ANALYSIS, "model": "m"}
     store.update(ID, lambda r, now: with_fields(r, **ready, finished_at=now))
 
     page.run()
-    assert page.toast[0].value == "Your analysis is ready."
-
-    page.run()
+    assert data(page, "arrival") == {"view": ID, "hasArrived": True}
     assert not page.toast
-    again = open_page(ID)
-    assert not again.toast
+
+    assert data(open_page(ID), "arrival") == {"view": ID, "hasArrived": False}
 
 
 def test_cancelling_what_has_just_become_ready_comes_too_late(store: Store) -> None:
@@ -571,7 +569,10 @@ def test_a_result_can_be_copied_and_downloaded(store: Store) -> None:
 
     files = [download.proto.label for download in page.get("download_button")]
     assert files == ["Download Markdown", "Download JSON"]
-    assert ANALYSIS.summary in data(page, "copy")["text"]
+    share, copy = data(page, "copy")["buttons"]
+    assert share["text"].endswith(f"/?request={ID}")
+    assert share["sharedAs"] == "Analysis · Ask later"
+    assert ANALYSIS.summary in copy["text"]
     assert data(page, "progress")["clock"] is None
 
 
@@ -617,9 +618,9 @@ def test_an_analysis_that_cannot_be_read_is_said_once(
 
     page = open_page(ID)
 
-    assert page.title[0].value == "No longer readable here"
+    assert heading(page) == "No longer readable here"
     assert "Trying again will not help" in text(page)
-    assert labels(page) == ["New"]
+    assert labels(page) == ["New request"]
     assert poll_seconds(page.session_state[KEY].snapshot, utc_now()) is None
     assert "Traceback" not in caplog.text
 
