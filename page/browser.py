@@ -1,7 +1,8 @@
 """What the page needs the visitor's browser for: ticking clocks, its storage, its clipboard.
 
-Components without an iframe or a build step: `progress`, `requests`, `copy` and `counter`, each of
-them files of its name in `components/`. Their scripts write text as text (`textContent`) alone.
+Components without an iframe or a build step: `progress`, `requests`, `copy`, `counter` and
+`arrival`, each of them files of its name in `components/`. Their scripts write text as text
+(`textContent`) alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,7 @@ _progress = component("progress")
 _requests = component(REQUESTS)
 _copy = component("copy")
 _counter = component("counter")
+_arrival = component("arrival")
 
 
 class StorageReply(Model):
@@ -93,9 +95,36 @@ def draw_progress(progress: Progress) -> None:
     _progress(key=key, data=progress.model_dump(mode="json", by_alias=True))
 
 
-def draw_copy(label: str, text: str) -> None:
-    """Draw a button that copies the text."""
-    _copy(key=f"copy-{label}", data={"label": label, "text": text}, width="content")
+class CopyButton(Model):
+    """A button that copies a text.
+
+    With `shared_as`, the title of a link, the system's own sheet opens where there is one for
+    fingers.
+    """
+
+    label: str
+    text: str
+    shared_as: str | None = None
+
+
+def draw_copy(*buttons: CopyButton) -> None:
+    """Draw the buttons in a row."""
+    key = "copy-" + "-".join(button.label for button in buttons)
+    given = [button.model_dump(mode="json", by_alias=True) for button in buttons]
+    _copy(key=key, data={"buttons": given}, width="content")
+
+
+def link_to(request_id: str) -> str:
+    """The address of an analysis."""
+    return f"{(st.context.url or '').rstrip('/')}/?request={request_id}"
+
+
+def draw_arrival(view: str, *, has_arrived: bool) -> None:
+    """Begin a new view at its top, and one whose result came while the person waited, too.
+
+    A screen reader then goes on from its heading.
+    """
+    _arrival(key="arrival", data={"view": view, "hasArrived": has_arrived})
 
 
 def draw_counter(area: str, at_least: int, at_most: int) -> None:

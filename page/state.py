@@ -15,7 +15,7 @@ from common.store import NotFound
 from common.submission import OfOtherTask, new_owner_token
 from common.visitors import visitor_of
 from page.connection import ahead, connect
-from page.snapshot import Snapshot
+from page.snapshot import Snapshot, has_become_ready
 
 KEY = "page_state"
 
@@ -40,6 +40,7 @@ class PageState:
     editing: str | None = None  # the request id, while its owner changes what was written
     notice: str = ""  # what came of the last press
     snapshot: Snapshot | None = None  # of the analysis that is in view
+    arrived: str | None = None  # the request id, if its result came while the person waited
     is_fresh: bool = False  # the snapshot was fetched a moment ago, and is not fetched again
     owner_tokens: dict[str, str] = field(default_factory=dict)  # those the browser doesn't have yet
     deleted: str | None = None  # the request id, which the browser is to forget
@@ -95,7 +96,7 @@ def fetch(request_id: str, last: Snapshot | None = None) -> Snapshot:
 
 
 def refresh(request_id: str) -> Snapshot:
-    """Fetch the analysis in view."""
+    """Fetch the analysis in view, and note if it has become ready since the last time."""
     state = page_state()
     last = state.snapshot
     if last is None or last.request_id != request_id:
@@ -103,4 +104,6 @@ def refresh(request_id: str) -> Snapshot:
     state.snapshot = fetch(request_id, last)
     if state.snapshot.record:
         state.snapshot = replace(state.snapshot, ahead=ahead(state.snapshot.record))
+    if has_become_ready(last, state.snapshot):
+        state.arrived = request_id
     return state.snapshot

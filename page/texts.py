@@ -18,6 +18,8 @@ SECOND = timedelta(seconds=1)
 UNKNOWN_USUAL = timedelta(seconds=10)  # of writing, while nobody knows
 ALL_TRIES = ("one", "two", "three")[MAX_ATTEMPTS - 1]
 NTH = ("first", "second", "third")
+DAYS, MONTHS = timedelta(days=2), timedelta(days=300)  # from here on, no time; and with the year
+CAN_BE_WRONG = "AI can be wrong; check anything that matters."
 NOT_SENT = "Not sent yet."
 GONE = "No longer kept"
 UNREADABLE = "No longer readable here"
@@ -250,14 +252,13 @@ def limit_text(error: LimitReached) -> str:
     return f"{error.limit.sentence} Please try again in {spoken(error.retry_after)}."
 
 
-def dates(record: AnalysisRecord, kept: timedelta, timezone: str | None) -> str:
-    """When it was ready, and until when it is kept, in the visitor's time zone."""
+def readable_until(record: AnalysisRecord, kept: timedelta, timezone: str | None) -> str:
+    """Who can read the result, and how long: to the day, or to the minute if that is soon."""
     ready_at = record.finished_at
     assert ready_at, "a terminal record says when"
-    ready, until = (
-        in_zone(time, timezone, "%-d %B, %H:%M") for time in (ready_at, ready_at + kept)
-    )
-    return f"Ready {ready} · Kept until {until}"
+    form = "%-d %B %Y" if kept > MONTHS else "%-d %B" if kept > DAYS else "%-d %B, %H:%M"
+    until = in_zone(ready_at + kept, timezone, form)
+    return f"Whoever has the link can read this, until {until}."
 
 
 def edit_until(record: AnalysisRecord, timezone: str | None) -> str:
@@ -276,10 +277,10 @@ def in_zone(time: datetime, timezone: str | None, form: str) -> str:
 
 
 def ending(record: AnalysisRecord) -> str:
-    """Who wrote the analysis, and what that means."""
+    """Who wrote the result, and what that means."""
     if record.model == STAND_IN_MODEL:
-        return "No AI model was asked: the local stand-in counted words in your text."
-    return "Written by an AI model. It can be wrong; check anything that matters."
+        return "No AI model was asked: the local stand-in counted the words of the text."
+    return f"Written by {record.model}. {CAN_BE_WRONG}"
 
 
 # ── Durations ───────────────────────────────────────────────────────────────────────────────

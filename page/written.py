@@ -18,7 +18,8 @@ from page import texts
 from page.connection import connect
 from page.form import ask_for, draw_note
 from page.head import draw_header, draw_heading
-from page.result import Text, as_html, parts
+from page.parts import Text, parts
+from page.result import as_html
 from page.state import go_to, page_state
 
 log = get_logger("page")

@@ -62,6 +62,11 @@ def test_each_try_of_those_there_are_has_a_name() -> None:
     assert tries == ["first try of three", "second try of three", "third try of three"]
 
 
+def test_what_is_read_aloud_of_a_result_is_true_whoever_reads_it() -> None:
+    for is_listed in (None, True, False):
+        assert texts.announcement(Snapshot(ID, READY), is_listed) == "The analysis is ready."
+
+
 def test_the_tab_names_the_state() -> None:
     assert texts.tab_title(Snapshot(ID, READY)) == "✓ Ready · Ask later"
     assert texts.tab_title(Snapshot(ID, WAITING)) == "⏳ Waiting · Ask later"
@@ -173,18 +178,24 @@ def test_only_the_browser_that_sent_it_learns_that_a_request_existed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("zone", "dates"),
+    ("zone", "kept", "until"),
     [
-        ("Asia/Tokyo", "Ready 23 November, 21:01 · Kept until 23 November, 22:01"),
-        (None, "Ready 23 November, 12:01 · Kept until 23 November, 13:01"),
-        ("No/Such", "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
-        ("../etc/passwd", "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
-        ("America", "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
-        ("x" * 300, "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
+        ("Asia/Tokyo", TTL, "23 November, 22:01"),
+        (None, TTL, "23 November, 13:01"),
+        ("No/Such", TTL, "23 November, 13:01 UTC"),
+        ("../etc/passwd", TTL, "23 November, 13:01 UTC"),
+        ("America", TTL, "23 November, 13:01 UTC"),
+        ("x" * 300, TTL, "23 November, 13:01 UTC"),
+        ("Pacific/Auckland", timedelta(days=30), "24 December"),
+        (None, timedelta(days=365), "23 November 2027"),
     ],
 )
-def test_the_dates_of_a_result_are_in_the_visitors_time_zone(zone: str | None, dates: str) -> None:
-    assert texts.dates(READY, TTL, zone) == dates
+def test_until_when_a_result_can_be_read_is_in_the_visitors_time_zone(
+    zone: str | None, kept: timedelta, until: str
+) -> None:
+    assert texts.readable_until(READY, kept, zone) == (
+        f"Whoever has the link can read this, until {until}."
+    )
 
 
 @pytest.mark.parametrize(
