@@ -16,6 +16,7 @@ const clock = { now: undefined, ahead: 0 }; // ahead: milliseconds, of the serve
 export default function ({ parentElement, data, setStateValue }) {
   noteClock(data.now);
   write(update(read(), data));
+  if (data.entries.some((entry) => entry.ownerToken)) forgetTyped();
   sendReply(data, setStateValue);
   announce(data.announcement);
   const section = parentElement.querySelector(".requests");
@@ -53,6 +54,15 @@ function write(entries) {
     }
   } catch {
     // Without storage the list stays empty, and the tab itself knows its owner token.
+  }
+}
+
+// What was typed has been sent: see form.js.
+function forgetTyped() {
+  try {
+    sessionStorage.removeItem("ask-later-typed");
+  } catch {
+    // no storage in this browser
   }
 }
 

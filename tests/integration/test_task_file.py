@@ -142,7 +142,7 @@ RESULT = "class Analysis(Result):"
         ),
         pytest.param(
             changed("age=36", "age=0"),
-            "        AnalysisInput(\n            name=\"Ada\"",
+            '        AnalysisInput(\n            name="Ada"',
             "AnalysisInput.age: Input should be greater than or equal to 1",
             id="example",
         ),
