@@ -74,7 +74,7 @@ def ask_for(
         if question.key in refused:
             problem = html.escape(found.pop(question.key))
             place = f"{html.escape(widget_key(question))}-problem"
-            fields.slots[question.key].html(f'<p class="problem" id="{place}">{problem}</p>')
+            fields.slots[question.key].html(f'<p class="problem mark" id="{place}">{problem}</p>')
     if is_sent and form is None:
         draw_note(note, " ".join([texts.not_sent(len(refused)), *found.values()]), texts.NOT_SENT)
     return form, note
@@ -120,18 +120,11 @@ def _react(event: str, reply: object) -> None:
         state.begin_form(TASK.examples[reply])
 
 
-NOTE_ICON = (
-    '<svg width="20" height="20" viewBox="0 0 24 24" fill="none" stroke="currentColor" '
-    'stroke-width="2" stroke-linecap="round" aria-hidden="true"><circle cx="12" cy="12" r="9"/>'
-    '<path d="M12 7.5v5.5M12 16.5v.01"/></svg>'
-)
-
-
 def draw_note(place: DeltaGenerator, text: str, head: str = "", style: str = "amber") -> None:
     """Draw what came of pressing the button, or why there is one."""
     strong = f"<strong>{html.escape(head)}</strong> " if head else ""
-    said = f"{NOTE_ICON}<span>{strong}{html.escape(text)}</span>"
-    place.html(f'<p class="note {style}" role="alert">{said}</p>')
+    said = f"<span>{strong}{html.escape(text)}</span>"
+    place.html(f'<p class="note mark {style}" role="alert">{said}</p>')
 
 
 def _draw_promise() -> None:

@@ -102,6 +102,7 @@ function keep(data, on, signal) {
   for (const type of ["input", "change", "click", "keyup"]) on(type, later);
   window.addEventListener("pagehide", store, { signal });
   store();
+  later(); // a field may be there before what it begins with
 }
 
 function stored() {
