@@ -42,7 +42,7 @@ def draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
     if record.input:
         with st.container(key="written", horizontal=True, vertical_alignment="top"):
             draw_written(record.input)
-            if record.is_editable:
+            if record.status is Status.PENDING and not record.attempt:
                 action_button("Edit", _edit, record, owner_token, "tertiary")
     with st.container(key="quiet-actions", horizontal=True, horizontal_alignment="center"):
         if not record.status.is_terminal:

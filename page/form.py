@@ -1,4 +1,4 @@
-"""The form, and the list of the requests that were sent from this browser."""
+"""The form: draw it, and submit what was written."""
 
 import html
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from common.task import TASK
 from page import browser, texts
 from page.connection import connect, timing
 from page.head import draw_header, draw_heading
-from page.state import Draft, fetch, go_to, page_state, visitor
+from page.state import Draft, go_to, page_state, visitor
 from page.typed import read_typed
 from page.widgets import Values, as_label, can_be_emptied, draw_fields, widget_key
 
@@ -169,16 +169,3 @@ def _submit(form: Form) -> tuple[str, str]:
         return record.failure.sentence, f"{record.failure.next_step} {texts.TEXT_KEPT}"
     state.owner_tokens[request_id] = owner_token
     return go_to(request_id)
-
-
-def draw_requests() -> None:
-    """List the requests of this browser; look up those that may have changed."""
-    snapshots = []
-    for request_id in browser.storage_reply().unfinished:
-        snapshots.append(fetch(request_id))
-        if snapshots[-1].failures:
-            break  # each further one would only wait for the store, too
-    browser.draw_requests(
-        [browser.entry(snapshot, connect().kept) for snapshot in snapshots],
-        forget=page_state().deleted,
-    )

@@ -17,7 +17,7 @@ from common.store import NotFound
 from common.submission import OfOtherTask, new_owner_token
 from common.task import TASK
 from common.visitors import visitor_of
-from page.connection import connect
+from page.connection import ahead, connect
 from page.snapshot import Snapshot, has_become_ready
 
 KEY = "page_state"
@@ -119,6 +119,8 @@ def refresh(request_id: str) -> Snapshot:
     if last is None or last.request_id != request_id:
         last = Snapshot(request_id)
     state.snapshot = fetch(request_id, last)
+    if state.snapshot.record:
+        state.snapshot = replace(state.snapshot, ahead=ahead(state.snapshot.record))
     if has_become_ready(last, state.snapshot) and not state.notice:
         state.notice = f"Your {TASK.noun} is ready."
     return state.snapshot
