@@ -139,4 +139,6 @@ def _edit(request_id: str, owner_token: str) -> None:
 def _change_text(request_id: str, owner_token: str) -> None:
     """Open the form with what was written before."""
     form = connect().submissions.input_of(request_id, owner_token)
-    go_to(None, prefilled=form)
+    snapshot = page_state().snapshot
+    failure = snapshot.record.failure if snapshot and snapshot.record else None
+    go_to(None, prefilled=form, reason=texts.reason(failure) if failure else "")

@@ -1,12 +1,15 @@
 """The sentences of the page: plain functions of what they are about."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from common.failures import Failure, Kind
+from common.failures import Failure, Kind, Limit
+from common.form import questions
 from common.ports import LimitReached
-from common.questions import in_words
+from common.questions import Kind as Asked
+from common.questions import Question, in_words
 from common.record import MAX_ATTEMPTS, AnalysisRecord
 from common.settings import Settings
 from common.states import Status
@@ -33,7 +36,9 @@ UNAVAILABLE_FROM_THE_START = (
     "you can also come back later, as the link stays the same."
 )
 TEXT_KEPT = "Your text is still here."
-NOT_SUBMITTED = "We can't take your request just now. Your text is still here: please try again."
+NOT_SUBMITTED = "We can't take your request just now."
+KEPT_TRY_AGAIN = "Your text is still here: please try again."
+AT_LIMIT = "We're at our limit right now."
 NO_LONGER_POSSIBLE = "That was not possible any more."
 EDITED_TOO_LATE = (
     "Too late for that: writing has begun, with your text as it was. "
@@ -148,8 +153,33 @@ def last_reason(record: AnalysisRecord) -> str:
 
 def promise(settings: Settings, kept: timedelta, usual: timedelta | None) -> str:
     """How soon, and kept how long, in one line."""
-    whole = settings.qstash_delay + (usual or UNKNOWN_USUAL)
-    return f"Ready in about {spoken(whole)} · deleted after {spoken(kept)}"
+    whole = settings.qstash_delay + max(usual or UNKNOWN_USUAL, SECOND)
+    return f"Ready in {about(whole)} · deleted after {spoken(kept)}"
+
+
+def quoted_text(asked: Sequence[Question]) -> Question | None:
+    """The text whose beginning names an example: the first long one, else the first."""
+    texts = [question for question in asked if question.kind.is_text]
+    areas = [question for question in texts if question.kind is Asked.AREA]
+    return next(iter(areas or texts), None)
+
+
+def names_of_examples() -> tuple[str, ...]:
+    """The first words of each, or its number where none has a text."""
+    quoted = quoted_text(questions(TASK.form))
+    texts = [getattr(example, quoted.name) if quoted else None for example in TASK.examples]
+    return tuple(
+        f"“{first_words(text)} …”" if text else f"Example {number}"
+        for number, text in enumerate(texts, 1)
+    )
+
+
+def first_words(text: str, most: int = 18) -> str:
+    """As many whole words as there is room for, but one at least."""
+    words = text.split()
+    while len(" ".join(words)) > most and words[1:]:
+        words.pop()
+    return " ".join(words)[:most].rstrip(",;:.")
 
 
 def explanation(settings: Settings, kept: timedelta, usual: timedelta | None) -> dict[str, str]:
@@ -166,9 +196,10 @@ def explanation(settings: Settings, kept: timedelta, usual: timedelta | None) ->
 
 
 def not_sent(refused: int) -> str:
-    """That some fields need a look."""
-    fields = "One field needs" if refused == 1 else f"{refused} fields need"
-    return f"{NOT_SENT} {fields} a look."
+    """That some fields need a look, if any do."""
+    if not refused:
+        return ""
+    return "One field needs a look." if refused == 1 else f"{refused} fields need a look."
 
 
 def _reader(settings: Settings) -> str:
@@ -252,6 +283,18 @@ def limit_text(error: LimitReached) -> str:
     return f"{error.limit.sentence} Please try again in {spoken(error.retry_after)}."
 
 
+def limit_note(error: LimitReached) -> tuple[str, str]:
+    """The same beside a form, which keeps what was written."""
+    is_ours = error.limit not in (Limit.PAUSED, Limit.VISITOR)
+    head = AT_LIMIT if is_ours else error.limit.sentence
+    return head, f"{TEXT_KEPT.removesuffix('.')}: try again in {spoken(error.retry_after)}."
+
+
+def reason(failure: Failure) -> str:
+    """Why a text is to be changed."""
+    return f"{failure.sentence} {failure.next_step}"
+
+
 def readable_until(record: AnalysisRecord, kept: timedelta, timezone: str | None) -> str:
     """Who can read the result, and how long: to the day, or to the minute if that is soon."""
     ready_at = record.finished_at
@@ -301,6 +344,16 @@ def short(duration: timedelta) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min" + (f" {seconds % 60} s" if seconds % 60 else "")
     return f"{round(seconds / 3600)} h"
+
+
+def about(duration: timedelta) -> str:
+    """`about 20 seconds`, `about a minute`, `about 2 minutes`, `about an hour`."""
+    seconds = duration.total_seconds()
+    if 50 <= seconds < 90:
+        return "about a minute"
+    if 90 <= seconds < 3300:
+        return f"about {round(seconds / 60)} minutes"
+    return f"about {spoken(duration)}".replace("one hour", "an hour")
 
 
 def spoken(duration: timedelta) -> str:
