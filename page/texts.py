@@ -1,20 +1,18 @@
 """The sentences of the page: plain functions of what they are about."""
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from common.failures import Failure, Kind, Limit
-from common.form import questions
 from common.ports import LimitReached
-from common.questions import Kind as Asked
-from common.questions import Question, in_words
+from common.questions import in_words
 from common.record import MAX_ATTEMPTS, AnalysisRecord
 from common.settings import Settings
 from common.states import Status
 from common.task import TASK
+from page.quoted import first_words
 from page.snapshot import Snapshot
+from page.times import about, in_zone, spoken
 
 STAND_IN_MODEL = "local-stand-in"
 SECOND = timedelta(seconds=1)
@@ -157,29 +155,12 @@ def promise(settings: Settings, kept: timedelta, usual: timedelta | None) -> str
     return f"Ready in {about(whole)} · deleted after {spoken(kept)}"
 
 
-def quoted_text(asked: Sequence[Question]) -> Question | None:
-    """The text whose beginning names an example: the first long one, else the first."""
-    texts = [question for question in asked if question.kind.is_text]
-    areas = [question for question in texts if question.kind is Asked.AREA]
-    return next(iter(areas or texts), None)
-
-
 def names_of_examples() -> tuple[str, ...]:
     """The first words of each, or its number where none has a text."""
-    quoted = quoted_text(questions(TASK.form))
-    texts = [getattr(example, quoted.name) if quoted else None for example in TASK.examples]
+    begins = [first_words(example, most=18) for example in TASK.examples]
     return tuple(
-        f"“{first_words(text)} …”" if text else f"Example {number}"
-        for number, text in enumerate(texts, 1)
+        f"“{text}”" if text else f"Example {number}" for number, text in enumerate(begins, 1)
     )
-
-
-def first_words(text: str, most: int = 18) -> str:
-    """As many whole words as there is room for, but one at least."""
-    words = text.split()
-    while len(" ".join(words)) > most and words[1:]:
-        words.pop()
-    return " ".join(words)[:most].rstrip(",;:.")
 
 
 def explanation(settings: Settings, kept: timedelta, usual: timedelta | None) -> dict[str, str]:
@@ -310,57 +291,8 @@ def edit_until(record: AnalysisRecord, timezone: str | None) -> str:
     return f"Save it before {until}, when writing begins. Link and time stay the same."
 
 
-def in_zone(time: datetime, timezone: str | None, form: str) -> str:
-    """A time in the visitor's zone, in the form of `strftime`."""
-    try:
-        zone, suffix = ZoneInfo(timezone or "UTC"), ""
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a directory, too long
-        zone, suffix = ZoneInfo("UTC"), " UTC"
-    return f"{time.astimezone(zone):{form}}{suffix}"
-
-
 def ending(record: AnalysisRecord) -> str:
     """Who wrote the result, and what that means."""
     if record.model == STAND_IN_MODEL:
         return "No AI model was asked: the local stand-in counted the words of the text."
     return f"Written by {record.model}. {CAN_BE_WRONG}"
-
-
-# ── Durations ───────────────────────────────────────────────────────────────────────────────
-
-
-def seconds_between(start: datetime, end: datetime) -> timedelta:
-    """How long it was by a clock that shows whole seconds, so that parts add up to the whole."""
-    return end.replace(microsecond=0) - start.replace(microsecond=0)
-
-
-def short(duration: timedelta) -> str:
-    """`under 1 s`, `8 s`, `62 s`, `2 min 5 s`, `2 h`."""
-    seconds = round(duration.total_seconds())
-    if seconds < 1:
-        return "under 1 s"
-    if seconds < 120:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min" + (f" {seconds % 60} s" if seconds % 60 else "")
-    return f"{round(seconds / 3600)} h"
-
-
-def about(duration: timedelta) -> str:
-    """`about 20 seconds`, `about a minute`, `about 2 minutes`, `about an hour`."""
-    seconds = duration.total_seconds()
-    if 50 <= seconds < 90:
-        return "about a minute"
-    if 90 <= seconds < 3300:
-        return f"about {round(seconds / 60)} minutes"
-    return f"about {spoken(duration)}".replace("one hour", "an hour")
-
-
-def spoken(duration: timedelta) -> str:
-    """`5 seconds`, `one minute`, `90 minutes`, `2 hours`: never off by more than a tenth."""
-    seconds = round(duration.total_seconds())
-    for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
-        number = round(seconds / size)
-        if number >= (2 if unit == "day" else 1) and abs(number * size - seconds) <= seconds / 10:
-            return f"one {unit}" if number == 1 else f"{number} {unit}s"
-    return "no time"

@@ -14,8 +14,8 @@ from common.form import Form, questions
 from common.questions import Kind, Question, in_words
 from page import browser
 from page.browser import Under
+from page.quoted import quoted_questions
 from page.state import page_state
-from page.texts import quoted_text
 
 Values = Mapping[str, object]  # of widgets, by their fields' names in JSON
 
@@ -47,7 +47,7 @@ def draw_fields(
     """
     asked = questions(form)
     values = _values(asked, prefilled)
-    quoted = quoted_text(asked) if examples else None
+    quoted = next(iter(quoted_questions(form)), None) if examples else None
     texts = tuple(widget_key(question) for question in asked if question.kind.is_text)
     offer = Under(examples=tuple(examples), texts=texts)
     fields = Fields({}, {})

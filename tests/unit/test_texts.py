@@ -6,7 +6,7 @@ import pytest
 
 from common.failures import Failure
 from common.record import MAX_ATTEMPTS
-from page import texts
+from page import texts, times
 from page.snapshot import Snapshot
 from tests.conftest import make_settings
 from tests.fakes import ID, with_fields
@@ -217,5 +217,5 @@ def test_until_when_a_result_can_be_read_is_in_the_visitors_time_zone(
     ],
 )
 def test_durations_are_written_plainly(number: float, short: str, spoken: str) -> None:
-    assert texts.short(seconds(number)) == short
-    assert texts.spoken(seconds(number)) == spoken
+    assert times.short(seconds(number)) == short
+    assert times.spoken(seconds(number)) == spoken
