@@ -47,7 +47,7 @@ def _walk(tab: Visit, product: Product) -> Iterator[str]:
         product.put(request_id, state)
         tab.page.reload()
         tab.expect_heading(heading)
-        expect(tab.button("Delete now")).to_be_visible()
+        expect(tab.button("More" if state.startswith("done") else "Delete")).to_be_visible()
         tab.settle()
         yield state
         if state == "waiting":
@@ -56,12 +56,11 @@ def _walk(tab: Visit, product: Product) -> Iterator[str]:
             yield "asking to cancel"
         if state == "processing":
             product.redis.refuse_connections()
-            tab.expect_text("We can't reach our store just now")
+            tab.expect_text("We can't look this up just now")
             yield "store away"
             product.redis.repair()
         if state == "done":
-            tab.button("Delete now").click()
-            expect(tab.button("Yes, delete it")).to_be_visible()
+            tab.ask_to_delete()
             yield "asking to delete"
 
     tab.page.goto(product.page.url)
@@ -106,12 +105,12 @@ def _read_without_owning(tab: Visit, product: Product) -> Iterator[str]:
         product.put(ID, state)
         tab.open(ID)
         tab.expect_heading(HEADINGS[state])
-        expect(tab.button("New request")).to_be_visible()
+        expect(tab.button("New")).to_be_visible()
         tab.settle()
         yield f"a stranger's {state}"
     product.redis.refuse_connections()
     tab.page.reload()
     tab.expect_heading("One moment")
-    tab.expect_text("We can't reach our store just now")
+    tab.expect_text("We can't look this up just now")
     yield "store away at the first look"
     product.redis.repair()

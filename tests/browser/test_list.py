@@ -247,7 +247,7 @@ def test_a_double_click_clears_nothing_and_yes_takes_the_rights_away(
     assert kept(sender) == []
     sender.open(str(request_id))
     sender.settle()
-    expect(sender.button("New request")).to_be_visible()
+    expect(sender.button("New")).to_be_visible()
     expect(sender.button("Cancel")).to_have_count(0)
 
 
@@ -292,6 +292,6 @@ def test_an_unknown_link_says_that_it_leads_nowhere(visit: Visiting, product: Pr
 
         reader.expect_text("not found, or is no longer kept")
 
-    reader.button("New request").click()
+    reader.button("New").click()
     expect(reader.page.get_by_label("Short description")).to_be_visible()
     expect(reader.page).to_have_url(re.compile(r"^[^?]+$"))
