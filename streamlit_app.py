@@ -18,7 +18,8 @@ def draw_page() -> None:
     from page import browser
     from page.analysis import draw_analysis
     from page.connection import connect
-    from page.form import draw_form, draw_requests
+    from page.form import draw_form
+    from page.requests import draw_requests
 
     st.html(browser.STYLE)
     connect()

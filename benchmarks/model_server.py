@@ -1,6 +1,8 @@
-"""OpenAI's side of a benchmark: one process that answers everything after a fixed time.
+"""OpenAI's side of a benchmark: one process that answers everything after a time that is given.
 
     python -m benchmarks.model_server --port 9000 --seconds 1 --answer '{"text": "Hello"}'
+
+With `--up-to`, each answer takes any time between the two.
 
 Written on bare asyncio, so that it takes as little as possible of the cores that are measured. It
 knows what the SDK's requests look like, and nothing else of HTTP.
@@ -8,6 +10,7 @@ knows what the SDK's requests look like, and nothing else of HTTP.
 
 import asyncio
 import json
+import random
 import re
 from argparse import ArgumentParser
 
@@ -62,7 +65,7 @@ class Counts:
 class Connection(asyncio.Protocol):
     """One client: its requests come one after another."""
 
-    def __init__(self, seconds: float, answer: bytes, counts: Counts) -> None:
+    def __init__(self, seconds: tuple[float, float], answer: bytes, counts: Counts) -> None:
         self._seconds, self._answer, self._counts = seconds, answer, counts
         self._received = b""
 
@@ -83,7 +86,7 @@ class Connection(asyncio.Protocol):
         counts = self._counts
         counts.running += 1
         counts.most_running = max(counts.most_running, counts.running)
-        asyncio.get_running_loop().call_later(self._seconds, self._respond)
+        asyncio.get_running_loop().call_later(random.uniform(*self._seconds), self._respond)
 
     def _respond(self) -> None:
         self._counts.running -= 1
@@ -92,7 +95,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(self._answer)
 
 
-async def serve(port: int, seconds: float, text: str) -> None:
+async def serve(port: int, seconds: tuple[float, float], text: str) -> None:
     """Answer until the process ends."""
     answer, counts = _answer(response(text)), Counts()
     server = await asyncio.get_running_loop().create_server(
@@ -105,6 +108,8 @@ if __name__ == "__main__":
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--seconds", type=float, default=1.0, help="until each answer")
+    parser.add_argument("--up-to", type=float, help="seconds; else all take the same")
     parser.add_argument("--answer", required=True, help="what the model writes, as JSON")
     arguments = parser.parse_args()
-    asyncio.run(serve(arguments.port, arguments.seconds, arguments.answer))
+    pace = (arguments.seconds, arguments.up_to or arguments.seconds)
+    asyncio.run(serve(arguments.port, pace, arguments.answer))

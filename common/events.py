@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from common.failures import Failure, Kind, Limit
+from common.fields import Tokens
 from common.logs import get_logger
-from common.record import AnalysisRecord, Tokens
+from common.record import AnalysisRecord
 from common.states import Reason
 
 NO_RECORD: Literal["no such record"] = "no such record"
@@ -74,6 +75,13 @@ class SubmittedAgain(RecordEvent):
 
     def fields(self) -> dict[str, Any]:
         return {**super().fields(), "was": self.record.status}
+
+
+@dataclass(frozen=True)
+class Edited(RecordEvent):
+    """What was written was changed, before it was sent to the model."""
+
+    line = "edited"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pydantic import (
     AwareDatetime,
     BaseModel,
     ConfigDict,
+    Field,
     StringConstraints,
 )
 from pydantic.alias_generators import to_camel
@@ -44,6 +45,13 @@ class Model(BaseModel):
         # A docstring is for who reads the code; a schema goes to the model.
         json_schema_extra=lambda schema: schema.pop("description", None),
     )
+
+
+class Tokens(Model):
+    """What a model call is charged by, as the provider counted it."""
+
+    input_tokens: Annotated[int, Field(ge=0, le=10**9)]
+    output_tokens: Annotated[int, Field(ge=0, le=10**9)]
 
 
 def displayable(text: str) -> str:

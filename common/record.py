@@ -1,6 +1,6 @@
 """The record of one analysis, and its transitions.
 
-              claim                     complete
+   edit ↺     claim                     complete
    pending ───────────► processing ─────────────► completed
       ▲  ▲                 │    │  fail (permanent, attempts used up)
       │  └─── fail ────────┘    └───────────────► failed ──┐
@@ -20,7 +20,7 @@ from typing import Annotated, Self
 from pydantic import AliasChoices, Field
 
 from common.failures import Failure, Kind
-from common.fields import Model, RequestId, UtcDatetime
+from common.fields import Model, RequestId, Tokens, UtcDatetime
 from common.form import Form
 from common.other_task import OfTask, OtherForm, OtherResult
 from common.result import Result
@@ -32,13 +32,6 @@ MAX_ROUNDS = 5
 DUE_TOLERANCE = timedelta(seconds=2)
 FIRST_RETRY = timedelta(seconds=10)  # doubled with each attempt
 REPUBLISH_AFTER = timedelta(seconds=15)
-
-
-class Tokens(Model):
-    """What a model call is charged by, as the provider counted it."""
-
-    input_tokens: Annotated[int, Field(ge=0, le=10**9)]
-    output_tokens: Annotated[int, Field(ge=0, le=10**9)]
 
 
 class AnalysisRecord(Model):
@@ -111,8 +104,7 @@ class AnalysisRecord(Model):
     ) -> Self:
         """Begin an attempt, which may take `call`; fail the record if there can't be another.
 
-        For the length of a `lease`, nobody else can. A claim replayed with its own token returns
-        the record unchanged.
+        For the length of a `lease`, nobody else can. Replayed with its own token, it is the same.
         """
         self._check_open(of_round)
         if self.status is Status.PROCESSING and self.claim_token == token:
@@ -222,6 +214,17 @@ class AnalysisRecord(Model):
         if self.message_id or self.attempt or is_early:
             return self
         return self._fail(Failure.NOT_QUEUED, now)
+
+    def edit(self, form: Form) -> Self:
+        """Change the input, until this round's first attempt begins; to the same, nothing."""
+        self._check_open(self.round)
+        if self.is_of_other_task:
+            raise TransitionError(Reason.OTHER_TASK)
+        if self.input == form:
+            return self
+        if self.attempt:
+            raise TransitionError(Reason.BEGUN)
+        return self._evolve(input=form)
 
     def cancel(self, *, now: datetime) -> Self:
         """Stop, before or during the attempt, and forget the input."""

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     OTHER_ROUND = "of another round"
     NOT_DUE = "not due yet"
     CLAIMED = "claimed by another attempt"
+    BEGUN = "its attempt has begun"
     TOO_LATE = "too little time left before the deadline"
     NOT_THE_CLAIM = "not the attempt that holds the claim"
     NOT_FAILED = "not failed"

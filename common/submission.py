@@ -1,4 +1,4 @@
-"""What a person can do with an analysis: submit it, look it up, cancel, retry and delete it."""
+"""What a person can do with an analysis: submit, look up, edit, cancel, retry and delete it."""
 
 import hmac
 import secrets
@@ -10,8 +10,7 @@ from typing import NamedTuple
 from common.connection import StoreUnavailable, Unreadable
 from common.events import (
     Deleted,
-    Published,
-    PublishFailed,
+    Edited,
     Rejected,
     Reopened,
     Submitted,
@@ -21,7 +20,8 @@ from common.failures import Failure
 from common.form import Form
 from common.logs import get_logger
 from common.ports import History, LimitReached, Limits, NoHistory, NoLimits
-from common.qstash import QStashRefused, QStashUnclear, Queue
+from common.publishing import Publisher
+from common.qstash import Queue
 from common.record import AnalysisRecord
 from common.settings import Settings
 from common.states import TransitionError
@@ -56,7 +56,7 @@ def new_request_id() -> str:
 
 
 def new_owner_token() -> str:
-    """Make the token that lets the submitter, and nobody else, cancel, retry and delete."""
+    """Make the token that lets the submitter, and nobody else, edit, cancel, retry and delete."""
     return secrets.token_urlsafe(24)
 
 
@@ -76,6 +76,7 @@ class Submissions:
     ) -> None:
         self._store = store
         self._queue = queue
+        self._publisher = Publisher(store, queue)
         self._settings = settings
         self._clock = clock
         self._limits = limits or NoLimits()
@@ -96,11 +97,11 @@ class Submissions:
     ) -> AnalysisRecord:
         """Store a pending record, then publish its message.
 
-        Safe to call again with the same arguments: one id makes one analysis. When QStash refuses
-        the message, the record returned is failed (`not_queued`), and a further call publishes
-        again. `created_by` names the API key, `visitor` a visitor of the page; a `fingerprint` of
-        the input tells another one from it when the input itself is no longer kept.
-        Raises: LimitReached, OtherInput, StoreUnavailable.
+        Safe to call again with the same arguments: one id makes one analysis, and what its owner
+        has changed since stays so. When QStash refuses the message, the record returned is failed
+        (`not_queued`), and a further call publishes again. `created_by` names the API key,
+        `visitor` a visitor of the page; a `fingerprint` of the input tells another one from it
+        when the input itself is no longer kept. Raises: LimitReached, OtherInput, StoreUnavailable.
         """
         now = self._store.now()
         record = AnalysisRecord.new(
@@ -117,14 +118,16 @@ class Submissions:
         if not self._store.create(record):
             return self._submit_again(record)
         self._events.emit(Submitted(record))
-        return self.publish(record, now)
+        return self._publisher.publish(record, now)
 
     def _submit_again(self, new: AnalysisRecord) -> AnalysisRecord:
         stored = self._store.read(new.request_id)
         who = stored.owner_hash, stored.created_by, stored.fingerprint
         if who != (new.owner_hash, new.created_by, new.fingerprint):
             raise OtherInput
-        if stored.is_of_other_task or stored.input not in (None, new.input):
+        # An owner's id and token are made for one submission: the owner has changed its text since.
+        is_same = stored.owner_hash is not None or stored.input in (None, new.input)
+        if stored.is_of_other_task or not is_same:
             raise OtherInput
         self._events.emit(SubmittedAgain(stored))
         if stored.failure is Failure.NOT_QUEUED:
@@ -133,7 +136,7 @@ class Submissions:
             except TransitionError:  # another call of the same submission was quicker
                 return self._store.read(stored.request_id)
         if not stored.status.is_terminal and stored.message_id is None:
-            return self.publish(stored, new.published_at, is_first=False)
+            return self._publisher.publish(stored, new.published_at, is_first=False)
         return stored
 
     def look_up(self, request_id: str) -> AnalysisRecord:
@@ -161,7 +164,7 @@ class Submissions:
         except TransitionError:
             return record
         log.warning("publishing again", request_id=request_id, round=record.round)
-        return self.publish(record, record.published_at, is_first=False)
+        return self._publisher.publish(record, record.published_at, is_first=False)
 
     def timing(self) -> Timing:
         """How far Redis's clock is ahead of ours, and how long an attempt usually takes.
@@ -169,6 +172,16 @@ class Submissions:
         Two Redis commands: not for every poll. Raises: StoreUnavailable.
         """
         return Timing(self._store.now() - self._clock(), self._store.usual_duration())
+
+    def ahead(self, record: AnalysisRecord) -> int | None:
+        """How many come before one that waits, as `Limits.ahead` counts; None if that isn't known.
+
+        One Redis command, and none without QSTASH_PARALLELISM: not for every poll. Raises nothing.
+        """
+        try:
+            return self._limits.ahead(record)
+        except StoreUnavailable:
+            return None
 
     def input_of(self, request_id: str, owner_token: str) -> Form | None:
         """Give back what was written, while it is kept, for a form that still asks for it.
@@ -178,6 +191,20 @@ class Submissions:
         record = self._store.read(request_id)
         self._check_owner(record, owner_token)
         return None if record.is_of_other_task else record.input
+
+    def edit(self, request_id: str, owner_token: str, form: Form) -> AnalysisRecord:
+        """Change what was written, until an attempt begins; link, times and message stay.
+
+        Safe to call again with the same form. Raises: NotFound, NotOwner, TransitionError.
+        """
+
+        def edit(record: AnalysisRecord, _: datetime) -> AnalysisRecord:
+            self._check_owner(record, owner_token)
+            return record.edit(form)
+
+        record = self._store.update(request_id, edit)
+        self._events.emit(Edited(record))
+        return record
 
     def cancel(self, request_id: str, owner_token: str) -> AnalysisRecord:
         """Cancel before or during the attempt. Raises: NotFound, NotOwner, TransitionError."""
@@ -190,6 +217,17 @@ class Submissions:
         if record.message_id:
             self._queue.cancel(record.message_id)
         return record
+
+    @staticmethod
+    def owns(record: AnalysisRecord, owner_token: str | None) -> bool:
+        """Whether this is its submitter's token: what the API has made has none.
+
+        No Redis command; compared in constant time.
+        """
+        given = _hash(owner_token)
+        if given is None or record.owner_hash is None:
+            return False
+        return hmac.compare_digest(given, record.owner_hash)
 
     @span("retry")
     def retry(
@@ -231,35 +269,6 @@ class Submissions:
         times = self._settings.times
         return record.reopen(now=now, delay=self._settings.qstash_delay, deadline=times.deadline)
 
-    def publish(
-        self, record: AnalysisRecord, now: datetime, *, is_first: bool = True
-    ) -> AnalysisRecord:
-        """Publish this round's message and write into the record how that went.
-
-        If it is not the first try, an earlier one may have been taken without our knowing.
-        """
-        try:
-            message_id = self._queue.publish(record, now=now, is_first=is_first)
-        except (QStashRefused, QStashUnclear) as error:
-            self._events.emit(PublishFailed(record, str(error)))
-            if isinstance(error, QStashUnclear):
-                return record
-            return self._note(
-                record,
-                now,
-                lambda r, now: r.not_queued(of_round=record.round, is_first=is_first, now=now),
-                cause=str(error),
-            )
-        self._events.emit(Published(record, message_id))
-        try:
-            return self._note(
-                record, now, lambda r, _: r.published(message_id, of_round=record.round)
-            )
-        except StoreUnavailable as error:
-            # The message is on its way; without its id the record is only published once more.
-            log.warning("message id not stored", request_id=record.request_id, cause=str(error))
-            return record
-
     def _admit(self, record: AnalysisRecord, visitor: str | None) -> None:
         try:
             self._limits.admit(record, visitor=visitor)
@@ -271,28 +280,11 @@ class Submissions:
         """Start a new round and publish its message; whose it is has been checked before."""
         record = self._store.update(request_id, self.reopened)
         self._events.emit(Reopened(record))
-        return self.publish(record, record.published_at)
+        return self._publisher.publish(record, record.published_at)
 
     def _check_owner(self, record: AnalysisRecord, owner_token: str) -> None:
-        if self._is_operator:
-            return
-        owner_hash = record.owner_hash
-        if owner_hash is None or not hmac.compare_digest(_hash(owner_token) or "", owner_hash):
+        if not self._is_operator and not self.owns(record, owner_token):
             raise NotOwner
-
-    def _note(
-        self,
-        record: AnalysisRecord,
-        now: datetime,
-        transition: Callable[[AnalysisRecord, datetime], AnalysisRecord],
-        cause: str | None = None,
-    ) -> AnalysisRecord:
-        try:
-            return self._store.update(
-                record.request_id, transition, known=(record, now), cause=cause
-            )
-        except TransitionError:  # somebody went on with it meanwhile
-            return self._store.read(record.request_id)
 
 
 def _hash(owner_token: str | None) -> str | None:

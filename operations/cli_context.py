@@ -13,6 +13,7 @@ from common.environment import load
 from common.events import Reopened
 from common.logs import start_logging
 from common.ports import HistoryUnavailable
+from common.publishing import Publisher
 from common.qstash import DeadLetter, QStashRefused, QStashUnclear, Queue
 from common.record import AnalysisRecord
 from common.settings import ServiceSettings
@@ -89,7 +90,7 @@ class CliContext:
             self.store.delete(request_id)
             raise
         self.store.events.emit(Reopened(record))
-        return self.submissions.publish(record, now)
+        return Publisher(self.store, self.queue).publish(record, now)
 
     def find(self, request_id: str) -> Found:
         """Raises: NotFound."""

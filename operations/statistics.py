@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from common.connection import Unreadable
 from common.events import Answered, Deleted, Event, Reopened, Settled, Submitted
 from common.failures import Limit
-from common.record import AnalysisRecord, Tokens
+from common.fields import Tokens
+from common.record import AnalysisRecord
 from common.store import NotFound, Store, milliseconds, parse_record, record_key
 
 UNFINISHED = "unfinished"

@@ -7,6 +7,7 @@ from typing import Literal
 import streamlit as st
 
 from common.connection import StoreUnavailable
+from common.failures import Kind as FailureKind
 from common.logs import get_logger
 from common.ports import LimitReached
 from common.record import AnalysisRecord
@@ -17,36 +18,47 @@ from page import browser, texts
 from page.connection import connect
 from page.notices import draw_notify, draw_notify_line
 from page.state import go_to, page_state, visitor
+from page.written import draw_written
 
 Action = Callable[[str, str], None]  # of a request id and an owner token
-Kind = Literal["primary", "secondary"]
+Kind = Literal["primary", "secondary", "tertiary"]
 
 log = get_logger("page")
 
 
 @st.fragment
 def draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
-    """Offer what can be done now.
+    """Offer what can be done now; the token is the owner's, or None.
 
     In a fragment, where clicks wait for each other: one that asks for a run of the whole page can
     undo the one before, if they come over a slow line together.
     """
-    with st.container(horizontal=True):
+    with st.container(key="actions", horizontal=True, horizontal_alignment="center"):
         draw_notify(record)
         if owner_token and record.status is Status.FAILED and record.input:
             _draw_second_try(record, owner_token)
         address = (st.context.url or "").rstrip("/")
         browser.draw_copy("Copy link", f"{address}/?request={record.request_id}")
-        new_request_button()
-        if owner_token and not record.status.is_terminal:
-            with st.popover("Cancel", key="cancel"):
+    if not owner_token:
+        return
+    if record.input:
+        with st.container(key="written", horizontal=True, vertical_alignment="top"):
+            draw_written(record.input)
+            if record.status is Status.PENDING and not record.attempt:
+                action_button("Edit", _edit, record, owner_token, "tertiary")
+    with st.container(key="quiet-actions", horizontal=True, horizontal_alignment="center"):
+        if not record.status.is_terminal:
+            with st.popover("Cancel", type="tertiary", key="cancel"):
                 st.markdown(f"**Cancel this request?** {texts.cancel_warning(record)}")
                 action_button("Yes, cancel it", _cancel, record, owner_token)
-        if owner_token:
-            with st.popover("Delete now", key="delete"):
-                st.markdown(texts.DELETE_WARNING)
-                action_button("Yes, delete it", _delete, record, owner_token)
-    draw_notify_line(record)
+        draw_delete(record, owner_token)
+
+
+def draw_delete(record: AnalysisRecord, owner_token: str) -> None:
+    """Draw a button that asks before it deletes."""
+    with st.popover("Delete", type="tertiary", key="delete"):
+        st.markdown(texts.DELETE_WARNING)
+        action_button("Yes, delete it", _delete, record, owner_token)
 
 
 def new_request_button(kind: Kind = "secondary") -> None:
@@ -57,7 +69,8 @@ def new_request_button(kind: Kind = "secondary") -> None:
 def _draw_second_try(record: AnalysisRecord, owner_token: str) -> None:
     needs_other_text = texts.needs_other_text(record)
     if record.has_rounds_left:
-        kind: Kind = "secondary" if needs_other_text else "primary"
+        is_worth_it = record.failure is not None and record.failure.kind is FailureKind.LOST
+        kind: Kind = "primary" if is_worth_it else "secondary"
         action_button("Try again", _retry, record, owner_token, kind)
     if needs_other_text:
         action_button("Change the text", _change_text, record, owner_token, "primary")
@@ -115,6 +128,10 @@ def _delete(request_id: str, owner_token: str) -> None:
         connect().submissions.delete(request_id, owner_token)
     page_state().deleted = request_id
     go_to(None, notice=texts.DELETED)
+
+
+def _edit(request_id: str, owner_token: str) -> None:
+    go_to(request_id, is_editing=True)
 
 
 def _change_text(request_id: str, owner_token: str) -> None:

@@ -11,17 +11,19 @@ import streamlit as st
 from common.record import AnalysisRecord
 from common.result import Result
 from common.states import Status
+from common.submission import Submissions
 from common.task import TASK
 from page import browser, export, texts
 from page.actions import draw_actions, new_request_button
-from page.connection import connect, now, timing
+from page.connection import connect, now, pause_of, timing
 from page.favicon import favicon
 from page.head import draw_header, draw_heading
 from page.notices import draw_notice
 from page.progress import progress
 from page.result import draw_result
-from page.snapshot import Snapshot, has_changed, poll_seconds
+from page.snapshot import Snapshot, has_changed
 from page.state import page_state, refresh
+from page.written import draw_edit
 
 
 def draw_analysis(request_id: str) -> None:
@@ -32,14 +34,20 @@ def draw_analysis(request_id: str) -> None:
         snapshot = refresh(request_id)
     state.is_fresh = False
     browser.name_tab(texts.tab_title(snapshot), favicon(snapshot))
-    _draw_snapshot(snapshot)
-    pause = poll_seconds(snapshot, now())
+    owner_token = _owner_token(request_id)
+    if owner_token and snapshot.record and state.editing == request_id:
+        draw_edit(snapshot.record, owner_token)
+        _keep_in_browser(snapshot)
+        return  # the text stays in view; whether it came in time shows when it is saved
+    _draw_snapshot(snapshot, owner_token)
+    _keep_in_browser(snapshot)
+    pause = pause_of(state.visitor, snapshot)
     if pause is not None:
         state.is_fresh = True  # for the first run of the fragment, which is part of this one
         st.fragment(_poll, run_every=pause)(snapshot, pause)
 
 
-def _poll(drawn: Snapshot, pause: int) -> None:
+def _poll(drawn: Snapshot, pause: float) -> None:
     """Fetch again. This draws nothing, so that a poll costs little more than its read."""
     state = page_state()
     if state.is_fresh:
@@ -49,15 +57,15 @@ def _poll(drawn: Snapshot, pause: int) -> None:
     is_news = has_changed(drawn, snapshot)
     if is_news:
         state.notice = ""  # it was about what was to be seen before
-    if is_news or poll_seconds(snapshot, now()) != pause:
+    if is_news or pause_of(state.visitor, snapshot) != pause:
         state.is_fresh = True
         st.rerun()
 
 
-def _draw_snapshot(snapshot: Snapshot) -> None:
+def _draw_snapshot(snapshot: Snapshot, owner_token: str | None) -> None:
     request_id = snapshot.request_id
     is_listed = browser.is_listed(request_id)
-    draw_header(offers_new=snapshot.is_over or snapshot.record is None)
+    draw_header(offers_new=not (snapshot.is_gone or snapshot.is_unreadable))
     if snapshot.is_unreadable:
         _draw_dead_end(texts.UNREADABLE, texts.UNREADABLE_TEXT)
     elif snapshot.is_gone and is_listed is not None:
@@ -67,14 +75,18 @@ def _draw_snapshot(snapshot: Snapshot) -> None:
     with st.empty():  # a place of its own, so that the rest stays where it is
         if snapshot.says_unavailable:
             _draw_text(texts.unavailable_text(snapshot), "note calm")
-    owner_token = _owner_token(request_id)
     if snapshot.record:
-        _draw_record(snapshot.record, owner_token, is_listed=is_listed)
+        _draw_record(snapshot.record, owner_token, snapshot.ahead, is_listed=is_listed)
+
+
+def _keep_in_browser(snapshot: Snapshot) -> None:
+    """Let the browser's list know, ask it for the owner token, and have changes read aloud."""
+    request_id = snapshot.request_id
     new_token = page_state().owner_tokens.get(request_id)
     browser.draw_requests(
         [browser.entry(snapshot, connect().kept, new_token)],
         wanted=request_id,
-        announcement=texts.announcement(snapshot, is_listed),
+        announcement=texts.announcement(snapshot, browser.is_listed(request_id)),
         is_shown=snapshot.is_gone,
     )
 
@@ -104,11 +116,13 @@ def _owner_token(request_id: str) -> str | None:
 
 
 def _draw_record(
-    record: AnalysisRecord, owner_token: str | None, *, is_listed: bool | None
+    record: AnalysisRecord, owner_token: str | None, ahead: int | None, *, is_listed: bool | None
 ) -> None:
     is_known = owner_token or is_listed is not None
+    if not Submissions.owns(record, owner_token):
+        owner_token = None  # a token that is not this one's: nothing of it works
     is_owner = bool(owner_token) if is_known else None
-    shown = progress(record, now(), timing().usual, is_owner=is_owner)
+    shown = progress(record, now(), timing().usual, ahead=ahead, is_owner=is_owner)
     if record.status is Status.COMPLETED:
         draw_heading(texts.result_title(is_owner), is_minor=True)
         _draw_result(record)

@@ -1,7 +1,7 @@
 """What the page is connected to, once per process, and what time it is by Redis's clock."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import streamlit as st
@@ -10,9 +10,12 @@ from common.connection import StoreUnavailable
 from common.logs import start_logging
 from common.options import load_with_options, plug_in, process_started
 from common.qstash import Queue
+from common.record import AnalysisRecord
 from common.settings import Settings
+from common.states import Status
 from common.store import open_store
 from common.submission import Submissions, Timing
+from page.snapshot import Crowd, Snapshot, is_near, poll_seconds
 
 
 @dataclass
@@ -23,6 +26,7 @@ class Connection:
     submissions: Submissions
     kept: timedelta  # how long a terminal analysis can be read
     timing: Timing  # the latest one, used while Redis can't be reached
+    crowd: Crowd = field(default_factory=Crowd)
 
 
 @st.cache_resource(show_spinner=False)
@@ -47,6 +51,27 @@ def timing() -> Timing:
     return connection.timing
 
 
+def ahead(record: AnalysisRecord) -> int | None:
+    """Ask now and then how many come before one that waits; None where nobody counts them."""
+    if not connect().settings.qstash_parallelism or record.status is not Status.PENDING:
+        return None
+    return _ahead(record.request_id, record)
+
+
+@st.cache_data(ttl=30, max_entries=1000, show_spinner=False)
+def _ahead(request_id: str, _record: AnalysisRecord) -> int | None:
+    return connect().submissions.ahead(_record)
+
+
 def now() -> datetime:
     """Return the time by Redis's clock."""
     return datetime.now(UTC) + timing().ahead
+
+
+def pause_of(session: str, snapshot: Snapshot) -> float | None:
+    """Return when this session fetches again what it shows, and count it if that is soon."""
+    crowd, usual, time = connect().crowd, timing().usual, now()
+    pause = poll_seconds(snapshot, time, usual, crowd.size())
+    if pause and snapshot.record and is_near(snapshot.record, time, usual):
+        crowd.note(session, pause)
+    return pause

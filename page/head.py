@@ -8,12 +8,6 @@ from common.task import TASK
 from page.notices import draw_connection
 from page.state import go_to
 
-HOURGLASS = (
-    '<svg width="22" height="22" viewBox="0 0 24 24" fill="none" stroke="currentColor" '
-    'stroke-width="2" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">'
-    '<path d="M6 3h12M6 21h12M8 3v4l4 5 4-5V3M8 21v-4l4-5 4 5v4"/></svg>'
-)
-
 
 def draw_header(*, offers_new: bool = False) -> None:
     """Draw the product's name, which leads to the form, and a button that does."""
@@ -21,7 +15,7 @@ def draw_header(*, offers_new: bool = False) -> None:
         key="head", horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
     ):
         name = html.escape(TASK.name)
-        st.html(f'<a class="brand" href="./" target="_self">{HOURGLASS}{name}</a>', width="content")
+        st.html(f'<a class="brand" href="./" target="_self">{name}</a>', width="content")
         if offers_new:
             st.button("New", type="tertiary", key="new", on_click=go_to, args=(None,))
     draw_connection()

@@ -1,13 +1,21 @@
 """What is known of an analysis, and when to fetch it again."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import monotonic
 
 from common.record import AnalysisRecord
 from common.states import Status
 
-NEAR_SECONDS, FAR_SECONDS, MAX_PAUSE_SECONDS = 2, 5, 30
+# Few, as each change of the pause draws the whole page anew, which costs as much as two polls.
+PAUSES = (0.5, 1, 2, 5)
+SOON_SECONDS, FAR_SECONDS, MAX_PAUSE_SECONDS = 2, 5, 30
 FAR = timedelta(seconds=10)  # from here on the due time counts as near
+SHARE = 1 / 30  # of the time waited for the result so far: so much longer it may seem
+MOST_POLLS = (
+    150  # a second, by all whose result is near: a process does some 250, and has other work
+)
 
 
 @dataclass(frozen=True)
@@ -18,6 +26,7 @@ class Snapshot:
     record: AnalysisRecord | None = None
     is_gone: bool = False
     is_unreadable: bool = False
+    ahead: int | None = None  # how many come before it, where that is known
     failures: int = 0  # how often in a row the store could not be reached
 
     @property
@@ -39,15 +48,59 @@ class Snapshot:
         return not self.is_over and (self.is_unavailable or self.record is None)
 
 
-def poll_seconds(snapshot: Snapshot, now: datetime) -> int | None:
-    """When to fetch again: never once it is over, and ever more rarely while Redis is down."""
+class Crowd:
+    """How many people of this process look often, as their results are near."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._until: dict[str, float] = {}  # by session: when it should have looked again
+
+    def note(self, session: str, pause: float) -> None:
+        """Count this session until it should have looked twice more."""
+        self._until[session] = self._clock() + 2 * pause
+
+    def size(self) -> int:
+        """Count those who were not gone by now."""
+        now = self._clock()
+        for session, until in list(self._until.items()):
+            if until < now:
+                self._until.pop(session, None)
+        return len(self._until)
+
+
+def poll_seconds(
+    snapshot: Snapshot, now: datetime, usual: timedelta | None = None, crowd: int = 0
+) -> float | None:
+    """When to fetch again: often while the result is near, and never once it is over.
+
+    `usual` is how long an attempt takes, `crowd` how many people look often at the same time.
+    More and more rarely while it is late, and while Redis is down.
+    """
     if snapshot.is_over:
         return None
     if snapshot.is_unavailable:
-        return min(NEAR_SECONDS << min(snapshot.failures - 1, 8), MAX_PAUSE_SECONDS)
+        return min(SOON_SECONDS << min(snapshot.failures - 1, 8), MAX_PAUSE_SECONDS)
     record = snapshot.record
-    is_far = record and record.status is Status.PENDING and record.next_attempt_at - now > FAR
-    return FAR_SECONDS if is_far else NEAR_SECONDS
+    if record is None:
+        return SOON_SECONDS
+    if record.status is Status.PENDING and record.next_attempt_at - now > FAR:
+        return FAR_SECONDS
+    if not is_near(record, now, usual):
+        return SOON_SECONDS
+    waited = (now - _begin(record)).total_seconds()
+    wanted = max(waited * SHARE, crowd / MOST_POLLS)
+    return next((pause for pause in PAUSES if pause >= wanted), FAR_SECONDS)
+
+
+def is_near(record: AnalysisRecord, now: datetime, usual: timedelta | None) -> bool:
+    """Whether the result may come at any moment: attempts seldom take half of the usual time."""
+    earliest = _begin(record) + (usual or timedelta(0)) / 2
+    return earliest - now < timedelta(seconds=SOON_SECONDS)
+
+
+def _begin(record: AnalysisRecord) -> datetime:
+    is_writing = record.status is Status.PROCESSING and record.claimed_at
+    return record.claimed_at if is_writing and record.claimed_at else record.next_attempt_at
 
 
 def has_changed(before: Snapshot, after: Snapshot) -> bool:
@@ -56,4 +109,5 @@ def has_changed(before: Snapshot, after: Snapshot) -> bool:
 
 
 def _drawn(snapshot: Snapshot) -> tuple[object, ...]:
-    return snapshot.record, snapshot.is_gone, snapshot.is_unreadable, snapshot.is_unavailable
+    is_away, ahead = snapshot.is_unavailable, snapshot.ahead
+    return snapshot.record, snapshot.is_gone, snapshot.is_unreadable, is_away, ahead

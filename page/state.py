@@ -14,7 +14,7 @@ from common.logs import get_logger
 from common.store import NotFound
 from common.submission import OfOtherTask, new_owner_token
 from common.visitors import visitor_of
-from page.connection import connect
+from page.connection import ahead, connect
 from page.snapshot import Snapshot
 
 KEY = "page_state"
@@ -37,6 +37,7 @@ class PageState:
     visitor: str = field(default_factory=new_owner_token)
     draft: Draft | None = None
     prefilled: Form | None = None  # what the form begins with, instead of its defaults
+    editing: str | None = None  # the request id, while its owner changes what was written
     notice: str = ""  # what came of the last press
     snapshot: Snapshot | None = None  # of the analysis that is in view
     is_fresh: bool = False  # the snapshot was fetched a moment ago, and is not fetched again
@@ -57,10 +58,17 @@ def visitor() -> str:
     return visitor_of(st.context.ip_address, page_state().visitor)
 
 
-def go_to(request_id: str | None, notice: str = "", *, prefilled: Form | None = None) -> NoReturn:
+def go_to(
+    request_id: str | None,
+    notice: str = "",
+    *,
+    prefilled: Form | None = None,
+    is_editing: bool = False,
+) -> NoReturn:
     """Go to an analysis, or to a form that is empty or `prefilled`, and end this run."""
     state = page_state()
     state.prefilled = prefilled
+    state.editing = request_id if is_editing else None
     if not request_id:
         state.draft = None
     state.is_fresh = False
@@ -93,4 +101,6 @@ def refresh(request_id: str) -> Snapshot:
     if last is None or last.request_id != request_id:
         last = Snapshot(request_id)
     state.snapshot = fetch(request_id, last)
+    if state.snapshot.record:
+        state.snapshot = replace(state.snapshot, ahead=ahead(state.snapshot.record))
     return state.snapshot

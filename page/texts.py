@@ -1,6 +1,6 @@
 """The sentences of the page: plain functions of what they are about."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -31,6 +31,10 @@ UNAVAILABLE_FROM_THE_START = (
 TEXT_KEPT = "Your text is still here."
 NOT_SUBMITTED = "We can't take your request just now. Your text is still here: please try again."
 NO_LONGER_POSSIBLE = "That was not possible any more."
+EDITED_TOO_LATE = (
+    "Too late for that: writing has begun, with your text as it was. "
+    "This is the text as you changed it; send it as another request, if you like."
+)
 NOT_DONE = "We couldn't do that just now. Please try again."
 DELETED = "Deleted."
 DELETE_WARNING = (
@@ -217,14 +221,25 @@ def dates(record: AnalysisRecord, kept: timedelta, timezone: str | None) -> str:
     """When it was ready, and until when it is kept, in the visitor's time zone."""
     ready_at = record.finished_at
     assert ready_at, "a terminal record says when"
+    ready, until = (
+        in_zone(time, timezone, "%-d %B, %H:%M") for time in (ready_at, ready_at + kept)
+    )
+    return f"Ready {ready} · Kept until {until}"
+
+
+def edit_until(record: AnalysisRecord, timezone: str | None) -> str:
+    """How long there is to edit what was written."""
+    until = in_zone(record.next_attempt_at, timezone, "%H:%M:%S")
+    return f"Save it before {until}, when writing begins. Link and time stay the same."
+
+
+def in_zone(time: datetime, timezone: str | None, form: str) -> str:
+    """A time in the visitor's zone, in the form of `strftime`."""
     try:
         zone, suffix = ZoneInfo(timezone or "UTC"), ""
     except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a directory, too long
         zone, suffix = ZoneInfo("UTC"), " UTC"
-    ready, until = (
-        f"{t.astimezone(zone):%-d %B, %H:%M}{suffix}" for t in (ready_at, ready_at + kept)
-    )
-    return f"Ready {ready} · Kept until {until}"
+    return f"{time.astimezone(zone):{form}}{suffix}"
 
 
 def ending(record: AnalysisRecord) -> str:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import redis
 
+from common.fields import Tokens
 from common.form import Form
 from common.qstash import Queue
-from common.record import AnalysisRecord, Tokens
+from common.record import AnalysisRecord
 from tests.toy.task import Analysis, AnalysisInput
 
 if TYPE_CHECKING:  # many processes need the samples alone, and the service imports OpenAI's SDK

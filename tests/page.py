@@ -112,6 +112,28 @@ def data(page: AppTest, component: str) -> dict[str, Any]:
     return found
 
 
+def state(page: AppTest) -> str:
+    """The state of the analysis that is drawn; empty on the form, and under a dead link."""
+    return str(data(page, "progress").get("state", ""))
+
+
+def heading(page: AppTest) -> str:
+    """The heading that the page itself draws; in most states, the progress has it."""
+    found = [re.search(r"<h1[^>]*>(.*?)</h1>", body) for body in bodies(page)]
+    return next((html.unescape(match[1]) for match in found if match), "")
+
+
+def note(page: AppTest) -> str:
+    """What came of pressing Send."""
+    notes = [body for body in bodies(page) if 'class="note' in body]
+    return html.unescape(re.sub(r"<[^>]+>", "", "".join(notes)))
+
+
+def bodies(page: AppTest) -> list[str]:
+    """All that the page draws as HTML."""
+    return [str(getattr(element, "body", "")) for element in page.get("html")]
+
+
 def show(store: Store, record: AnalysisRecord, **reply: object) -> AppTest:
     store.create(record)
     return open_page(record.request_id, **reply)

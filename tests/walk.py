@@ -47,7 +47,7 @@ def _walk(tab: Visit, product: Product) -> Iterator[str]:
         product.put(request_id, state)
         tab.page.reload()
         tab.expect_heading(heading)
-        expect(tab.button("Delete now")).to_be_visible()
+        expect(tab.button("Delete")).to_be_visible()
         tab.settle()
         yield state
         if state == "waiting":
@@ -60,7 +60,7 @@ def _walk(tab: Visit, product: Product) -> Iterator[str]:
             yield "store away"
             product.redis.repair()
         if state == "done":
-            tab.button("Delete now").click()
+            tab.button("Delete").click()
             expect(tab.button("Yes, delete it")).to_be_visible()
             yield "asking to delete"
 
@@ -106,7 +106,7 @@ def _read_without_owning(tab: Visit, product: Product) -> Iterator[str]:
         product.put(ID, state)
         tab.open(ID)
         tab.expect_heading(HEADINGS[state])
-        expect(tab.button("New request")).to_be_visible()
+        expect(tab.button("New")).to_be_visible()
         tab.settle()
         yield f"a stranger's {state}"
     product.redis.refuse_connections()

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from common.failures import Failure
-from common.record import Tokens
+from common.fields import Tokens
 from common.result import Result
 from common.strict_schema import names
 from common.task import TASK

@@ -110,8 +110,8 @@ def test_a_text_far_too_long_is_kept_and_named(visit: Visiting, product: Product
     sender.fill(name="a" * 600, description="🚀" * 10_000)
     sender.send.click()
 
-    sender.expect_text("That's 600 characters; please keep it under 80.")
-    sender.expect_text("That's 10,000 characters; please keep it under 2,000.")
+    sender.expect_text("That's 600 characters; please keep it to 80 or fewer.")
+    sender.expect_text("That's 10,000 characters; please keep it to 2,000 or fewer.")
     expect(sender.page.get_by_label("Short description")).to_have_value("🚀" * 10_000)
     sender.expect_fits()
 
@@ -179,12 +179,12 @@ def test_what_was_confirmed_is_done_even_if_the_next_click_comes_at_once(
     context.route_web_socket(lambda url: True, lambda tab: hold_first_of_two(tab, waits, asked))
     sender = send(visit, product, "done", context=context)
     request_id = sender.request_id
-    sender.button("Delete now").click()
+    sender.button("Delete").click()
     expect(sender.button("Yes, delete it")).to_be_visible()
 
     waits.set()
     sender.button("Yes, delete it").click()
-    sender.button("New request").click()
+    sender.button("New").click()
 
     expect(sender.page.get_by_label("Name")).to_be_visible()
     wait_in(sender, lambda: not product.client.keys(f"*{request_id}*"))
@@ -222,7 +222,7 @@ def test_a_double_click_does_what_one_does(
     visit: Visiting, product: Product, state: str, action: str, heading: str
 ) -> None:
     sender = send(visit, product, state)
-    for popover in {"waiting": ["Cancel"], "done": ["Delete now"]}.get(state, []):
+    for popover in {"waiting": ["Cancel"], "done": ["Delete"]}.get(state, []):
         sender.button(popover).click()
     expect(sender.button(action)).to_be_visible()
     sender.settle()
@@ -246,7 +246,7 @@ def test_two_tabs_of_one_browser_show_the_same_and_may_do_the_same(
 
     for tab in (first, second):
         tab.expect_text(ANALYSIS.summary)
-        expect(tab.button("Delete now")).to_be_visible()
+        expect(tab.button("Delete")).to_be_visible()
 
 
 def test_a_refresh_changes_nothing(visit: Visiting, product: Product) -> None:
@@ -258,7 +258,7 @@ def test_a_refresh_changes_nothing(visit: Visiting, product: Product) -> None:
         sender.page.reload()
 
         sender.expect_heading(HEADINGS[state])
-        expect(sender.button(owners.get(state, "Delete now"))).to_be_visible()
+        expect(sender.button(owners.get(state, "Delete"))).to_be_visible()
 
 
 def test_going_back_to_an_analysis_never_takes_its_owner_for_a_stranger(
@@ -267,7 +267,7 @@ def test_going_back_to_an_analysis_never_takes_its_owner_for_a_stranger(
     sender = send(visit, product, "failed")
     sender.page.reload()  # so that only the browser knows the owner token
     expect(sender.button("Try again")).to_be_visible()
-    sender.button("New request").click()
+    sender.button("New").click()
     sender.expect_text("Your requests in this browser")
     wait_for_quiet(sender)
     sender.page.evaluate(WATCH)

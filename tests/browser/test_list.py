@@ -98,7 +98,7 @@ def test_the_servers_clock_says_what_is_no_longer_kept(
 
 def test_forgetting_all_takes_the_rights_away(visit: Visiting, product: Product) -> None:
     sender = send(visit, product, "waiting")
-    sender.button("New request").click()
+    sender.button("New").click()
     sender.button("Forget all").click()
     sender.button("Yes, forget all").click()
     sender.expect_text("Nothing here yet")
@@ -108,7 +108,7 @@ def test_forgetting_all_takes_the_rights_away(visit: Visiting, product: Product)
         go()
 
         sender.expect_heading(HEADINGS["waiting"])
-        expect(sender.button("New request")).to_be_visible()
+        expect(sender.button("New")).to_be_visible()
         sender.settle()
         expect(sender.button("Cancel")).to_have_count(0)
 
@@ -133,6 +133,6 @@ def test_an_unknown_link_says_that_it_leads_nowhere(visit: Visiting, product: Pr
 
         reader.expect_text("not found, or is no longer kept")
 
-    reader.button("New request").click()
+    reader.button("New").click()
     expect(reader.page.get_by_label("Short description")).to_be_visible()
     expect(reader.page).to_have_url(re.compile(r"^[^?]+$"))

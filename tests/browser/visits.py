@@ -5,6 +5,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
 from tests.chromium import (
     PATIENCE,
     Visit,
@@ -48,9 +50,17 @@ def wait_in(visit: Visit, is_so: Callable[[], object]) -> None:
 
 
 def wait_for_quiet(visit: Visit) -> None:
-    """Wait until a second passes without a word from the server."""
-    while frames_while(visit, 1000):
-        pass
+    """Wait until a second passes in which the server draws nothing; polls go on."""
+    before, now = -1, _drawn(visit)
+    while now > before:
+        visit.page.wait_for_timeout(1000)
+        before, now = now, _drawn(visit)
+
+
+def _drawn(visit: Visit) -> int:
+    """How many elements the server has drawn."""
+    messages = map(ForwardMsg.FromString, visit.received)
+    return sum(message.delta.WhichOneof("type") == "new_element" for message in messages)
 
 
 # In a tab: how much is to be seen of it, if it is there.

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import uuid4
 
-from common.record import Tokens
+from common.fields import Tokens
 from local_stack.filler import fill
 
 MODEL = "some-model"

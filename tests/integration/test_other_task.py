@@ -24,7 +24,7 @@ from page.snapshot import poll_seconds
 from page.state import fetch
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
 from tests.fakes import ADA, ID, OTHER_ID, FakeAnalyst, FakeQueue, end_lease, pending, with_fields
-from tests.page import configured, labels, open_page, qstash, text
+from tests.page import configured, heading, labels, open_page, qstash, text
 from tests.processes import Stack, free_port, start_stack, wait_for
 from tests.product import in_state
 from tests.smoke import settings_of
@@ -327,7 +327,7 @@ def test_the_page_says_calmly_that_it_cannot_be_read(
     page = open_page(ID, requestId=ID, ownerToken=OWNER)
     snapshot = fetch(ID)
 
-    assert page.title[0].value == texts.UNREADABLE
+    assert heading(page) == texts.UNREADABLE
     assert texts.UNREADABLE_TEXT in text(page)
     assert labels(page) == ["New request"]
     assert not page.error

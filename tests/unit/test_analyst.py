@@ -10,7 +10,7 @@ from openai.types.responses.response_create_params import ResponseCreateParamsNo
 from pydantic import TypeAdapter
 
 from common.failures import Failure
-from common.record import Tokens
+from common.fields import Tokens
 from tests.conftest import make_settings
 from tests.fakes import ADA, ANALYSIS, TOKENS
 from tests.http_server import Behaviour, answer, reset, serve

@@ -3,9 +3,18 @@
 import pytest
 
 from page import texts
-from page.snapshot import Snapshot, has_changed, poll_seconds
+from page.snapshot import Crowd, Snapshot, has_changed, poll_seconds
 from tests.fakes import ID, NOW, with_fields
-from tests.states import CANCELLED, FAILED, READY, WAITING, WRITING, seconds
+from tests.states import (
+    CANCELLED,
+    CLAIMED_AT,
+    FAILED,
+    READY,
+    USUAL,
+    WAITING,
+    WRITING,
+    seconds,
+)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +26,7 @@ from tests.states import CANCELLED, FAILED, READY, WAITING, WRITING, seconds
         (Snapshot(ID, READY), None),
         (Snapshot(ID, FAILED), None),
         (Snapshot(ID, CANCELLED), None),
+        (Snapshot(ID), 2),
         (Snapshot(ID, is_gone=True), None),
         (Snapshot(ID, WRITING, failures=1), 2),
         (Snapshot(ID, WAITING, failures=2), 4),
@@ -25,10 +35,67 @@ from tests.states import CANCELLED, FAILED, READY, WAITING, WRITING, seconds
         (Snapshot(ID, READY, failures=1), None),
     ],
 )
-def test_polls_often_when_near_rarely_when_unavailable_and_never_when_over(
-    snapshot: Snapshot, pause: int | None
+def test_polls_rarely_when_far_or_unavailable_and_never_when_over(
+    snapshot: Snapshot, pause: float | None
 ) -> None:
-    assert poll_seconds(snapshot, NOW) == pause
+    assert poll_seconds(snapshot, NOW, USUAL) == pause
+
+
+@pytest.mark.parametrize(
+    ("usual", "written_for", "pause"),
+    [
+        (8, 0, 2),
+        (8, 1.9, 2),
+        (8, 2.1, 0.5),  # in 2 s it would be half of the usual time
+        (8, 8, 0.5),
+        (8, 15, 0.5),
+        (8, 16, 1),  # late, and ever later
+        (8, 31, 2),
+        (8, 61, 5),
+        (8, 3600, 5),
+        (60, 20, 2),
+        (60, 29, 1),  # who has waited so long hardly notices
+        (60, 40, 2),
+        (1, 0, 0.5),
+        (None, 0, 0.5),
+        (None, 16, 1),
+    ],
+)
+def test_polls_often_around_the_usual_time_and_the_rarer_the_longer_it_takes(
+    usual: float | None, written_for: float, pause: float
+) -> None:
+    usually = None if usual is None else seconds(usual)
+
+    assert poll_seconds(Snapshot(ID, WRITING), CLAIMED_AT + seconds(written_for), usually) == pause
+
+
+@pytest.mark.parametrize(("late", "pause"), [(-1, 2), (0, 2), (2.1, 0.5), (20, 1), (600, 5)])
+def test_one_that_is_late_to_start_is_expected_as_if_it_had_started(
+    late: float, pause: float
+) -> None:
+    assert poll_seconds(Snapshot(ID, WAITING), WAITING.due_at + seconds(late), USUAL) == pause
+
+
+@pytest.mark.parametrize(("crowd", "pause"), [(75, 0.5), (76, 1), (150, 1), (300, 2), (9000, 5)])
+def test_a_crowd_polls_less_often_each(crowd: int, pause: float) -> None:
+    near, far = CLAIMED_AT + seconds(8), CLAIMED_AT
+
+    assert poll_seconds(Snapshot(ID, WRITING), near, USUAL, crowd) == pause
+    assert poll_seconds(Snapshot(ID, WRITING), far, USUAL, crowd) == 2
+
+
+def test_who_has_not_looked_for_twice_the_pause_has_left_the_crowd() -> None:
+    time = 0.0
+    crowd = Crowd(clock=lambda: time)
+
+    crowd.note("a", 0.5)
+    crowd.note("b", 2)
+    crowd.note("a", 0.5)
+    assert crowd.size() == 2
+    time = 1.1
+    assert crowd.size() == 1
+    time = 4.1
+    assert crowd.size() == 0
 
 
 def test_one_failure_is_nothing_new_and_two_are() -> None:

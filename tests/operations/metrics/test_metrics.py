@@ -16,7 +16,8 @@ from werkzeug.test import TestResponse
 
 from common.environment import SettingsError, load
 from common.failures import Failure
-from common.record import AnalysisRecord, Tokens
+from common.fields import Tokens
+from common.record import AnalysisRecord
 from common.store import Store
 from common.submission import Submissions
 from operations import metrics_route, packages
