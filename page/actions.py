@@ -39,6 +39,7 @@ def draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
             _draw_second_try(record, owner_token)
         address = (st.context.url or "").rstrip("/")
         browser.draw_copy("Copy link", f"{address}/?request={record.request_id}")
+    draw_notify_line(record)
     if not owner_token:
         return
     if record.input:

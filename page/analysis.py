@@ -16,6 +16,7 @@ from common.task import TASK
 from page import browser, export, texts
 from page.actions import draw_actions, new_request_button
 from page.connection import connect, now, pause_of, timing
+from page.entries import entry
 from page.favicon import favicon
 from page.head import draw_header, draw_heading
 from page.notices import draw_notice
@@ -84,7 +85,7 @@ def _keep_in_browser(snapshot: Snapshot) -> None:
     request_id = snapshot.request_id
     new_token = page_state().owner_tokens.get(request_id)
     browser.draw_requests(
-        [browser.entry(snapshot, connect().kept, new_token)],
+        [entry(snapshot, connect().kept, new_token)],
         wanted=request_id,
         announcement=texts.announcement(snapshot, browser.is_listed(request_id)),
         is_shown=snapshot.is_gone,

@@ -111,3 +111,13 @@ def has_changed(before: Snapshot, after: Snapshot) -> bool:
 def _drawn(snapshot: Snapshot) -> tuple[object, ...]:
     is_away, ahead = snapshot.is_unavailable, snapshot.ahead
     return snapshot.record, snapshot.is_gone, snapshot.is_unreadable, is_away, ahead
+
+
+def has_become_ready(before: Snapshot, after: Snapshot) -> bool:
+    """Whether the analysis was completed while the person waited here."""
+    return (
+        before.record is not None
+        and not before.is_over
+        and after.record is not None
+        and after.record.status is Status.COMPLETED
+    )

@@ -65,7 +65,7 @@ def _walk(tab: Visit, product: Product) -> Iterator[str]:
             yield "asking to delete"
 
     tab.page.goto(product.page.url)
-    expect(tab.button("Forget all")).to_be_visible()
+    expect(tab.button("Clear the list")).to_be_visible()
     yield "own list"
     product.client.delete(f"analysis:{{{request_id}}}")
     tab.open(request_id)
