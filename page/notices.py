@@ -24,7 +24,7 @@ TELLING = {
     "isOff": "We won’t tell you.",
     "howTo": "To be told, keep this tab open. The link works any time.",
     "keepOpen": "Keep this tab open. The link works any time.",
-    "sound": "This browser allows no notifications: we’ll play a sound. Keep this tab open.",
+    "sound": "This browser allows no notifications: we’ll play a sound.",
 }
 OVER = {
     Status.COMPLETED: f"Your {TASK.noun} is ready.",

@@ -62,6 +62,13 @@ def test_each_try_of_those_there_are_has_a_name() -> None:
     assert tries == ["first try of three", "second try of three", "third try of three"]
 
 
+def test_nobody_is_told_that_what_answered_with_an_error_could_not_be_reached() -> None:
+    said = [failure.sentence for failure in Failure]
+    said += [texts.UNAVAILABLE, texts.UNAVAILABLE_FROM_THE_START, texts.NOT_DONE]
+
+    assert [sentence for sentence in said if "reach" in sentence] == []
+
+
 def test_the_tab_names_the_state() -> None:
     assert texts.tab_title(Snapshot(ID, READY)) == "✓ Ready · Ask later"
     assert texts.tab_title(Snapshot(ID, WAITING)) == "⏳ Waiting · Ask later"
