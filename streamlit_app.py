@@ -20,6 +20,7 @@ def draw_page() -> None:
     from page.connection import connect
     from page.form import draw_form
     from page.requests import draw_requests
+    from page.state import page_state
 
     st.html(browser.STYLE)
     connect()
@@ -28,6 +29,8 @@ def draw_page() -> None:
     else:
         draw_form()
         draw_requests()
+    view = st.query_params.get("request", "")
+    browser.draw_arrival(view, has_arrived=view == page_state().arrived)
 
 
 try:

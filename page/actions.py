@@ -37,8 +37,8 @@ def draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
         draw_notify(record)
         if owner_token and record.status is Status.FAILED and record.input:
             _draw_second_try(record, owner_token)
-        address = (st.context.url or "").rstrip("/")
-        browser.draw_copy("Copy link", f"{address}/?request={record.request_id}")
+        link = browser.link_to(record.request_id)
+        browser.draw_copy(browser.CopyButton(label="Copy link", text=link))
     draw_notify_line(record)
     if not owner_token:
         return
@@ -59,7 +59,7 @@ def draw_delete(record: AnalysisRecord, owner_token: str) -> None:
     """Draw a button that asks before it deletes."""
     with st.popover("Delete", type="tertiary", key="delete"):
         st.markdown(texts.DELETE_WARNING)
-        action_button("Yes, delete it", _delete, record, owner_token)
+        action_button("Yes, delete it", delete, record, owner_token)
 
 
 def new_request_button(kind: Kind = "secondary") -> None:
@@ -124,7 +124,8 @@ def _cancel(request_id: str, owner_token: str) -> None:
     page_state().draft = None  # the same text is another request from here on
 
 
-def _delete(request_id: str, owner_token: str) -> None:
+def delete(request_id: str, owner_token: str) -> None:
+    """Delete all of it, and go to the form."""
     with suppress(NotFound):
         connect().submissions.delete(request_id, owner_token)
     page_state().deleted = request_id
@@ -138,4 +139,6 @@ def _edit(request_id: str, owner_token: str) -> None:
 def _change_text(request_id: str, owner_token: str) -> None:
     """Open the form with what was written before."""
     form = connect().submissions.input_of(request_id, owner_token)
-    go_to(None, prefilled=form)
+    snapshot = page_state().snapshot
+    failure = snapshot.record.failure if snapshot and snapshot.record else None
+    go_to(None, prefilled=form, reason=texts.reason(failure) if failure else "")

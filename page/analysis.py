@@ -9,19 +9,18 @@ import html
 import streamlit as st
 
 from common.record import AnalysisRecord
-from common.result import Result
 from common.states import Status
 from common.submission import Submissions
-from common.task import TASK
-from page import browser, export, texts
+from page import browser, texts
 from page.actions import draw_actions, new_request_button
 from page.connection import connect, now, pause_of, timing
 from page.entries import entry
 from page.favicon import favicon
 from page.head import draw_header, draw_heading
-from page.notices import draw_notice
+from page.notices import draw_notice, draw_notify
 from page.progress import progress
 from page.result import draw_result
+from page.sharing import draw_sharing
 from page.snapshot import Snapshot, has_changed
 from page.state import page_state, refresh
 from page.written import draw_edit
@@ -124,47 +123,42 @@ def _draw_record(
         owner_token = None  # a token that is not this one's: nothing of it works
     is_owner = bool(owner_token) if is_known else None
     shown = progress(record, now(), timing().usual, ahead=ahead, is_owner=is_owner)
+    # Two places: what was drawn of the waiting goes, and none of it moves to make room.
+    ready, under_way = st.container(key="ready"), st.container(key="under-way")
     if record.status is Status.COMPLETED:
-        draw_heading(texts.result_title(is_owner), is_minor=True)
-        _draw_result(record)
+        with ready:
+            draw_heading(texts.result_title(is_owner), is_minor=True)
+            _draw_result(record)
+            draw_notice()
+            draw_sharing(record, owner_token)
+            draw_notify(record)
+            browser.draw_progress(shown)
+            _draw_origin(record)
+            _draw_reference(record)
     else:
-        browser.draw_progress(shown)
-    draw_notice()
-    if is_known:
-        draw_actions(record, owner_token)
-    if record.status is Status.COMPLETED:
-        browser.draw_progress(shown)
-        _draw_origin(record)
+        with under_way:
+            browser.draw_progress(shown)
+            draw_notice()
+            if is_known:
+                draw_actions(record, owner_token)
+            _draw_reference(record)
+
+
+def _draw_reference(record: AnalysisRecord) -> None:
     _draw_text(f"Reference: {record.request_id}", "quiet")
 
 
 def _draw_result(record: AnalysisRecord) -> None:
-    result, ending = record.result, texts.ending(record)
-    assert result, "a completed analysis has a result"
+    assert record.result, "a completed analysis has a result"
     with st.container(key="card"):
-        draw_result(result)
-        _draw_downloads(result, ending)
+        draw_result(record.result)
 
 
 def _draw_origin(record: AnalysisRecord) -> None:
-    """Draw who wrote the result, and until when it is kept."""
-    ending = texts.ending(record)
+    """Draw who wrote the result; on paper, where it is, too."""
+    ending, style = f"Written by <bdi>{html.escape(str(record.model))}</bdi>. ", "quiet"
+    ending += texts.CAN_BE_WRONG
     if record.model == texts.STAND_IN_MODEL:
-        _draw_text(ending, "note amber")
-    else:
-        _draw_text(ending, "quiet")
-    model = html.escape(str(record.model))
-    dates = texts.dates(record, connect().kept, st.context.timezone)
-    st.html(f'<p class="quiet">Model: <bdi>{model}</bdi> · {dates}</p>')
-
-
-def _draw_downloads(result: Result, ending: str) -> None:
-    name, markdown = export.file_name(TASK.noun), export.as_markdown(result, ending)
-    as_json = result.model_dump_json(by_alias=True, indent=2)
-    with st.container(horizontal=True):
-        browser.draw_copy("Copy text", export.as_text(result, ending))
-        for label, content, file_name, media_type in (
-            ("Download Markdown", markdown, f"{name}.md", "text/markdown"),
-            ("Download JSON", as_json, f"{name}.json", "application/json"),
-        ):
-            st.download_button(label, content, file_name, media_type, on_click="ignore")
+        ending, style = texts.ending(record), "note amber"
+    link = html.escape(browser.link_to(record.request_id))
+    st.html(f'<p class="{style}">{ending}</p><p class="printed">{link}</p>')

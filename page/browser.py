@@ -1,7 +1,8 @@
 """What the page needs the visitor's browser for: ticking clocks, its storage, its clipboard.
 
-Components without an iframe or a build step: `progress`, `requests`, `copy` and `counter`, each of
-them files of its name in `components/`. Their scripts write text as text (`textContent`) alone.
+Components without an iframe or a build step: `progress`, `requests`, `copy`, `counter`, `form` and
+`arrival`, each of them files of its name in `components/`. Their scripts write text as text
+(`textContent`) alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 STYLE = Path(__file__).parent / "page.css"
 COMPONENTS = Path(__file__).parent / "components"
 REQUESTS = "requests"  # the key of the one list
+FORM = "form"
 
 
 def component(name: str) -> "ComponentRenderer":
@@ -35,6 +37,8 @@ _progress = component("progress")
 _requests = component(REQUESTS)
 _copy = component("copy")
 _counter = component("counter")
+_arrival = component("arrival")
+_form = component(FORM)
 
 
 class StorageReply(Model):
@@ -93,15 +97,86 @@ def draw_progress(progress: Progress) -> None:
     _progress(key=key, data=progress.model_dump(mode="json", by_alias=True))
 
 
-def draw_copy(label: str, text: str) -> None:
-    """Draw a button that copies the text."""
-    _copy(key=f"copy-{label}", data={"label": label, "text": text}, width="content")
+class CopyButton(Model):
+    """A button that copies a text.
+
+    With `shared_as`, the title of a link, the system's own sheet opens where there is one for
+    fingers.
+    """
+
+    label: str
+    text: str
+    shared_as: str | None = None
 
 
-def draw_counter(area: str, at_least: int, at_most: int) -> None:
-    """Draw how long the text is in the area that has this key, and how long it may be."""
-    key = f"counter-{area.replace('_', '-')}"  # in a component's key, Streamlit takes no `__`
-    _counter(key=key, data={"area": area, "atLeast": at_least, "atMost": at_most})
+def draw_copy(*buttons: CopyButton) -> None:
+    """Draw the buttons in a row."""
+    key = "copy-" + "-".join(button.label for button in buttons)
+    given = [button.model_dump(mode="json", by_alias=True) for button in buttons]
+    _copy(key=key, data={"buttons": given}, width="content")
+
+
+def link_to(request_id: str) -> str:
+    """The address of an analysis."""
+    return f"{(st.context.url or '').rstrip('/')}/?request={request_id}"
+
+
+def draw_arrival(view: str, *, has_arrived: bool) -> None:
+    """Begin a new view at its top, and one whose result came while the person waited, too.
+
+    A screen reader then goes on from its heading.
+    """
+    _arrival(key="arrival", data={"view": view, "hasArrived": has_arrived})
+
+
+class Under(Model):
+    """What is drawn under a text: widgets are known by their keys."""
+
+    area: str = ""  # whose text is counted, if any is
+    at_least: int = 0
+    at_most: int = 0
+    examples: tuple[str, ...] = ()  # what each is called
+    texts: tuple[str, ...] = ()  # the examples are offered as long as these are empty
+
+
+def draw_under(under: Under) -> None:
+    """Draw how long a text is, and how long it may be; and examples to tap."""
+    name = (under.area or "examples").replace("_", "-")  # Streamlit takes no `__` in this key
+    _counter(key=f"counter-{name}", data=under.model_dump(mode="json", by_alias=True))
+
+
+class FormOnPage(Model):
+    """What the browser has to know of a form."""
+
+    form_id: str
+    task: str
+    fields: tuple[dict[str, str], ...]  # of each its key, its widget's key and its kind
+    keeps: bool  # what is typed, until it is sent
+    asks: bool  # to be told once all of it is drawn
+    press: str  # another one at each press of its button; empty in a run without
+    refused: tuple[str, ...]  # the fields' keys
+
+
+def draw_form(form: FormOnPage, react: Callable[[str, object], None]) -> None:
+    """Look after a form in the browser, which may reply with what was `typed` or tapped.
+
+    `react` is called before the page is drawn; nobody has to believe what it is given.
+    """
+
+    def reaction(event: str) -> Callable[[], None]:
+        def run() -> None:
+            state = st.session_state.get(FORM)
+            react(event, state.get(event) if isinstance(state, Mapping) else None)
+
+        return run
+
+    _form(
+        key=FORM,
+        data=form.model_dump(mode="json", by_alias=True),
+        on_typed_change=reaction("typed"),
+        on_example_change=reaction("example"),
+        on_drawn_change=reaction("drawn"),
+    )
 
 
 def draw_requests(

@@ -5,11 +5,10 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime
 
-from common.fields import Model, visible
-from common.form import Form, questions
-from common.questions import Kind
+from common.fields import Model
 from common.record import AnalysisRecord
 from common.states import Status
+from page.quoted import first_words
 from page.snapshot import Snapshot
 from page.texts import GONE, STATUSES, UNKNOWN_USUAL, UNREADABLE
 
@@ -24,7 +23,6 @@ class Mark(StrEnum):
 
 
 MARKS = {Status.COMPLETED: Mark.READY, Status.FAILED: Mark.FAILED, Status.CANCELLED: Mark.GONE}
-MAX_LABEL = 40  # characters
 
 
 class Entry(Model):
@@ -70,7 +68,7 @@ def entry(
         ready_at=_ready_at(record, usual or UNKNOWN_USUAL),
         kept_until=(record.finished_at or record.deadline_at) + kept,
         owner_token=owner_token,
-        label=label(record.input) if owner_token and record.input else None,
+        label=first_words(record.input) if owner_token and record.input else None,
     )
 
 
@@ -81,20 +79,3 @@ def _ready_at(record: AnalysisRecord, usual: timedelta) -> datetime | None:
     if record.status is Status.PROCESSING and record.claimed_at:
         return record.claimed_at + usual
     return None
-
-
-def label(form: Form) -> str | None:
-    """Return the first words of the first long text, or of the first text there is."""
-    asked = [question for question in questions(type(form)) if question.kind.is_text]
-    asked.sort(key=lambda question: question.kind is not Kind.AREA)
-    texts = [text for question in asked if (text := getattr(form, question.name))]
-    return first_words(str(texts[0])) if texts else None
-
-
-def first_words(text: str) -> str | None:
-    """Cut a text after a word, unless that would leave little of it."""
-    text = " ".join(visible(text).split())
-    if len(text) <= MAX_LABEL:
-        return text or None
-    words, _, _ = text[: MAX_LABEL + 1].rpartition(" ")
-    return (words if len(words) > MAX_LABEL / 2 else text[:MAX_LABEL]) + "…"

@@ -51,7 +51,7 @@ class Following:
             self._fetch(min(self.due, key=self.due.__getitem__))
 
     @property
-    def pause(self) -> int | None:
+    def pause(self) -> float | None:
         """How many seconds to wait until the next poll; None when there is nothing to wait for."""
         pauses = [self._pause(snapshot) for snapshot in self.snapshots.values()]
         return min((pause for pause in pauses if pause is not None), default=None)
@@ -69,7 +69,7 @@ class Following:
         if has_become_ready(before, after):
             self.ready.append(after)
 
-    def _pause(self, snapshot: Snapshot) -> int | None:
+    def _pause(self, snapshot: Snapshot) -> float | None:
         """As on the page of the request itself; the store is away for all of them."""
         return poll_seconds(replace(snapshot, failures=self.failures), self.clock())
 

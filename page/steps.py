@@ -12,7 +12,8 @@ from common.failures import Failure
 from common.fields import Model
 from common.record import AnalysisRecord
 from common.states import Status
-from page.texts import ALL_TRIES, nth_try, seconds_between, short
+from page.texts import ALL_TRIES, nth_try
+from page.times import seconds_between, short
 
 
 class Shape(StrEnum):

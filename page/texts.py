@@ -1,23 +1,26 @@
 """The sentences of the page: plain functions of what they are about."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from common.failures import Failure, Kind
+from common.failures import Failure, Kind, Limit
 from common.ports import LimitReached
 from common.questions import in_words
 from common.record import MAX_ATTEMPTS, AnalysisRecord
 from common.settings import Settings
 from common.states import Status
 from common.task import TASK
+from page.quoted import first_words
 from page.snapshot import Snapshot
+from page.times import about, in_zone, spoken
 
 STAND_IN_MODEL = "local-stand-in"
 SECOND = timedelta(seconds=1)
 UNKNOWN_USUAL = timedelta(seconds=10)  # of writing, while nobody knows
 ALL_TRIES = ("one", "two", "three")[MAX_ATTEMPTS - 1]
 NTH = ("first", "second", "third")
+DAYS, MONTHS = timedelta(days=2), timedelta(days=300)  # from here on, no time; and with the year
+CAN_BE_WRONG = "AI can be wrong; check anything that matters."
 NOT_SENT = "Not sent yet."
 GONE = "No longer kept"
 UNREADABLE = "No longer readable here"
@@ -31,7 +34,9 @@ UNAVAILABLE_FROM_THE_START = (
     "you can also come back later, as the link stays the same."
 )
 TEXT_KEPT = "Your text is still here."
-NOT_SUBMITTED = "We can't take your request just now. Your text is still here: please try again."
+NOT_SUBMITTED = "We can't take your request just now."
+KEPT_TRY_AGAIN = "Your text is still here: please try again."
+AT_LIMIT = "We're at our limit right now."
 NO_LONGER_POSSIBLE = "That was not possible any more."
 EDITED_TOO_LATE = (
     "Too late for that: writing has begun, with your text as it was. "
@@ -146,8 +151,16 @@ def last_reason(record: AnalysisRecord) -> str:
 
 def promise(settings: Settings, kept: timedelta, usual: timedelta | None) -> str:
     """How soon, and kept how long, in one line."""
-    whole = settings.qstash_delay + (usual or UNKNOWN_USUAL)
-    return f"Ready in about {spoken(whole)} · deleted after {spoken(kept)}"
+    whole = settings.qstash_delay + max(usual or UNKNOWN_USUAL, SECOND)
+    return f"Ready in {about(whole)} · deleted after {spoken(kept)}"
+
+
+def names_of_examples() -> tuple[str, ...]:
+    """The first words of each, or its number where none has a text."""
+    begins = [first_words(example, most=18) for example in TASK.examples]
+    return tuple(
+        f"“{text}”" if text else f"Example {number}" for number, text in enumerate(begins, 1)
+    )
 
 
 def explanation(settings: Settings, kept: timedelta, usual: timedelta | None) -> dict[str, str]:
@@ -164,9 +177,10 @@ def explanation(settings: Settings, kept: timedelta, usual: timedelta | None) ->
 
 
 def not_sent(refused: int) -> str:
-    """That some fields need a look."""
-    fields = "One field needs" if refused == 1 else f"{refused} fields need"
-    return f"{NOT_SENT} {fields} a look."
+    """That some fields need a look, if any do."""
+    if not refused:
+        return ""
+    return "One field needs a look." if refused == 1 else f"{refused} fields need a look."
 
 
 def _reader(settings: Settings) -> str:
@@ -250,14 +264,25 @@ def limit_text(error: LimitReached) -> str:
     return f"{error.limit.sentence} Please try again in {spoken(error.retry_after)}."
 
 
-def dates(record: AnalysisRecord, kept: timedelta, timezone: str | None) -> str:
-    """When it was ready, and until when it is kept, in the visitor's time zone."""
+def limit_note(error: LimitReached) -> tuple[str, str]:
+    """The same beside a form, which keeps what was written."""
+    is_ours = error.limit not in (Limit.PAUSED, Limit.VISITOR)
+    head = AT_LIMIT if is_ours else error.limit.sentence
+    return head, f"{TEXT_KEPT.removesuffix('.')}: try again in {spoken(error.retry_after)}."
+
+
+def reason(failure: Failure) -> str:
+    """Why a text is to be changed."""
+    return f"{failure.sentence} {failure.next_step}"
+
+
+def readable_until(record: AnalysisRecord, kept: timedelta, timezone: str | None) -> str:
+    """Who can read the result, and how long: to the day, or to the minute if that is soon."""
     ready_at = record.finished_at
     assert ready_at, "a terminal record says when"
-    ready, until = (
-        in_zone(time, timezone, "%-d %B, %H:%M") for time in (ready_at, ready_at + kept)
-    )
-    return f"Ready {ready} · Kept until {until}"
+    form = "%-d %B %Y" if kept > MONTHS else "%-d %B" if kept > DAYS else "%-d %B, %H:%M"
+    until = in_zone(ready_at + kept, timezone, form)
+    return f"Whoever has the link can read this, until {until}."
 
 
 def edit_until(record: AnalysisRecord, timezone: str | None) -> str:
@@ -266,47 +291,8 @@ def edit_until(record: AnalysisRecord, timezone: str | None) -> str:
     return f"Save it before {until}, when writing begins. Link and time stay the same."
 
 
-def in_zone(time: datetime, timezone: str | None, form: str) -> str:
-    """A time in the visitor's zone, in the form of `strftime`."""
-    try:
-        zone, suffix = ZoneInfo(timezone or "UTC"), ""
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a directory, too long
-        zone, suffix = ZoneInfo("UTC"), " UTC"
-    return f"{time.astimezone(zone):{form}}{suffix}"
-
-
 def ending(record: AnalysisRecord) -> str:
-    """Who wrote the analysis, and what that means."""
+    """Who wrote the result, and what that means."""
     if record.model == STAND_IN_MODEL:
-        return "No AI model was asked: the local stand-in counted words in your text."
-    return "Written by an AI model. It can be wrong; check anything that matters."
-
-
-# ── Durations ───────────────────────────────────────────────────────────────────────────────
-
-
-def seconds_between(start: datetime, end: datetime) -> timedelta:
-    """How long it was by a clock that shows whole seconds, so that parts add up to the whole."""
-    return end.replace(microsecond=0) - start.replace(microsecond=0)
-
-
-def short(duration: timedelta) -> str:
-    """`under 1 s`, `8 s`, `62 s`, `2 min 5 s`, `2 h`."""
-    seconds = round(duration.total_seconds())
-    if seconds < 1:
-        return "under 1 s"
-    if seconds < 120:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min" + (f" {seconds % 60} s" if seconds % 60 else "")
-    return f"{round(seconds / 3600)} h"
-
-
-def spoken(duration: timedelta) -> str:
-    """`5 seconds`, `one minute`, `90 minutes`, `2 hours`: never off by more than a tenth."""
-    seconds = round(duration.total_seconds())
-    for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
-        number = round(seconds / size)
-        if number >= (2 if unit == "day" else 1) and abs(number * size - seconds) <= seconds / 10:
-            return f"one {unit}" if number == 1 else f"{number} {unit}s"
-    return "no time"
+        return "No AI model was asked: the local stand-in counted the words of the text."
+    return f"Written by {record.model}. {CAN_BE_WRONG}"

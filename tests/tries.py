@@ -24,7 +24,7 @@ BROWSER_GROUPS = (
     ),
     (
         *("browser/test_every_state.py", "browser/test_list.py", "browser/test_actions.py"),
-        *("browser/test_down.py", "browser/test_strangers.py"),
+        *("browser/test_down.py", "browser/test_strangers.py", "browser/test_result.py"),
     ),
 )
 TRIED_AGAIN = "Tried again:"

@@ -47,7 +47,7 @@ def _walk(tab: Visit, product: Product) -> Iterator[str]:
         product.put(request_id, state)
         tab.page.reload()
         tab.expect_heading(heading)
-        expect(tab.button("Delete")).to_be_visible()
+        expect(tab.button("More" if state.startswith("done") else "Delete")).to_be_visible()
         tab.settle()
         yield state
         if state == "waiting":
@@ -60,8 +60,7 @@ def _walk(tab: Visit, product: Product) -> Iterator[str]:
             yield "store away"
             product.redis.repair()
         if state == "done":
-            tab.button("Delete").click()
-            expect(tab.button("Yes, delete it")).to_be_visible()
+            tab.ask_to_delete()
             yield "asking to delete"
 
     tab.page.goto(product.page.url)

@@ -22,6 +22,7 @@ const written = new WeakMap(); // what we wrote: a browser that translates puts 
 export default function ({ parentElement, data, setStateValue, setTriggerValue }) {
   noteClock(data.now);
   store(update(read(), data));
+  if (data.entries.some((entry) => entry.ownerToken)) forgetTyped();
   const reply = () => sendReply(data, setStateValue);
   reply();
   announce(data.announcement);
@@ -95,6 +96,15 @@ function keepWords(isKept) {
     localStorage.setItem(WORDS_KEY, isKept ? "yes" : "no");
   } catch {
     // Nothing is kept at all.
+  }
+}
+
+// What was typed has been sent: see form.js.
+function forgetTyped() {
+  try {
+    sessionStorage.removeItem("ask-later-typed");
+  } catch {
+    // no storage in this browser
   }
 }
 

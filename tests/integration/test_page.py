@@ -73,7 +73,7 @@ def test_a_good_form_stores_publishes_and_puts_the_id_into_the_url(
     assert (record.status, record.input, record.message_id) == (Status.PENDING, ADA, "msg_1")
     assert len(qstash.requests) == 1
     assert state(page) == "pending"
-    assert data(page, "copy")["text"].endswith(f"?request={request_id}")
+    assert data(page, "copy")["buttons"][0]["text"].endswith(f"?request={request_id}")
 
 
 @pytest.mark.parametrize(
@@ -511,9 +511,20 @@ def test_what_came_of_a_press_is_said_until_something_else_happens(store: Store)
     page.run()
     assert "That was not possible any more." in text(page)
 
-    button(page, "New request").click().run()
+    page.button("new").click().run()
     assert "That was not possible any more." not in text(page)
     assert not page.toast
+
+
+def test_the_heading_is_gone_to_once_it_is_ready_and_not_by_who_comes_later(store: Store) -> None:
+    page = show(store, pending(store.now()))
+    ready = {"status": Status.COMPLETED, "result": ANALYSIS, "model": "m"}
+    store.update(ID, lambda r, now: with_fields(r, **ready, finished_at=now))
+
+    page.run()
+
+    assert data(page, "arrival") == {"view": ID, "hasArrived": True}
+    assert data(open_page(ID), "arrival") == {"view": ID, "hasArrived": False}
 
 
 def test_cancelling_what_has_just_become_ready_comes_too_late(store: Store) -> None:
@@ -576,7 +587,10 @@ def test_a_result_can_be_copied_and_downloaded(store: Store) -> None:
 
     files = [download.proto.label for download in page.get("download_button")]
     assert files == ["Download Markdown", "Download JSON"]
-    assert ANALYSIS.summary in data(page, "copy")["text"]
+    share, copy = data(page, "copy")["buttons"]
+    assert share["text"].endswith(f"/?request={ID}")
+    assert share["sharedAs"] == "Analysis · Ask later"
+    assert ANALYSIS.summary in copy["text"]
     assert data(page, "progress")["clock"] is None
 
 

@@ -7,7 +7,8 @@ import pytest
 from pydantic import Field
 
 from common.form import Form
-from page.entries import Mark, entry, first_words, label
+from page.entries import Mark, entry
+from page.quoted import first_words, shorten
 from page.snapshot import Snapshot
 from page.texts import UNKNOWN_USUAL
 from tests.fakes import ADA, ID, NOW
@@ -58,16 +59,16 @@ class Order(Form):
 
 
 def test_the_label_is_of_the_first_long_text_else_of_the_first_text_if_any() -> None:
-    assert label(Letter(sender="Ada", body="Dear all,\n\nit rains.")) == "Dear all, it rains."
-    assert label(Letter(sender="Ada")) == "Ada"
-    assert label(Order(size="small", count=1)) is None
+    assert first_words(Letter(sender="Ada", body="Dear all,\n\nit rains.")) == "Dear all, it rains."
+    assert first_words(Letter(sender="Ada")) == "Ada"
+    assert first_words(Order(size="small", count=1)) == ""
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("Short.", "Short."),
-        (" \n\u200b ", None),
+        (" \n\u200b ", ""),
         ("x" * 40, "x" * 40),
         ("I mend old radios and teach evening classes", "I mend old radios and teach evening…"),
         ("I mend old radios and teach evenings to all", "I mend old radios and teach evenings to…"),
@@ -76,5 +77,5 @@ def test_the_label_is_of_the_first_long_text_else_of_the_first_text_if_any() -> 
         ("你好" * 40, "你好" * 20 + "…"),
     ],
 )
-def test_words_are_cut_between_them(text: str, words: str | None) -> None:
-    assert first_words(text) == words
+def test_words_are_cut_between_them(text: str, words: str) -> None:
+    assert shorten(text, 40) == words

@@ -6,7 +6,7 @@ import pytest
 
 from common.failures import Failure
 from common.record import MAX_ATTEMPTS
-from page import texts
+from page import texts, times
 from page.snapshot import Snapshot
 from tests.conftest import make_settings
 from tests.fakes import ID, with_fields
@@ -67,6 +67,11 @@ def test_nobody_is_told_that_what_answered_with_an_error_could_not_be_reached() 
     said += [texts.UNAVAILABLE, texts.UNAVAILABLE_FROM_THE_START, texts.NOT_DONE]
 
     assert [sentence for sentence in said if "reach" in sentence] == []
+
+
+def test_what_is_read_aloud_of_a_result_is_true_whoever_reads_it() -> None:
+    for is_listed in (None, True, False):
+        assert texts.announcement(Snapshot(ID, READY), is_listed) == "The analysis is ready."
 
 
 def test_the_tab_names_the_state() -> None:
@@ -180,18 +185,24 @@ def test_only_the_browser_that_sent_it_learns_that_a_request_existed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("zone", "dates"),
+    ("zone", "kept", "until"),
     [
-        ("Asia/Tokyo", "Ready 23 November, 21:01 · Kept until 23 November, 22:01"),
-        (None, "Ready 23 November, 12:01 · Kept until 23 November, 13:01"),
-        ("No/Such", "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
-        ("../etc/passwd", "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
-        ("America", "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
-        ("x" * 300, "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
+        ("Asia/Tokyo", TTL, "23 November, 22:01"),
+        (None, TTL, "23 November, 13:01"),
+        ("No/Such", TTL, "23 November, 13:01 UTC"),
+        ("../etc/passwd", TTL, "23 November, 13:01 UTC"),
+        ("America", TTL, "23 November, 13:01 UTC"),
+        ("x" * 300, TTL, "23 November, 13:01 UTC"),
+        ("Pacific/Auckland", timedelta(days=30), "24 December"),
+        (None, timedelta(days=365), "23 November 2027"),
     ],
 )
-def test_the_dates_of_a_result_are_in_the_visitors_time_zone(zone: str | None, dates: str) -> None:
-    assert texts.dates(READY, TTL, zone) == dates
+def test_until_when_a_result_can_be_read_is_in_the_visitors_time_zone(
+    zone: str | None, kept: timedelta, until: str
+) -> None:
+    assert texts.readable_until(READY, kept, zone) == (
+        f"Whoever has the link can read this, until {until}."
+    )
 
 
 @pytest.mark.parametrize(
@@ -213,5 +224,5 @@ def test_the_dates_of_a_result_are_in_the_visitors_time_zone(zone: str | None, d
     ],
 )
 def test_durations_are_written_plainly(number: float, short: str, spoken: str) -> None:
-    assert texts.short(seconds(number)) == short
-    assert texts.spoken(seconds(number)) == spoken
+    assert times.short(seconds(number)) == short
+    assert times.spoken(seconds(number)) == spoken
