@@ -31,7 +31,7 @@ def draw_form() -> None:
     """Draw the form; once it is sent, submit it and go to the analysis, or say what is wrong."""
     browser.name_tab()
     draw_header()
-    draw_notice("calm")
+    draw_notice()
     draw_heading(TASK.headline)
     _draw_promise()
     state = page_state()

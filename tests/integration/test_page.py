@@ -595,7 +595,7 @@ def test_a_result_can_be_copied_and_downloaded(store: Store) -> None:
     assert share["text"].endswith(f"/?request={ID}")
     assert share["sharedAs"] == "Analysis · Ask later"
     assert ANALYSIS.summary in copy["text"]
-    assert data(page, "progress")["clock"] is None
+    assert data(page, "progress")["ring"] is None
 
 
 def test_the_form_says_that_the_stand_in_asks_no_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,13 @@ def test_each_try_of_those_there_are_has_a_name() -> None:
     assert tries == ["first try of three", "second try of three", "third try of three"]
 
 
+def test_nobody_is_told_that_what_answered_with_an_error_could_not_be_reached() -> None:
+    said = [failure.sentence for failure in Failure]
+    said += [texts.UNAVAILABLE, texts.UNAVAILABLE_FROM_THE_START, texts.NOT_DONE]
+
+    assert [sentence for sentence in said if "reach" in sentence] == []
+
+
 def test_what_is_read_aloud_of_a_result_is_true_whoever_reads_it() -> None:
     for is_listed in (None, True, False):
         assert texts.announcement(Snapshot(ID, READY), is_listed) == "The analysis is ready."
