@@ -29,11 +29,8 @@ def draw_page() -> None:
     else:
         draw_form()
         draw_requests()
-    state = page_state()
     view = st.query_params.get("request", "")
-    browser.draw_arrival(view, has_arrived=view == state.arrived)
-    if notice := state.take_notice():
-        st.toast(notice, duration="long")
+    browser.draw_arrival(view, has_arrived=view == page_state().arrived)
 
 
 try:

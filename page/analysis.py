@@ -14,7 +14,10 @@ from common.submission import Submissions
 from page import browser, texts
 from page.actions import draw_actions, new_request_button
 from page.connection import connect, now, pause_of, timing
+from page.entries import entry
+from page.favicon import favicon
 from page.head import draw_header, draw_heading
+from page.notices import draw_notice, draw_notify
 from page.progress import progress
 from page.result import draw_result
 from page.sharing import draw_sharing
@@ -30,7 +33,7 @@ def draw_analysis(request_id: str) -> None:
     if not state.is_fresh or snapshot is None or snapshot.request_id != request_id:
         snapshot = refresh(request_id)
     state.is_fresh = False
-    browser.name_tab(texts.tab_title(snapshot))
+    browser.name_tab(texts.tab_title(snapshot), favicon(snapshot))
     owner_token = _owner_token(request_id)
     if owner_token and snapshot.record and state.editing == request_id:
         draw_edit(snapshot.record, owner_token)
@@ -51,7 +54,10 @@ def _poll(drawn: Snapshot, pause: float) -> None:
         state.is_fresh = False
         return
     snapshot = refresh(drawn.request_id)
-    if pause_of(state.visitor, snapshot) != pause or has_changed(drawn, snapshot):
+    is_news = has_changed(drawn, snapshot)
+    if is_news:
+        state.notice = ""  # it was about what was to be seen before
+    if is_news or pause_of(state.visitor, snapshot) != pause:
         state.is_fresh = True
         st.rerun()
 
@@ -68,7 +74,7 @@ def _draw_snapshot(snapshot: Snapshot, owner_token: str | None) -> None:
         draw_heading(texts.title(snapshot))
     with st.empty():  # a place of its own, so that the rest stays where it is
         if snapshot.says_unavailable:
-            _draw_text(texts.UNAVAILABLE, "note calm")
+            _draw_text(texts.unavailable_text(snapshot), "note calm")
     if snapshot.record:
         _draw_record(snapshot.record, owner_token, snapshot.ahead, is_listed=is_listed)
 
@@ -78,7 +84,7 @@ def _keep_in_browser(snapshot: Snapshot) -> None:
     request_id = snapshot.request_id
     new_token = page_state().owner_tokens.get(request_id)
     browser.draw_requests(
-        [browser.entry(snapshot, connect().kept, new_token)],
+        [entry(snapshot, connect().kept, new_token)],
         wanted=request_id,
         announcement=texts.announcement(snapshot, browser.is_listed(request_id)),
         is_shown=snapshot.is_gone,
@@ -93,6 +99,7 @@ def _draw_text(text: str, style: str) -> None:
 def _draw_dead_end(title: str, text: str) -> None:
     draw_heading(title)
     _draw_text(text, "")
+    draw_notice()
     new_request_button("primary")
 
 
@@ -122,13 +129,16 @@ def _draw_record(
         with ready:
             draw_heading(texts.result_title(is_owner), is_minor=True)
             _draw_result(record)
+            draw_notice()
             draw_sharing(record, owner_token)
+            draw_notify(record)
             browser.draw_progress(shown)
             _draw_origin(record)
             _draw_reference(record)
     else:
         with under_way:
             browser.draw_progress(shown)
+            draw_notice()
             if is_known:
                 draw_actions(record, owner_token)
             _draw_reference(record)

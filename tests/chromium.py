@@ -132,7 +132,7 @@ class Visit:
 
     def settle(self) -> None:
         """Wait until an analysis is drawn, and nothing runs."""
-        expect(self.page.locator(".steps li").first).to_be_visible()
+        expect(self.page.locator(".card[data-state]")).to_be_visible()
         self.rest()
 
     def rest(self) -> None:

@@ -73,7 +73,7 @@ def fill(
 def problems(page: AppTest) -> list[str]:
     """What is said under the fields, in their order."""
     drawn = "".join(str(getattr(element, "body", "")) for element in page.get("html"))
-    return [html.unescape(said) for said in re.findall('class="problem".*?>(.*?)</p>', drawn)]
+    return [html.unescape(said) for said in re.findall('class="problem.*?>(.*?)</p>', drawn)]
 
 
 def request_id_of(page: AppTest) -> str:

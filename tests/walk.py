@@ -56,7 +56,7 @@ def _walk(tab: Visit, product: Product) -> Iterator[str]:
             yield "asking to cancel"
         if state == "processing":
             product.redis.refuse_connections()
-            tab.expect_text("We can't reach our store just now")
+            tab.expect_text("We can't look this up just now")
             yield "store away"
             product.redis.repair()
         if state == "done":
@@ -64,7 +64,7 @@ def _walk(tab: Visit, product: Product) -> Iterator[str]:
             yield "asking to delete"
 
     tab.page.goto(product.page.url)
-    expect(tab.button("Forget all")).to_be_visible()
+    expect(tab.button("Clear the list")).to_be_visible()
     yield "own list"
     product.client.delete(f"analysis:{{{request_id}}}")
     tab.open(request_id)
@@ -111,6 +111,6 @@ def _read_without_owning(tab: Visit, product: Product) -> Iterator[str]:
     product.redis.refuse_connections()
     tab.page.reload()
     tab.expect_heading("One moment")
-    tab.expect_text("We can't reach our store just now")
+    tab.expect_text("We can't look this up just now")
     yield "store away at the first look"
     product.redis.repair()

@@ -270,7 +270,7 @@ def test_going_back_to_an_analysis_never_takes_its_owner_for_a_stranger(
     sender.page.reload()  # so that only the browser knows the owner token
     expect(sender.button("Try again")).to_be_visible()
     sender.button("New").click()
-    sender.expect_text("Your requests in this browser")
+    sender.expect_text("Your requests on this device")
     wait_for_quiet(sender)
     sender.page.evaluate(WATCH)
 
