@@ -9,7 +9,13 @@ import streamlit as st
 from page import browser, texts
 from page.connection import connect, now, timing
 from page.entries import entry
-from page.snapshot import Snapshot, has_become_ready, has_changed, poll_seconds
+from page.snapshot import (
+    SOON_SECONDS,
+    Snapshot,
+    has_become_ready,
+    has_changed,
+    poll_seconds,
+)
 from page.state import fetch, page_state
 
 LookUp = Callable[[str, Snapshot | None], Snapshot]
@@ -70,8 +76,12 @@ class Following:
             self.ready.append(after)
 
     def _pause(self, snapshot: Snapshot) -> float | None:
-        """As on the page of the request itself; the store is away for all of them."""
-        return poll_seconds(replace(snapshot, failures=self.failures), self.clock())
+        """As on the page of the request itself, but in less of a hurry.
+
+        The store is away for all of them.
+        """
+        pause = poll_seconds(replace(snapshot, failures=self.failures), self.clock())
+        return pause and max(pause, SOON_SECONDS)
 
 
 def draw_requests() -> None:

@@ -305,6 +305,6 @@ function setUpFoot(section, change) {
     keepWords(!keepsWords());
     change(read());
   };
-  foot.onfocusout = ({ relatedTarget }) => foot.contains(relatedTarget) || ask(false);
+  clear.onblur = yes.onblur = ({ relatedTarget }) => foot.contains(relatedTarget) || ask(false);
   foot.onkeydown = ({ key }) => key === "Escape" && ask(false);
 }
