@@ -13,8 +13,8 @@ from streamlit.delta_generator import DeltaGenerator
 from common.form import Form, questions
 from common.questions import Kind, Question, in_words
 from page import browser
+from page.preload import is_radio
 
-FEW_OPTIONS = 5  # are shown all at once
 ONE_LINE = 50  # characters of options that fit beside each other
 EARLIEST, LATEST = date(1900, 1, 1), date(2100, 12, 31)
 EMPTY: dict[Kind, object] = {Kind.LINE: "", Kind.AREA: "", Kind.CHECKBOX: False, Kind.CHOICES: []}
@@ -134,7 +134,7 @@ def _draw_widget(question: Question, default: Any) -> object:
 def _draw_choice(question: Question, default: Any) -> object:
     label, key, options = as_label(question.label), widget_key(question), question.options
     index = None if default is None else options.index(default)
-    if question.is_required and len(options) <= FEW_OPTIONS:
+    if is_radio(question):
         return st.radio(
             label,
             options,
