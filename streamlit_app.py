@@ -18,7 +18,8 @@ def draw_page() -> None:
     from page import browser
     from page.analysis import draw_analysis
     from page.connection import connect
-    from page.form import draw_form, draw_requests
+    from page.form import draw_form
+    from page.requests import draw_requests
     from page.state import page_state
 
     st.html(browser.STYLE)
@@ -28,8 +29,8 @@ def draw_page() -> None:
     else:
         draw_form()
         draw_requests()
-    if notice := page_state().take_notice():
-        st.toast(notice, duration="long")
+    view = st.query_params.get("request", "")
+    browser.draw_arrival(view, has_arrived=view == page_state().arrived)
 
 
 try:

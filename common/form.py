@@ -136,7 +136,9 @@ def _of_constraint(question: Question, detail: ErrorDetails) -> str:
     match detail["type"]:
         case "string_too_long":
             length = f"{len(str(value)):,}"
-            return f"That's {length} characters; please keep it under {limit['max_length']:,}."
+            return (
+                f"That's {length} characters; please keep it to {limit['max_length']:,} or fewer."
+            )
         case "string_too_short" if isinstance(value, str) and visible(value).strip():
             return f"Please write at least {limit['min_length']:,} characters."
         case "too_short":

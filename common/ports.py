@@ -40,6 +40,12 @@ class Limits(Protocol):
         `visitor` is None for a program. Raises: LimitReached, StoreUnavailable.
         """
 
+    def ahead(self, record: AnalysisRecord) -> int | None:
+        """How many unfinished analyses come before one that waits; None where nobody counts them.
+
+        Raises: StoreUnavailable.
+        """
+
 
 class History(Protocol):
     """What is kept of analyses for longer than Redis keeps them."""
@@ -65,10 +71,13 @@ class History(Protocol):
 
 
 class NoLimits:
-    """Everything is admitted."""
+    """Everything is admitted, and nothing counted."""
 
     def admit(self, record: AnalysisRecord, *, visitor: str | None = None) -> None:
         pass
+
+    def ahead(self, record: AnalysisRecord) -> int | None:
+        return None
 
 
 class NoHistory:

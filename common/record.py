@@ -232,11 +232,6 @@ class AnalysisRecord(Model):
         return self._evolve(status=Status.CANCELLED, input=None, claim_token=None, finished_at=now)
 
     @property
-    def is_editable(self) -> bool:
-        """Whether what was written can still change: this round's first attempt hasn't begun."""
-        return self.status is Status.PENDING and not self.attempt and not self.is_of_other_task
-
-    @property
     def has_rounds_left(self) -> bool:
         """Rounds are capped because they cost calls; one that was never queued costs none."""
         return self.round < MAX_ROUNDS or self.failure is Failure.NOT_QUEUED

@@ -141,7 +141,9 @@ class QStashSettings(Part):
         description="How long a request waits: `60s`, `2m`, `1h`. The local stack has `5s`.",
     )
     qstash_parallelism: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
-        default=None, description="How many analyses may run at once. Empty: no limit."
+        default=None,
+        description="How many analyses may run at once; whoever waits is told how many come first. "
+        "Empty: no limit.",
     )
 
     @field_validator("qstash_url")

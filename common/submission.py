@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import NamedTuple
 
-from common.connection import Unreadable
+from common.connection import StoreUnavailable, Unreadable
 from common.events import (
     Deleted,
     Edited,
@@ -172,6 +172,16 @@ class Submissions:
         Two Redis commands: not for every poll. Raises: StoreUnavailable.
         """
         return Timing(self._store.now() - self._clock(), self._store.usual_duration())
+
+    def ahead(self, record: AnalysisRecord) -> int | None:
+        """How many come before one that waits, as `Limits.ahead` counts; None if that isn't known.
+
+        One Redis command, and none without QSTASH_PARALLELISM: not for every poll. Raises nothing.
+        """
+        try:
+            return self._limits.ahead(record)
+        except StoreUnavailable:
+            return None
 
     def input_of(self, request_id: str, owner_token: str) -> Form | None:
         """Give back what was written, while it is kept, for a form that still asks for it.

@@ -45,7 +45,7 @@ class Task:
     headline: str  # over the form
     description: str  # one sentence: what one writes and what one gets
     instructions: str  # to the model, which gets the form as JSON
-    example: Form  # sent by `make smoke` and the page's own tests
+    examples: tuple[Form, ...]  # to be tried on the page; the first is sent by `make smoke`
     example_result: Result
     form: type[Form]
     result: type[Result]
@@ -54,6 +54,11 @@ class Task:
         if found := list(_problems(self)):
             lines = "".join(f"\n  {path or 'TASK'}: {why}" for path, why in found)
             raise TaskError(f"{TASK_FILE} can't work yet:{lines}")
+
+    @property
+    def example(self) -> Form:
+        """The first: for what needs just one."""
+        return self.examples[0]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -133,26 +138,36 @@ def _model_problems(model: type[BaseModel], base: type[BaseModel]) -> Iterator[P
 
 def _form_problems(task: Task) -> Iterator[Problem]:
     form = task.form
-    if type(task.example) is not form:
-        yield "example", f"must be of {form.__name__}"
+    wrong = list(_example_problems(task))
+    yield from wrong
     asked = []
     for name, field in form.model_fields.items():
         try:
             asked.append(ask(name, field))
         except Undrawable as error:
             yield f"{form.__name__}.{name}", str(error)
-    if len(asked) < len(form.model_fields) or type(task.example) is not form:
+    if wrong or len(asked) < len(form.model_fields):
         return
     if sum(map(_characters, asked)) > MAX_FORM_CHARACTERS:
         yield form.__name__, f"its texts have more than {MAX_FORM_CHARACTERS:,} characters together"
-    example = task.example.model_dump(mode="json", by_alias=True, warnings=False)
+    first, *others = (
+        each.model_dump(mode="json", by_alias=True, warnings=False) for each in task.examples
+    )
     for question in asked:
         if not form.model_fields[question.name].is_required():
-            given = {**example, question.key: question.default}
+            given = {**first, question.key: question.default}
             for where, why in _misfits(form, given):
                 if f"{where}.".startswith(f"{form.__name__}.{question.key}."):
                     yield f"{form.__name__}.{question.name}", f"its default can't be used: {why}"
-    yield from _misfits(form, example)
+    for example in (first, *others):
+        yield from _misfits(form, example)
+
+
+def _example_problems(task: Task) -> Iterator[Problem]:
+    if not isinstance(task.examples, tuple) or not task.examples:
+        yield "examples", "needs at least one, in brackets: `examples=(…,)`"
+    elif any(type(example) is not task.form for example in task.examples):
+        yield "examples", f"must be of {task.form.__name__}"
 
 
 def _misfits(model: type[BaseModel], values: object) -> Iterator[Problem]:

@@ -50,11 +50,19 @@ Use everyday words, short sentences and the active voice; explain a technical te
 Keep every number, date and deadline that the reader may have to act on. Add no opinion and no
 advice, and nothing that the text doesn't say.
 Write in the language of the text.""",
-    example=Article(
-        text="""\
+    examples=(
+        Article(
+            text="""\
 Notice is hereby given that, owing to essential maintenance of the mains, the supply of water to
 premises situated in Mill Lane shall be interrupted on Thursday 14 May between the hours of 09:00
 and 13:00. Customers are advised to draw a sufficient quantity of water beforehand.""",
+        ),
+        Article(
+            text="""\
+The tenant shall give notice of termination in writing, to be received by the landlord no later
+than the third working day of a calendar month, in which case the tenancy shall end upon expiry of
+the month after next. Notice given by electronic mail shall not suffice.""",
+        ),
     ),
     example_result=Summary(
         summary="There will be no water in Mill Lane on Thursday 14 May, from 9 am to 1 pm. The "

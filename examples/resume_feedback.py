@@ -94,10 +94,11 @@ Judge only what is written. Say nothing about age, gender, origin, health, famil
 none of these change the score. Be frank and kind; praise only what you can point to. Take nothing
 for true that the résumé doesn't say, least of all in the rewritten passage.
 Address the person as "you". Write every field in the language of the résumé.""",
-    example=Resume(
-        role="Customer service",
-        years=4,
-        resume="""\
+    examples=(
+        Resume(
+            role="Customer service",
+            years=4,
+            resume="""\
 Support agent, Harbour Telecom, 2022 to today
 Answer about 40 calls and emails a day. Wrote the team's guide to billing questions; complaints
 about bills fell by a third in the following year. Trained six new colleagues.
@@ -106,7 +107,18 @@ Sales assistant, Bookshop on the Quay, 2019 to 2022
 Responsible for various tasks in the shop.
 
 Languages: English, Portuguese.""",
-        consent=True,
+            consent=True,
+        ),
+        Resume(
+            role="Software engineering",
+            resume="""\
+Developer, Northern Rail Timetables, 2021 to today
+Keep the service running that tells stations about late trains: Python, PostgreSQL, 3 million
+messages a day. Cut its delay from 40 to 4 seconds. Familiar with modern technologies.
+
+BSc Mathematics, 2020. Speaks Polish and English.""",
+            consent=True,
+        ),
     ),
     example_result=Feedback(
         verdict="You show results where it counts. Your earlier job needs the same care.",

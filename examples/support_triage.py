@@ -112,10 +112,17 @@ leaked data, or many people who can't work; "today" for one who can't work or wa
 "this week" for an obstacle that can be worked around; "can wait" for questions and wishes.
 Promise nothing in the reply: no refund, no date, no fix. Invent no feature and no policy.
 Write the reply in the language of the message, and everything else in English.""",
-    example=Request(
-        areas=[Area.SIGN_IN, Area.MOBILE],
-        since=date(2026, 3, 2),
-        message="Since the update the app signs me out each morning. The website works as before.",
+    examples=(
+        Request(
+            areas=[Area.SIGN_IN, Area.MOBILE],
+            since=date(2026, 3, 2),
+            message="Since the update the app signs me out each morning. The website still works.",
+        ),
+        Request(
+            areas=[Area.BILLING],
+            since=date(2026, 2, 27),
+            message="We were charged twice for February. Both invoices have the same number.",
+        ),
     ),
     example_result=Triage(
         summary="Since an update, the mobile app ends the customer's session overnight.",

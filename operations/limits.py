@@ -16,7 +16,7 @@ one server (with replicas, as at Upstash), not a cluster.
 """
 
 import hmac
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -26,7 +26,8 @@ from common.logs import get_logger
 from common.ports import LimitReached
 from common.record import AnalysisRecord
 from common.settings import Settings
-from common.store import Store, milliseconds, record_key
+from common.states import Status
+from common.store import Store, milliseconds, record_key, utc_now
 from common.times import TimeLadder
 from operations.limit_settings import LimitSettings
 from operations.statistics import (
@@ -106,10 +107,17 @@ class Quota(NamedTuple):
 class RedisLimits:
     """The limits that the settings name, counted in Redis: the port `Limits`."""
 
-    def __init__(self, settings: Settings, limits: LimitSettings, store: Store) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        limits: LimitSettings,
+        store: Store,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
         self._settings = settings
         self._limits = limits
         self._store = store
+        self._clock = clock
         self._errors, self._client = store.connection.errors, store.connection.client
         self._script = store.connection.script(ADMIT)
         parallelism, self._slot = settings.qstash_parallelism, settings.times.delivery_timeout
@@ -149,6 +157,21 @@ class RedisLimits:
                 raise LimitReached(Limit.WAITING, self._slot)
             case ["used up", number]:
                 raise LimitReached(quotas[number].limit, quotas[number].ends_in)
+
+    def ahead(self, record: AnalysisRecord) -> int | None:
+        """Count the unfinished analyses that were due before one that waits: one Redis command.
+
+        An estimate of its place. What runs is counted, what waits for another attempt and may come
+        later, and what a killed process has left behind, until its deadline; and QStash may start
+        what is due in another order. None, and no command, without QSTASH_PARALLELISM, or once it
+        doesn't wait.
+        """
+        if not self._settings.qstash_parallelism or record.status is not Status.PENDING:
+            return None
+        # All have as long from due to deadline, and a retry's stays. This machine's clock will do.
+        not_over, before = f"({timestamp(self._clock())}", f"({timestamp(record.deadline_at)}"
+        with self._errors():
+            return int(self._client.zcount(UNFINISHED, not_over, before))
 
     def watch(self, event: Event) -> None:
         """Admit nothing for a while when new ones could only fail: a subscriber."""

@@ -10,7 +10,9 @@ from common.connection import StoreUnavailable
 from common.logs import start_logging
 from common.options import load_with_options, plug_in, process_started
 from common.qstash import Queue
+from common.record import AnalysisRecord
 from common.settings import Settings
+from common.states import Status
 from common.store import open_store
 from common.submission import Submissions, Timing
 from page.snapshot import Crowd, Snapshot, is_near, poll_seconds
@@ -47,6 +49,18 @@ def timing() -> Timing:
     with suppress(StoreUnavailable):
         connection.timing = connection.submissions.timing()
     return connection.timing
+
+
+def ahead(record: AnalysisRecord) -> int | None:
+    """Ask now and then how many come before one that waits; None where nobody counts them."""
+    if not connect().settings.qstash_parallelism or record.status is not Status.PENDING:
+        return None
+    return _ahead(record.request_id, record)
+
+
+@st.cache_data(ttl=30, max_entries=1000, show_spinner=False)
+def _ahead(request_id: str, _record: AnalysisRecord) -> int | None:
+    return connect().submissions.ahead(_record)
 
 
 def now() -> datetime:

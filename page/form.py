@@ -1,4 +1,4 @@
-"""The form, and the list of the requests that were sent from this browser."""
+"""The form: draw it, and submit what was written."""
 
 import html
 
@@ -18,7 +18,8 @@ from common.task import TASK
 from page import browser, texts
 from page.connection import connect, timing
 from page.head import draw_header, draw_heading
-from page.state import Draft, fetch, go_to, page_state, visitor
+from page.notices import draw_notice
+from page.state import Draft, go_to, page_state, visitor
 from page.widgets import as_label, draw_fields
 
 log = get_logger("page")
@@ -28,6 +29,7 @@ def draw_form() -> None:
     """Draw the form; once it is sent, submit it and go to the analysis, or say what is wrong."""
     browser.name_tab()
     draw_header()
+    draw_notice("calm")
     connection, usual = connect(), timing().usual
     draw_heading(TASK.headline)
     st.html(f'<p class="promise">{texts.promise(connection.settings, connection.kept, usual)}</p>')
@@ -103,16 +105,3 @@ def _submit(form: Form) -> str:
         return f"{record.failure.sentence} {record.failure.next_step} {texts.TEXT_KEPT}"
     state.owner_tokens[request_id] = owner_token
     return go_to(request_id)
-
-
-def draw_requests() -> None:
-    """List the requests of this browser; look up those that may have changed."""
-    snapshots = []
-    for request_id in browser.storage_reply().unfinished:
-        snapshots.append(fetch(request_id))
-        if snapshots[-1].failures:
-            break  # each further one would only wait for the store, too
-    browser.draw_requests(
-        [browser.entry(snapshot, connect().kept) for snapshot in snapshots],
-        forget=page_state().deleted,
-    )

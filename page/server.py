@@ -31,6 +31,7 @@ from page import preload
 from page.errors import on_script_error
 
 SCRIPT = Path(__file__).parent.parent / "streamlit_app.py"
+STYLE = Path(__file__).parent / "page.css"
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100">'
     f'<text y=".9em" font-size="90">{escape(TASK.icon)}</text></svg>'
@@ -145,7 +146,9 @@ async def _robots(request: Request) -> Response:
 
 
 def _make_index() -> str:
-    """Streamlit's HTML with our title, description and icon, and with what makes it load sooner.
+    """Streamlit's HTML with our title, description, icon and style, and what makes it load sooner.
+
+    The script sends the style, too, but only once something is to be seen, which would then move.
 
     Raises: ValueError when Streamlit's file has changed.
     """
@@ -158,6 +161,7 @@ def _make_index() -> str:
             f'    <meta property="og:title" content="{escape(TASK.name)}" />\n'
             f'    <meta property="og:description" content="{escape(TASK.description)}" />'
         ),
+        "</head>": f"<style>{STYLE.read_text()}</style></head>",
         'href="./favicon.png"': f'href="data:image/svg+xml,{quote(ICON)}"',
     }
     for theirs, ours in replaced.items():

@@ -26,6 +26,7 @@ class Snapshot:
     record: AnalysisRecord | None = None
     is_gone: bool = False
     is_unreadable: bool = False
+    ahead: int | None = None  # how many come before it, where that is known
     failures: int = 0  # how often in a row the store could not be reached
 
     @property
@@ -108,7 +109,8 @@ def has_changed(before: Snapshot, after: Snapshot) -> bool:
 
 
 def _drawn(snapshot: Snapshot) -> tuple[object, ...]:
-    return snapshot.record, snapshot.is_gone, snapshot.is_unreadable, snapshot.is_unavailable
+    is_away, ahead = snapshot.is_unavailable, snapshot.ahead
+    return snapshot.record, snapshot.is_gone, snapshot.is_unreadable, is_away, ahead
 
 
 def has_become_ready(before: Snapshot, after: Snapshot) -> bool:

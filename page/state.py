@@ -13,9 +13,8 @@ from common.form import Form
 from common.logs import get_logger
 from common.store import NotFound
 from common.submission import OfOtherTask, new_owner_token
-from common.task import TASK
 from common.visitors import visitor_of
-from page.connection import connect
+from page.connection import ahead, connect
 from page.snapshot import Snapshot, has_become_ready
 
 KEY = "page_state"
@@ -39,16 +38,12 @@ class PageState:
     draft: Draft | None = None
     prefilled: Form | None = None  # what the form begins with, instead of its defaults
     editing: str | None = None  # the request id, while its owner changes what was written
-    notice: str = ""  # to be shown once, by the next run
+    notice: str = ""  # what came of the last press
     snapshot: Snapshot | None = None  # of the analysis that is in view
+    arrived: str | None = None  # the request id, if its result came while the person waited
     is_fresh: bool = False  # the snapshot was fetched a moment ago, and is not fetched again
     owner_tokens: dict[str, str] = field(default_factory=dict)  # those the browser doesn't have yet
     deleted: str | None = None  # the request id, which the browser is to forget
-
-    def take_notice(self) -> str:
-        """Return the notice, the first time only."""
-        notice, self.notice = self.notice, ""
-        return notice
 
 
 def page_state() -> PageState:
@@ -101,12 +96,14 @@ def fetch(request_id: str, last: Snapshot | None = None) -> Snapshot:
 
 
 def refresh(request_id: str) -> Snapshot:
-    """Fetch the analysis in view, and leave a notice if it has become ready since the last time."""
+    """Fetch the analysis in view, and note if it has become ready since the last time."""
     state = page_state()
     last = state.snapshot
     if last is None or last.request_id != request_id:
         last = Snapshot(request_id)
     state.snapshot = fetch(request_id, last)
-    if has_become_ready(last, state.snapshot) and not state.notice:
-        state.notice = f"Your {TASK.noun} is ready."
+    if state.snapshot.record:
+        state.snapshot = replace(state.snapshot, ahead=ahead(state.snapshot.record))
+    if has_become_ready(last, state.snapshot):
+        state.arrived = request_id
     return state.snapshot

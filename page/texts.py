@@ -16,6 +16,10 @@ from page.snapshot import Snapshot
 STAND_IN_MODEL = "local-stand-in"
 SECOND = timedelta(seconds=1)
 UNKNOWN_USUAL = timedelta(seconds=10)  # of writing, while nobody knows
+ALL_TRIES = ("one", "two", "three")[MAX_ATTEMPTS - 1]
+NTH = ("first", "second", "third")
+DAYS, MONTHS = timedelta(days=2), timedelta(days=300)  # from here on, no time; and with the year
+CAN_BE_WRONG = "AI can be wrong; check anything that matters."
 NOT_SENT = "Not sent yet."
 GONE = "No longer kept"
 UNREADABLE = "No longer readable here"
@@ -23,7 +27,11 @@ UNREADABLE_TEXT = (
     "What is stored under this link can't be shown any more. Trying again will not help; "
     "please send a new request."
 )
-UNAVAILABLE = "We can't reach our store just now, and keep trying. There is nothing for you to do."
+UNAVAILABLE = "We can't look this up just now, and keep trying. There is nothing for you to do."
+UNAVAILABLE_FROM_THE_START = (
+    "We can't look this up just now. We keep trying as long as this page is open; "
+    "you can also come back later, as the link stays the same."
+)
 TEXT_KEPT = "Your text is still here."
 NOT_SUBMITTED = "We can't take your request just now. Your text is still here: please try again."
 NO_LONGER_POSSIBLE = "That was not possible any more."
@@ -31,7 +39,8 @@ EDITED_TOO_LATE = (
     "Too late for that: writing has begun, with your text as it was. "
     "This is the text as you changed it; send it as another request, if you like."
 )
-NOT_REACHED = "We can't reach our store just now. Please try again."
+NOT_DONE = "We couldn't do that just now. Please try again."
+DELETED = "Deleted."
 DELETE_WARNING = (
     "**Delete for good?** The request, its result and its place in the queue are removed "
     "at once, for everybody who has the link. Our storage's own log may hold a copy until "
@@ -40,7 +49,7 @@ DELETE_WARNING = (
 
 
 class StatusTexts(NamedTuple):
-    """How a status is shown: in the browser's tab and list, and as the headline of the page."""
+    """How a status is shown: in the browser's tab and list, and read aloud."""
 
     mark: str
     label: str
@@ -48,16 +57,16 @@ class StatusTexts(NamedTuple):
 
 
 STATUSES = {
-    Status.PENDING: StatusTexts("⏳", "Waiting", "Your request is in the queue"),
-    Status.PROCESSING: StatusTexts("✎", "Writing", f"Writing your {TASK.noun}"),
-    Status.COMPLETED: StatusTexts("✓", "Ready", f"Your {TASK.noun}"),
-    Status.FAILED: StatusTexts("✕", "Did not work", "This did not work"),
+    Status.PENDING: StatusTexts("⏳", "Waiting", "In the queue"),
+    Status.PROCESSING: StatusTexts("✎", "Writing", "Being written now"),
+    Status.COMPLETED: StatusTexts("✓", "Ready", f"The {TASK.noun} is ready"),
+    Status.FAILED: StatusTexts("✕", "Did not work", "That didn't work"),
     Status.CANCELLED: StatusTexts("✕", "Cancelled", "Cancelled"),
 }
 
 
 def title(snapshot: Snapshot, is_listed: bool | None = None) -> str:
-    """The headline of the page.
+    """The state in a few words; the headline of a page without a record.
 
     `is_listed` says whether the browser has this request in its list; None until it has replied.
     """
@@ -68,8 +77,9 @@ def title(snapshot: Snapshot, is_listed: bool | None = None) -> str:
         return UNREADABLE
     if record is None:
         return "One moment"
-    is_retry = record.status is Status.PENDING and record.attempt
-    return "Trying again soon" if is_retry else STATUSES[record.status].title
+    if record.status is Status.PENDING and record.attempt:
+        return f"Trying again soon, {try_of_all(record.attempt + 1)}"
+    return ended_title(record) if record.failure else STATUSES[record.status].title
 
 
 def result_title(is_owner: bool | None) -> str:
@@ -81,12 +91,20 @@ def result_title(is_owner: bool | None) -> str:
 
 def announcement(snapshot: Snapshot, is_listed: bool | None = None) -> str:
     """What is read aloud, once each time that it changes: the state, and no time that ticks."""
+    record = snapshot.record
     sentences = [f"{title(snapshot, is_listed)}."]
-    if snapshot.record and snapshot.record.status is Status.PROCESSING:
-        sentences.append(f"{attempt_text(snapshot.record.attempt)}.")
+    if record and record.status is Status.FAILED:
+        sentences.append((record.failure or Failure.INTERNAL_ERROR).sentence)
+    if record and record.status is Status.PENDING and record.attempt:
+        sentences.append(last_reason(record))
     if snapshot.says_unavailable:
-        sentences.append(UNAVAILABLE)
+        sentences.append(unavailable_text(snapshot))
     return " ".join(sentences)
+
+
+def unavailable_text(snapshot: Snapshot) -> str:
+    """What is said while the store is away, or has an error of its own."""
+    return UNAVAILABLE if snapshot.record else UNAVAILABLE_FROM_THE_START
 
 
 def tab_title(snapshot: Snapshot) -> str:
@@ -99,9 +117,25 @@ def tab_title(snapshot: Snapshot) -> str:
     return f"{status.mark} {status.label} · {TASK.name}"
 
 
-def attempt_text(number: int) -> str:
-    """`Attempt 1 of 3`."""
-    return f"Attempt {number} of {MAX_ATTEMPTS}"
+# ── The waiting ─────────────────────────────────────────────────────────────────────────────
+
+
+def nth_try(number: int) -> str:
+    """`second try`."""
+    return f"{NTH[number - 1]} try"
+
+
+def try_of_all(number: int) -> str:
+    """`second try of three`."""
+    return f"{nth_try(number)} of {ALL_TRIES}"
+
+
+def queue_line(ahead: int | None, is_owner: bool | None) -> str:
+    """What stands below the heading of the waiting: how many come before, where that is known."""
+    you = "this one" if is_owner is False else "you"
+    if ahead is None:
+        return "You can close this page"
+    return f"{f'{ahead} before {you}' if ahead else 'Next in line'} · you can close this page"
 
 
 def last_reason(record: AnalysisRecord) -> str:
@@ -149,12 +183,22 @@ def _reader(settings: Settings) -> str:
 # ── The end, and what can be done ───────────────────────────────────────────────────────────
 
 
+def ended_title(record: AnalysisRecord) -> str:
+    """The headline over what failed, by whose fault, or was cancelled."""
+    if record.failure and record.failure.kind is Kind.OPERATOR:
+        return "That was us, not you"
+    if needs_other_text(record):
+        return "This text didn't get through"
+    return STATUSES[record.status].title
+
+
 def failure_text(record: AnalysisRecord, is_owner: bool | None) -> str:
     """What happened, and, once it is known who reads this, whose turn it is."""
     failure = record.failure or Failure.INTERNAL_ERROR
     sentences = [failure.sentence]
     if failure is Failure.ATTEMPTS_EXHAUSTED and record.last_failure:
-        sentences.append(f"The last time: {record.last_failure.sentence}")
+        reason = record.last_failure.sentence
+        sentences.append(f"The last time, {reason[0].lower()}{reason[1:]}")
     if is_owner is None:
         pass
     elif not is_owner:
@@ -164,7 +208,7 @@ def failure_text(record: AnalysisRecord, is_owner: bool | None) -> str:
     elif record.has_rounds_left or needs_other_text(record):
         sentences.append(failure.next_step)
     elif failure.kind is Kind.OPERATOR:
-        sentences.append("We need to fix this. Please send a new request later.")
+        sentences.append("That's ours to fix; please send a new request later.")
     else:
         sentences.append("It has been tried as often as we can; please send a new request.")
     return " ".join(sentences)
@@ -172,8 +216,9 @@ def failure_text(record: AnalysisRecord, is_owner: bool | None) -> str:
 
 def cancelled_text(record: AnalysisRecord) -> str:
     """What cancelling came to."""
-    asked = "after the model had been" if record.attempt else "before the model was"
-    return f"This request was cancelled {asked} asked{_this_time(record)}. Its text was removed."
+    if record.attempt:
+        return "The AI had been asked by then; no answer was kept. The text has been deleted."
+    return f"Nothing was sent to the AI{_this_time(record)}. The text has been deleted."
 
 
 def cancel_warning(record: AnalysisRecord) -> str:
@@ -207,14 +252,13 @@ def limit_text(error: LimitReached) -> str:
     return f"{error.limit.sentence} Please try again in {spoken(error.retry_after)}."
 
 
-def dates(record: AnalysisRecord, kept: timedelta, timezone: str | None) -> str:
-    """When it was ready, and until when it is kept, in the visitor's time zone."""
+def readable_until(record: AnalysisRecord, kept: timedelta, timezone: str | None) -> str:
+    """Who can read the result, and how long: to the day, or to the minute if that is soon."""
     ready_at = record.finished_at
     assert ready_at, "a terminal record says when"
-    ready, until = (
-        in_zone(time, timezone, "%-d %B, %H:%M") for time in (ready_at, ready_at + kept)
-    )
-    return f"Ready {ready} · Kept until {until}"
+    form = "%-d %B %Y" if kept > MONTHS else "%-d %B" if kept > DAYS else "%-d %B, %H:%M"
+    until = in_zone(ready_at + kept, timezone, form)
+    return f"Whoever has the link can read this, until {until}."
 
 
 def edit_until(record: AnalysisRecord, timezone: str | None) -> str:
@@ -233,21 +277,26 @@ def in_zone(time: datetime, timezone: str | None, form: str) -> str:
 
 
 def ending(record: AnalysisRecord) -> str:
-    """Who wrote the analysis, and what that means."""
+    """Who wrote the result, and what that means."""
     if record.model == STAND_IN_MODEL:
-        return "No AI model was asked: the local stand-in counted words in your text."
-    return "Written by an AI model. It can be wrong; check anything that matters."
+        return "No AI model was asked: the local stand-in counted the words of the text."
+    return f"Written by {record.model}. {CAN_BE_WRONG}"
 
 
 # ── Durations ───────────────────────────────────────────────────────────────────────────────
 
 
+def seconds_between(start: datetime, end: datetime) -> timedelta:
+    """How long it was by a clock that shows whole seconds, so that parts add up to the whole."""
+    return end.replace(microsecond=0) - start.replace(microsecond=0)
+
+
 def short(duration: timedelta) -> str:
-    """`under 1 s`, `8 s`, `1 min 5 s`, `2 h`."""
+    """`under 1 s`, `8 s`, `62 s`, `2 min 5 s`, `2 h`."""
     seconds = round(duration.total_seconds())
     if seconds < 1:
         return "under 1 s"
-    if seconds < 60:
+    if seconds < 120:
         return f"{seconds} s"
     if seconds < 3600:
         return f"{seconds // 60} min" + (f" {seconds % 60} s" if seconds % 60 else "")

@@ -18,7 +18,8 @@ from page import texts
 from page.connection import connect
 from page.form import ask_for, draw_note
 from page.head import draw_header, draw_heading
-from page.result import Text, as_html, parts
+from page.parts import Text, parts
+from page.result import as_html
 from page.state import go_to, page_state
 
 log = get_logger("page")
@@ -64,6 +65,6 @@ def _save(request_id: str, owner_token: str, form: Form) -> str:
         return go_to(None, texts.EDITED_TOO_LATE, prefilled=form)
     except StoreUnavailable as error:
         log.error("not edited", request_id=request_id, cause=str(error))
-        return f"{texts.NOT_REACHED} {texts.TEXT_KEPT}"
+        return f"{texts.NOT_DONE} {texts.TEXT_KEPT}"
     page_state().draft = None  # the text as it was is another request from here on
     return go_to(request_id)

@@ -30,7 +30,7 @@ from tests.toy.task import Analysis
 
 GOOD = answer(200, response(ANALYSIS.model_dump_json(), model="gpt-test"))
 DELAY = timedelta(seconds=2)  # long enough to be seen
-USUAL = timedelta(seconds=8)
+USUAL = timedelta(seconds=20)  # of writing: what is being written is so for a while
 COMMANDS = {
     "qstash": ["local_stack.qstash_server", "--port", "{port}"],
     "service": [
@@ -105,6 +105,7 @@ class Product:
     store: Store
     client: Redis
     gate: threading.Event  # shut, it keeps deliveries away from the service
+    asked: list[bytes]  # of the model, as it came over the wire
     model: Behaviour = GOOD
 
     def make_whole(self) -> None:
@@ -219,6 +220,7 @@ def start_product(directory: Path) -> Iterator[Product]:
             store=make_store(client),
             client=client,
             gate=gate,
+            asked=openai.requests,
         )
         for server in servers.values():
             parts.callback(server.stop)

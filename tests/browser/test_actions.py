@@ -1,23 +1,100 @@
 """What the sender can do."""
 
 import pytest
-from playwright.sync_api import (
-    Browser,
-    expect,
-)
+from playwright.sync_api import Locator, expect
 
 from tests.browser.visits import Visiting, send
-from tests.chromium import (
-    open_context,
-)
-from tests.fakes import ANALYSIS
+from tests.chromium import DESKTOP, PHONE
+from tests.fakes import ADA, ANALYSIS
 from tests.http_server import answer, hang
 from tests.model_replies import refusal, response
 from tests.product import Product
-from tests.toy.task import Analysis
+from tests.toy.task import TASK
 from tests.walk import HEADINGS
 
 pytestmark = pytest.mark.browser
+
+
+def test_what_was_sent_is_edited_until_writing_begins(visit: Visiting, product: Product) -> None:
+    product.gate.clear()
+    sender = visit()
+    request_id = sender.submit()
+    written = sender.page.locator(".written")
+    written.locator("summary").click()
+    expect(written.locator(".result")).to_contain_text(ADA.description)
+    sender.button("Edit").click()
+    sender.expect_heading("Edit what you wrote")
+    area = sender.page.get_by_label("Short description")
+    expect(area).to_have_value(ADA.description)
+
+    area.fill("short")
+    sender.send.click()
+    sender.expect_text("Please write at least 10 characters.")
+    sender.button("Keep it as it was").click()
+    expect(written).to_contain_text(ADA.description)
+    sender.button("Edit").click()
+    area.fill("I weave numbers as looms weave flowers.")
+    sender.send.click()
+
+    expect(written).to_contain_text("I weave numbers")
+    assert sender.request_id == request_id
+    before = len(product.asked)
+    product.gate.set()
+    sender.expect_text(ANALYSIS.summary)
+    assert [b"I weave numbers" in call for call in product.asked[before:]] == [True]
+
+
+def test_an_edit_that_comes_too_late_is_kept_for_another_request(
+    visit: Visiting, product: Product
+) -> None:
+    sender = send(visit, product, "waiting")
+    first = sender.request_id
+    sender.button("Edit").click()
+    sender.page.get_by_label("Short description").fill("I weave numbers as looms weave flowers.")
+    product.put(first, "processing")
+    sender.send.click()
+
+    sender.expect_heading(TASK.headline)
+    sender.expect_text("Too late for that")
+    expect(sender.page.get_by_label("Short description")).to_have_value(
+        "I weave numbers as looms weave flowers."
+    )
+    assert product.store.read(first).input == ADA
+
+
+SIDES = """element => {
+    const { left, top, right, bottom } = element.getBoundingClientRect();
+    return [left, top, right, bottom];
+}"""
+
+
+def are_apart(one: Locator, other: Locator) -> bool:
+    """Whether no point of the page lies in both."""
+    left, top, right, bottom = map(float, one.evaluate(SIDES))
+    others_left, others_top, others_right, others_bottom = map(float, other.evaluate(SIDES))
+    is_beside = right <= others_left or others_right <= left
+    return is_beside or bottom <= others_top or others_bottom <= top
+
+
+@pytest.mark.parametrize("button", ["Cancel", "Delete"])
+def test_a_double_click_asks_and_never_confirms(
+    visit: Visiting, product: Product, button: str
+) -> None:
+    sender = send(visit, product, "waiting")
+    for size in (DESKTOP, PHONE):
+        sender.page.set_viewport_size(size)
+        sender.button(button).click()
+        confirmation = sender.button(f"Yes, {button.lower()} it")
+        expect(confirmation).to_be_visible()
+        sender.page.wait_for_timeout(300)  # it has come to rest
+        assert are_apart(sender.button(button), confirmation)
+        sender.page.keyboard.press("Escape")
+        expect(confirmation).to_have_count(0)
+
+        sender.button(button).dblclick()
+        sender.rest()
+
+    assert not product.store.read(sender.request_id).status.is_terminal
 
 
 def test_cancelling_asks_first_and_says_that_the_model_was_not_asked(
@@ -88,7 +165,7 @@ def test_a_failed_analysis_is_tried_again(visit: Visiting, product: Product) -> 
 def test_what_is_deleted_is_gone_for_everybody(visit: Visiting, product: Product) -> None:
     sender = send(visit, product, "done")
     request_id = sender.request_id
-    sender.button("Delete").click()
+    sender.ask_to_delete()
     sender.button("Yes, delete it").click()
     sender.expect_text("Deleted.")
     sender.expect_text("Nothing here yet")
@@ -97,30 +174,3 @@ def test_what_is_deleted_is_gone_for_everybody(visit: Visiting, product: Product
 
     reader.expect_text("not found, or is no longer kept")
     assert product.client.keys(f"*{request_id}*") == []
-
-
-def test_the_link_and_the_analysis_can_be_taken_along(
-    visit: Visiting, product: Product, browser: Browser
-) -> None:
-    context = open_context(browser, permissions=["clipboard-read", "clipboard-write"])
-    sender = send(visit, product, "done", context=context)
-
-    def copied(button: str) -> str:
-        expect(sender.button("Copied")).to_have_count(0)
-        sender.button(button).click()
-        expect(sender.button("Copied")).to_be_visible()
-        expect(sender.page.get_by_role("status").filter(has_text="Copied")).to_have_count(1)
-        text: str = sender.page.evaluate("navigator.clipboard.readText()")
-        return text
-
-    def downloaded(button: str) -> tuple[str, str]:
-        with sender.page.expect_download() as download:
-            sender.button(button).click()
-        return download.value.suggested_filename, download.value.path().read_text()
-
-    assert copied("Copy link") == sender.page.url
-    assert f"Summary\n{ANALYSIS.summary}\n\n" in copied("Copy text")
-    name, content = downloaded("Download Markdown")
-    assert (name, f"## Summary\n\n{ANALYSIS.summary}" in content) == ("analysis.md", True)
-    name, content = downloaded("Download JSON")
-    assert (name, Analysis.model_validate_json(content)) == ("analysis.json", ANALYSIS)

@@ -80,7 +80,7 @@ def test_a_paste_far_too_long_stays_whole_and_its_length_is_said(
 
     writer.send.click()
 
-    writer.expect_text("That's 50,000 characters; please keep it under 2,000.")
+    writer.expect_text("That's 50,000 characters; please keep it to 2,000 or fewer.")
     writer.expect_text("Nothing was sent yet. Please look at 1 field below.")
     expect(area(writer)).to_have_value("a" * 50_000)
     expect_count(writer, "50,000 of 2,000 characters", is_over=True)

@@ -16,7 +16,7 @@ from tests.http_server import HttpServer, answer, serve
 from tests.model_replies import refusal, response
 from tests.product import Product
 from tests.toy.task import Analysis
-from tests.walk import HEADINGS
+from tests.walk import HEADINGS, SHARED
 
 pytestmark = pytest.mark.browser
 
@@ -29,14 +29,14 @@ def test_a_stranger_sees_state_and_result_but_neither_text_nor_buttons(
     for state in ("waiting", "processing", "done", "failed", "cancelled"):
         product.put(ID, state, owner_hash=OWNER_HASH)
         stranger.page.reload()
-        stranger.expect_heading(HEADINGS[state])
+        stranger.expect_heading(SHARED if state == "done" else HEADINGS[state])
         stranger.expect_text(f"Reference: {ID}")
         stranger.settle()
 
         for name in ("Cancel", "Try again", "Change the text", "Delete"):
             expect(stranger.button(name)).to_have_count(0)
         sent = b"".join(stranger.received)
-        assert HEADINGS[state].encode() in sent  # so anything else would be found
+        assert ID.encode() in sent  # so anything else would be found
         for secret in (ADA.description, OWNER_HASH):
             assert secret.encode() not in sent
             assert secret not in stranger.page.content()

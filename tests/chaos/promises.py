@@ -35,10 +35,12 @@ def must(is_so: object, promise: str) -> None:
 class Actor:
     """Whose step writes: what it is for, and the token it claimed with, if it did."""
 
-    kind: str  # submit, deliver, give_up, look_up, cancel, retry or delete
+    kind: str  # submit, deliver, give_up, look_up, edit, cancel, retry or delete
     round: int = 0
     token: str | None = None
     life: str = ""  # which of an id's lives it has claimed: a wiped server ends one
+    input: Raw | None = None  # what it writes; of a delivery, what the record held when claimed
+    has_edited: bool = False
 
 
 @dataclass
@@ -135,6 +137,9 @@ def check_write(actor: Actor, before: Seen, after: Seen, ledger: Ledger, call: t
         check_reopening(actor, before, after)
         return
     must(new["round"] == old["round"], "1: the round changes by reopening alone")
+    if new["input"] != old["input"] and new["input"] is not None:
+        check_edit(actor, before, after)
+        return
     claims = new["claimToken"] not in (None, old["claimToken"]) or new["attempt"] != old["attempt"]
     if claims:
         check_claim(actor, before, after, ledger, call)
@@ -147,6 +152,19 @@ def check_write(actor: Actor, before: Seen, after: Seen, ledger: Ledger, call: t
         }
         must(actor.kind in allowed.get(after.status, ()), f"{actor.kind} made it {after.status}")
     check_failure(before, after)
+
+
+def check_edit(actor: Actor, before: Seen, after: Seen) -> None:
+    """Invariant 9: what was written changes by its owner alone, and never once it was sent."""
+    old, new = before.record, after.record
+    assert old
+    assert new
+    must(actor.kind == "edit", f"9: {actor.kind} changed what was written")
+    must(before.status == "pending" and old["attempt"] == 0, "9: nothing was sent yet")
+    must(new["input"] == actor.input, "9: it is what the person wrote")
+    changed = {name for name in new if new[name] != old[name]}
+    must(changed == {"input"}, "9: message, times and all else stay")
+    actor.has_edited = True
 
 
 def check_claim(actor: Actor, before: Seen, after: Seen, ledger: Ledger, call: timedelta) -> None:
@@ -170,6 +188,7 @@ def check_claim(actor: Actor, before: Seen, after: Seen, ledger: Ledger, call: t
     ledger.tokens.add((life, token))
     actor.token = token
     actor.life = life
+    actor.input = after.record["input"]
 
 
 def check_settling(actor: Actor, before: Seen, after: Seen) -> None:

@@ -71,6 +71,7 @@ INPUTS = {
     )
     for request_id in IDS
 }
+OTHER_TEXTS = ["What was written instead, with care.", "What was written at last, in haste."]
 TIMES = TimeLadder(25)
 MAX_AT_ONCE = 3
 MAX_STEPS = 40
@@ -218,8 +219,8 @@ class World(RuleBasedStateMachine):
     def analyse(self, form: Form, call_id: str) -> Answer:
         actor = current_actor(self.actors)
         try:
-            must(form in INPUTS.values(), "the model is asked about what was written")
             must(call_id == actor.token, "2: who calls has a claim")
+            must(form.model_dump() == actor.input, "9: the model is asked what the claim found")
             self.ledger.call(call_id, actor.life, actor.round)
         except Broken as error:  # which the worker takes for a fault of the analyst's
             self.broken_in_call = error
@@ -390,6 +391,60 @@ class World(RuleBasedStateMachine):
                 isinstance(step.error, NotOwner | NotFound | TransitionError), "only the owner may"
             )
 
+    @rule(
+        request_id=ids,
+        stops=at_write,
+        text=st.sampled_from([None, *OTHER_TEXTS]),
+        is_owner=st.sampled_from([True, True, True, False]),
+    )
+    def edit(
+        self, request_id: str, stops: frozenset[Gate], text: str | None, is_owner: bool
+    ) -> None:
+        """The person changes what was written, perhaps back; a reader of the link tries it."""
+        first = INPUTS[request_id]
+        form = first.model_copy(update={"description": text}) if text else first
+        if not is_owner:
+            step = self.begin(
+                Actor("stranger"), lambda: self.submissions.edit(request_id, "a guess", form)
+            )
+            must(
+                isinstance(step.error, NotOwner | NotFound | TransitionError), "only the owner may"
+            )
+            return
+        actor = Actor("edit", life=request_id, input=form.model_dump())
+        step = self.begin(
+            actor, lambda: self.submissions.edit(request_id, OWNERS[request_id], form), stops
+        )
+        self.check_edit(step)
+
+    def check_edit(self, step: Step, *, is_replayed: bool = False) -> None:
+        """What the person is told of a change is so."""
+        actor = self.actors[step]
+        if not step.has_ended or isinstance(step.error, Died):
+            return
+        if step.error:
+            must(not actor.has_edited or is_replayed, "9: what is refused is not stored")
+        elif not actor.has_edited:
+            stored = self.look()[actor.life].record
+            must(stored and stored["input"] == actor.input, "9: what is confirmed is stored")
+
+    @rule(request_id=ids, text=st.sampled_from(OTHER_TEXTS), is_first=st.booleans())
+    def edit_beside_a_delivery(self, request_id: str, text: str, is_first: bool) -> None:
+        """Both have read the record, and one of them is the first to write."""
+        message = self.latest_message(request_id)
+        if message is None:
+            return
+        before_write, to_the_end = frozenset([Gate.BEFORE_WRITE]), frozenset[Gate]()
+        stalled = set(self.steps)
+        if is_first:
+            self.deliver(message, before_write, "answered", "when due")
+            self.edit(request_id, to_the_end, text, is_owner=True)
+        else:
+            self.edit(request_id, before_write, text, is_owner=True)
+            self.deliver(message, to_the_end, "answered", "when due")
+        for step in [step for step in self.steps if step not in stalled]:
+            self.go_on(self.steps.index(step), "go on")
+
     @precondition(lambda self: self.steps)
     @rule(step=any_of, order=st.sampled_from(["go on", "go on", "replay", "die"]))
     def go_on(self, step: int, order: str) -> None:
@@ -403,6 +458,8 @@ class World(RuleBasedStateMachine):
             settled = any(each.is_settled_with(actor.token) for each in seen)
         chosen.go_on(order)
         self.after(chosen)
+        if actor.kind == "edit":
+            self.check_edit(chosen, is_replayed=order == "replay")
         called = (actor.life, actor.token) in self.ledger.calls
         must(not claimed or called, "5: a repeated claim is the same")
         outcome = chosen.result

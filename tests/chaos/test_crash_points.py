@@ -21,7 +21,7 @@ from common.settings import ServiceSettings
 from common.states import Status, TransitionError
 from common.store import NotFound, Store
 from common.submission import Submissions
-from tests.fakes import ADA, ANALYSIS, DEADLINE, DELAY, ID, FakeAnalyst, FakeQueue
+from tests.fakes import ADA, ANALYSIS, BOB, DEADLINE, DELAY, ID, FakeAnalyst, FakeQueue
 from webhook_service.answer import AnalysisFailed, Answer
 from webhook_service.worker import Delivery, OutcomeKind, Worker
 
@@ -167,6 +167,10 @@ def process_in_vain(world: World) -> None:
     process(world)
 
 
+def edit(world: World) -> None:
+    world.submissions.edit(ID, OWNER, BOB)
+
+
 def call_back(world: World) -> None:
     world.worker.give_up(Delivery(request_id=ID, round=1))
 
@@ -207,6 +211,7 @@ ACTS = {
     "delivery": Act(submitted, process),
     "delivery in vain": Act(submitted, process_in_vain, calls=2),
     "failure callback": Act(submitted, call_back),
+    "edit": Act(submitted, edit),
     "cancel": Act(submitted, lambda world: world.submissions.cancel(ID, OWNER)),
     "retry": Act(failed, lambda world: world.submissions.retry(ID, OWNER)),
     "delete": Act(submitted, lambda world: world.submissions.delete(ID, OWNER)),
@@ -300,7 +305,7 @@ def test_whenever_the_process_dies_the_analysis_ends_once(
     assert count >= 4
 
 
-WITH_AN_ANSWER = ["submit", "look up and publish", "delivery", "delivery in vain", "retry"]
+WITH_AN_ANSWER = ["submit", "look up and publish", "delivery", "delivery in vain", "edit", "retry"]
 
 
 @pytest.mark.parametrize("name", WITH_AN_ANSWER)
@@ -316,3 +321,13 @@ def test_whoever_comes_back_after_a_death_gets_an_answer(
         assert stored is not None
         assert stored.status is Status.COMPLETED
         assert stored.model == f"answer {len(world.analyst.calls) - 1}"
+
+
+def test_a_change_whose_process_died_is_answered_once_it_is_made_again(
+    settings: ServiceSettings,
+) -> None:
+    for world, _, _ in deaths(settings, "edit"):
+        edit(world)
+        world.deliver()
+
+        assert world.analyst.calls == [BOB]

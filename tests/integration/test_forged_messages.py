@@ -1,5 +1,6 @@
 """What a browser never sends, over a real websocket to the real page."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from uuid import uuid4
@@ -10,6 +11,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from common.task import TASK
 from tests.processes import Stack, wait_for
 
 FOR_RERUN = ForwardMsg.FINISHED_EARLY_FOR_RERUN
@@ -82,8 +84,8 @@ class Tab:
         kind = element.WhichOneof("type")
         if kind == "exception":
             self.boxes.append(str(element.exception))
-        if kind == "alert":
-            self.alerts.append(element.alert.body)
+        if kind == "html" and 'role="alert"' in element.html.body and "note" in element.html.body:
+            self.alerts.append(re.sub("<[^>]+>", "", element.html.body))
         drawn = getattr(element, kind or "empty")
         if widget_id := getattr(drawn, "id", ""):
             name = getattr(drawn, "label", "") or getattr(drawn, "component_name", "")
@@ -130,7 +132,7 @@ TEXT, NUMBER, AREA, SEND = (
     "Name",
     "Age",
     "Short description",
-    "Send request",
+    f"Get my {TASK.noun}",
 )
 DEEP = '{"reply": %s}' % ("[" * 100_000 + "]" * 100_000)
 
@@ -189,7 +191,7 @@ def test_a_form_that_holds_a_forged_value_is_refused_in_a_sentence(
         states = {tab.ids[SEND]: ("trigger_value", True), tab.ids[name]: (field, value)}
         lines = lines_of(stack, tab, lambda: tab.run("", **states))
 
-    assert tab.alerts == ["Nothing was sent yet. Please look at 3 fields below."]
+    assert tab.alerts == ["Not sent yet. 3 fields need a look."]
     assert lines == []
 
 

@@ -142,7 +142,7 @@ RESULT = "class Analysis(Result):"
         ),
         pytest.param(
             changed("age=36", "age=0"),
-            "example=AnalysisInput(",
+            '        AnalysisInput(\n            name="Ada"',
             "AnalysisInput.age: Input should be greater than or equal to 1",
             id="example",
         ),
@@ -165,7 +165,7 @@ RESULT = "class Analysis(Result):"
             id="a name that pydantic refuses",
         ),
         pytest.param(
-            changed("age: A", "json: A").replace("age=36", "json=36"),
+            changed("age: A", "json: A").replace(" age=", " json="),
             "",
             "AnalysisInput.json: hides an attribute of Form; rename it",
             id="a name that pydantic warns of",
@@ -173,6 +173,7 @@ RESULT = "class Analysis(Result):"
         pytest.param(
             changed(NAME, "name: datetime = datetime(2026, 1, 1)")
             .replace('name="Ada",', "")
+            .replace('name="Sam",', "")
             .replace("from typing", "from datetime import datetime\nfrom typing"),
             "",
             "AnalysisInput.name: the page can't ask for datetime",

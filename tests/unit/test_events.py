@@ -16,6 +16,7 @@ from common.events import (
     Deleted,
     DeliveryIgnored,
     DeliveryRefused,
+    Edited,
     Event,
     Events,
     Published,
@@ -38,6 +39,7 @@ from common.submission import Submissions
 from tests.fakes import (
     ADA,
     ANALYSIS,
+    BOB,
     CALL,
     DEADLINE,
     DELAY,
@@ -68,6 +70,7 @@ def failed(failure: Failure) -> AnalysisRecord:
 LINES: list[tuple[Event, dict[str, Any]]] = [
     (Submitted(WAITING), {"event": "submitted", **NUMBERS}),
     (SubmittedAgain(WAITING), {"event": "submitted again", **NUMBERS, "was": "pending"}),
+    (Edited(WAITING.edit(BOB)), {"event": "edited", **NUMBERS}),
     (Reopened(WAITING), {"event": "reopened", **NUMBERS}),
     (
         Rejected(ID, Limit.WAITING),

@@ -45,13 +45,14 @@ def test_there_are_three() -> None:
 
 
 @each_task_file
-def test_its_example_comes_back_from_json(path: Path) -> None:
+def test_its_examples_come_back_from_json(path: Path) -> None:
     task = load(path)
 
-    sent = task.example.model_dump_json(by_alias=True)
+    sent = [example.model_dump_json(by_alias=True) for example in task.examples]
     answered = task.example_result.model_dump_json(by_alias=True)
 
-    assert task.form.model_validate_json(sent) == task.example
+    assert tuple(map(task.form.model_validate_json, sent)) == task.examples
+    assert len(task.examples) == 2, "to choose from"
     assert task.result.model_validate_json(answered) == task.example_result
 
 

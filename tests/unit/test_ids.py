@@ -60,6 +60,7 @@ def client(store: Store, queue: FakeQueue) -> FlaskClient:
 
 ACTS: dict[str, Callable[[Submissions, str], object]] = {
     "look up": lambda s, request_id: s.look_up(request_id),
+    "edit": lambda s, request_id: s.edit(request_id, OWNER, BOB),
     "cancel": lambda s, request_id: s.cancel(request_id, OWNER),
     "retry": lambda s, request_id: s.retry(request_id, OWNER),
     "delete": lambda s, request_id: s.delete(request_id, OWNER),
@@ -170,17 +171,19 @@ STRANGERS: dict[str, Callable[[AnalysisRecord], Any]] = {
 
 
 @pytest.mark.parametrize("stranger", STRANGERS)
-@pytest.mark.parametrize("act", ["cancel", "retry", "delete"])
+@pytest.mark.parametrize("act", ["edit", "cancel", "retry", "delete"])
 def test_a_reader_without_the_owner_token_changes_nothing(
     submissions: Submissions, store: Store, queue: FakeQueue, act: str, stranger: str
 ) -> None:
     submit_two(submissions)
+    texts = [BOB] if act == "edit" else []
     if act == "retry":
         store.update(ID, lambda r, now: r.give_up(of_round=1, now=now, lease=LEASE))
     before, published = store.read(ID), list(queue.published)
 
     with pytest.raises(NotOwner):
-        getattr(submissions, act)(ID, STRANGERS[stranger](before))
+        getattr(submissions, act)(ID, STRANGERS[stranger](before), *texts)
 
+    assert not submissions.owns(before, STRANGERS[stranger](before))
     assert store.read(ID) == before
     assert (queue.published, queue.cancelled) == (published, [])

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from common.failures import Failure, Kind
 from common.record import MAX_ATTEMPTS, MAX_ROUNDS, AnalysisRecord
 from common.states import Reason, Status, TransitionError
-from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, LEASE, NOW, pending
+from tests.fakes import ADA, ANALYSIS, BOB, CALL, DEADLINE, DELAY, LEASE, NOW, pending, with_fields
 
 DUE = NOW + DELAY
 SECOND = timedelta(seconds=1)
@@ -272,6 +272,50 @@ def test_cancelling_forgets_the_input(record: AnalysisRecord) -> None:
     cancelled = record.cancel(now=NOW)
 
     assert (cancelled.status, cancelled.input) == (Status.CANCELLED, None)
+
+
+def reopened() -> AnalysisRecord:
+    return failed().reopen(now=NOW, delay=DELAY, deadline=DEADLINE)
+
+
+@pytest.mark.parametrize("record", [pending(), reopened()], ids=["first round", "second round"])
+def test_what_was_written_can_be_changed_until_an_attempt_begins(record: AnalysisRecord) -> None:
+    record = record.published("msg", of_round=record.round)
+
+    edited = record.edit(BOB)
+
+    assert edited == with_fields(record, input=BOB)
+
+
+@pytest.mark.parametrize("record", [pending(), claimed(), fail(claimed(), Failure.RATE_LIMITED)])
+def test_changing_it_to_the_same_changes_nothing(record: AnalysisRecord) -> None:
+    assert record.edit(ADA) is record
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        pytest.param(claimed(), Reason.BEGUN, id="processing"),
+        pytest.param(fail(claimed(), Failure.RATE_LIMITED), Reason.BEGUN, id="between attempts"),
+        pytest.param(completed(), Reason.TERMINAL, id="completed"),
+        pytest.param(failed(), Reason.TERMINAL, id="failed"),
+        pytest.param(pending().cancel(now=NOW), Reason.TERMINAL, id="cancelled"),
+    ],
+)
+def test_what_was_sent_to_the_model_or_is_over_is_not_changed(
+    record: AnalysisRecord, reason: Reason
+) -> None:
+    assert refusal_of(lambda: record.edit(BOB)) is reason
+
+
+def test_the_next_round_has_what_was_written_last() -> None:
+    edited = pending().edit(BOB)
+
+    again = edited.not_queued(of_round=1, is_first=True, now=NOW).reopen(
+        now=NOW, delay=DELAY, deadline=DEADLINE
+    )
+
+    assert again.input == BOB
 
 
 def test_a_reopened_record_starts_a_new_round_with_all_attempts() -> None:

@@ -196,6 +196,10 @@ def test_it_can_be_given_up_and_cancelled() -> None:
     assert not cancelled.is_of_other_task, "its input is forgotten"
 
 
+def test_what_it_asked_for_is_not_changed() -> None:
+    assert refusal(lambda: other(WAITING).edit(ADA)) is Reason.OTHER_TASK
+
+
 def test_it_is_not_published_again() -> None:
     long_ago = NOW + REPUBLISH_AFTER
 

@@ -9,7 +9,7 @@ from common.failures import Failure
 from common.qstash import QStashRefused, QStashUnclear
 from common.record import MAX_ROUNDS, AnalysisRecord
 from common.settings import ServiceSettings
-from common.states import Status, TransitionError
+from common.states import Reason, Status, TransitionError
 from common.store import NotFound, Store
 from common.submission import (
     NotOwner,
@@ -19,7 +19,19 @@ from common.submission import (
     new_request_id,
 )
 from tests.conftest import make_settings, make_store
-from tests.fakes import ADA, ANALYSIS, BOB, CALL, ID, LEASE, FakeQueue, with_fields
+from tests.fakes import (
+    ADA,
+    ANALYSIS,
+    BOB,
+    CALL,
+    ID,
+    LEASE,
+    OTHER_ID,
+    FakeAnalyst,
+    FakeQueue,
+    with_fields,
+)
+from webhook_service.worker import Delivery, Worker
 
 OWNER = "owner-token"
 
@@ -88,15 +100,24 @@ def test_a_delivery_faster_than_the_publishers_answer_is_not_overwritten(
     assert submit(submissions).status is Status.COMPLETED
 
 
-def test_an_id_stands_for_one_input_and_one_owner(
-    submissions: Submissions, queue: FakeQueue
-) -> None:
+def test_an_id_stands_for_one_owner(submissions: Submissions, queue: FakeQueue) -> None:
     submit(submissions)
 
+    for token in ("somebody else", "", None):
+        with pytest.raises(OtherInput):
+            submissions.submit(ADA, request_id=ID, owner_token=token)
+    assert queue.published == [(ID, 1)]
+
+
+def test_where_nobody_is_the_owner_an_id_stands_for_one_input(
+    submissions: Submissions, queue: FakeQueue
+) -> None:
+    submissions.submit(ADA, request_id=ID)
+
     with pytest.raises(OtherInput):
-        submissions.submit(BOB, request_id=ID, owner_token=OWNER)
+        submissions.submit(BOB, request_id=ID)
     with pytest.raises(OtherInput):
-        submissions.submit(ADA, request_id=ID, owner_token="somebody else")
+        submissions.submit(ADA, request_id=ID, owner_token=OWNER)
     assert queue.published == [(ID, 1)]
 
 
@@ -245,8 +266,104 @@ def test_deleting_removes_record_and_message(submissions: Submissions, queue: Fa
         submissions.look_up(ID)
 
 
+def test_what_was_written_is_changed_under_the_same_link_with_the_one_message(
+    submissions: Submissions, store: Store, queue: FakeQueue
+) -> None:
+    before = submit(submissions)
+
+    edited = submissions.edit(ID, OWNER, BOB)
+
+    assert store.read(ID) == edited
+    assert edited == with_fields(before, input=BOB)
+    assert (queue.published, queue.cancelled) == ([(ID, 1)], [])
+
+
+def test_changing_it_again_to_the_same_is_safe(submissions: Submissions, store: Store) -> None:
+    submit(submissions)
+
+    assert submissions.edit(ID, OWNER, BOB) == submissions.edit(ID, OWNER, BOB) == store.read(ID)
+
+
+def test_the_model_is_asked_about_what_was_written_last(
+    submissions: Submissions, store: Store, settings: ServiceSettings
+) -> None:
+    submit(submissions)
+    submissions.edit(ID, OWNER, BOB)
+    store.update(ID, lambda r, now: with_fields(r, next_attempt_at=now))
+    analyst = FakeAnalyst()
+
+    Worker(store, analyst, settings.times).process(Delivery(request_id=ID, round=1))
+
+    assert analyst.calls == [BOB]
+
+
+def test_what_the_model_is_asked_is_not_changed_under_its_feet(
+    submissions: Submissions, store: Store, settings: ServiceSettings
+) -> None:
+    submit(submissions)
+    store.update(ID, lambda r, now: with_fields(r, next_attempt_at=now))
+    analyst, refused = FakeAnalyst(), list[Reason]()
+
+    def edit() -> None:
+        with pytest.raises(TransitionError) as caught:
+            submissions.edit(ID, OWNER, BOB)
+        refused.append(caught.value.reason)
+
+    analyst.during_call = edit
+    Worker(store, analyst, settings.times).process(Delivery(request_id=ID, round=1))
+
+    assert (analyst.calls, refused) == ([ADA], [Reason.BEGUN])
+    assert store.read(ID).status is Status.COMPLETED
+
+
+def test_what_is_changed_while_it_is_published_keeps_the_message(
+    submissions: Submissions, store: Store, queue: FakeQueue
+) -> None:
+    queue.before_answer = lambda: submissions.edit(ID, OWNER, BOB)
+
+    record = submit(submissions)
+
+    assert (record.input, record.message_id) == (BOB, f"msg-{ID}-1")
+    assert store.read(ID) == record
+
+
+def test_a_late_click_on_send_finds_what_was_changed_since_and_leaves_it(
+    submissions: Submissions, store: Store, queue: FakeQueue
+) -> None:
+    submit(submissions)
+    edited = submissions.edit(ID, OWNER, BOB)
+
+    assert submit(submissions) == edited == store.read(ID)
+    assert queue.published == [(ID, 1)]
+    with pytest.raises(OtherInput):
+        submissions.submit(ADA, request_id=ID, owner_token="somebody else")
+
+
+def test_a_late_click_on_send_queues_what_was_changed_and_could_not_be_queued(
+    submissions: Submissions, queue: FakeQueue
+) -> None:
+    queue.trouble = QStashUnclear("timeout")
+    submit(submissions)
+    submissions.edit(ID, OWNER, BOB)
+    queue.trouble = None
+
+    record = submit(submissions)
+
+    assert (record.input, record.message_id) == (BOB, f"msg-{ID}-1")
+
+
+def test_the_owner_is_who_has_the_token(submissions: Submissions) -> None:
+    record = submit(submissions)
+    made_by_the_api = submissions.submit(ADA, request_id=OTHER_ID)
+
+    assert submissions.owns(record, OWNER)
+    for token in ("", "wrong", "ö", None):
+        assert not submissions.owns(record, token)
+        assert not submissions.owns(made_by_the_api, token)
+
+
 @pytest.mark.parametrize("token", ["", "wrong", "ö"])
-@pytest.mark.parametrize("act", ["cancel", "retry", "delete"])
+@pytest.mark.parametrize("act", ["edit", "cancel", "retry", "delete"])
 def test_who_only_has_the_link_changes_nothing(
     submissions: Submissions, store: Store, act: str, token: str
 ) -> None:
@@ -254,7 +371,7 @@ def test_who_only_has_the_link_changes_nothing(
     before = store.read(ID)
 
     with pytest.raises(NotOwner):
-        getattr(submissions, act)(ID, token)
+        getattr(submissions, act)(ID, token, *([BOB] if act == "edit" else []))
 
     assert store.read(ID) == before
 
@@ -265,6 +382,8 @@ def test_an_analysis_made_by_the_api_has_no_owner(submissions: Submissions, toke
 
     with pytest.raises(NotOwner):
         submissions.cancel(ID, token)
+    with pytest.raises(NotOwner):
+        submissions.edit(ID, token, BOB)
 
 
 def test_redis_away_is_told_before_anything_is_published(queue: FakeQueue) -> None:

@@ -86,7 +86,7 @@ def form_of(kind: Any, default: Any = ...) -> Any:
 
 
 def with_form(form: type[Form], **values: Any) -> list[str]:
-    return problems_of(form=form, example=form.model_construct(**values))
+    return problems_of(form=form, examples=(form.model_construct(**values),))
 
 
 def with_result(result: type[Result], **values: Any) -> list[str]:
@@ -154,7 +154,7 @@ def test_a_field_that_lacks_something_says_what(kind: Any, said: str) -> None:
 def test_a_form_that_can_be_asked_is_taken(kind: Any, value: object) -> None:
     form = form_of(kind)
 
-    assert problems_of(form=form, example=form(field=value)) == []
+    assert problems_of(form=form, examples=(form(field=value),)) == []
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_default_that_can_not_be_used_is_named(kind: Any, default: object, sai
     """Whether the example uses it or not."""
     form: Any = create_model("Asked", __base__=Form, text=(Text, ...), the_field=(kind, default))
 
-    found = problems_of(form=form, example=form(text="a"))
+    found = problems_of(form=form, examples=(form(text="a"),))
 
     assert f"Asked.the_field: its default can't be used: {said}" in found
 
@@ -190,7 +190,7 @@ def test_a_default_that_can_not_be_used_is_named(kind: Any, default: object, sai
 def test_a_default_that_can_be_used_is_taken(kind: Any, default: object) -> None:
     form = form_of(kind, default)
 
-    assert problems_of(form=form, example=form()) == []
+    assert problems_of(form=form, examples=(form(),)) == []
 
 
 @pytest.mark.parametrize(
@@ -310,16 +310,25 @@ def test_models_without_fields_are_named() -> None:
 
 
 def test_an_example_of_another_class_is_named() -> None:
-    assert problems_of(example=TASK.example_result, example_result=TASK.example) == [
-        "example: must be of AnalysisInput",
+    assert problems_of(
+        examples=(TASK.example, TASK.example_result), example_result=TASK.example
+    ) == [
+        "examples: must be of AnalysisInput",
         "example_result: must be of Analysis",
     ]
+
+
+@pytest.mark.parametrize("value", [(), [TASK.example], TASK.example, None], ids=str)
+def test_examples_that_are_no_tuple_of_some_are_named(value: object) -> None:
+    why = "examples: needs at least one, in brackets: `examples=(…,)`"
+
+    assert problems_of(examples=value) == [why]
 
 
 def test_an_example_that_breaks_its_model_is_named() -> None:
     example = TASK.example.model_copy(update={"age": 0, "name": ""})
 
-    assert problems_of(example=example) == [
+    assert problems_of(examples=(TASK.example, example)) == [
         "AnalysisInput.name: String should have at least 1 character",
         "AnalysisInput.age: Input should be greater than or equal to 1",
     ]
@@ -345,7 +354,7 @@ def test_a_form_of_too_much_text_is_named() -> None:
         two=(Annotated[str, Field(max_length=MAX_FORM_CHARACTERS // 2)], ...),
     )
 
-    (line,) = problems_of(form=form, example=form(one="a", two="b"))
+    (line,) = problems_of(form=form, examples=(form(one="a", two="b"),))
 
     assert line == "Asked: its texts have more than 200,000 characters together"
 
@@ -354,10 +363,10 @@ def test_all_problems_are_told_at_once() -> None:
     form: Any = create_model("Asked", __base__=Form, one=(str, ...), two=(bytes, ...))
     result = create_model("Told", __base__=Result, three=(dict[str, str], ...), four=(Any, ...))
 
-    lines = problems_of(noun="", form=form, example=TASK.example, result=result)
+    lines = problems_of(noun="", form=form, examples=(TASK.example,), result=result)
 
     assert [line.partition(":")[0] for line in lines] == [
-        *("noun", "example", "Asked.one", "Asked.two"),
+        *("noun", "examples", "Asked.one", "Asked.two"),
         *("example_result", "Told.three", "Told.four"),
     ]
 
@@ -378,8 +387,10 @@ class Large(Form):
 LARGE = replace(
     TASK,
     form=Large,
-    example=Large(
-        a_long_text="a", a_choice="b", choices=["c"], a_number=1, a_whole_number=1, agreed=True
+    examples=(
+        Large(
+            a_long_text="a", a_choice="b", choices=["c"], a_number=1, a_whole_number=1, agreed=True
+        ),
     ),
 )
 
@@ -421,7 +432,7 @@ def test_the_largest_input_fits_however_it_is_written(
 
 def test_what_stands_before_the_service_and_the_page_lets_the_largest_form_through() -> None:
     form = form_of(Annotated[str, Field(max_length=MAX_FORM_CHARACTERS - 40)])
-    largest = replace(TASK, form=form, example=form(field="a"))
+    largest = replace(TASK, form=form, examples=(form(field="a"),))
 
     nginx = (ROOT / "deploy" / "nginx.conf").read_text()
     page = (ROOT / ".streamlit" / "config.toml").read_text()
@@ -449,7 +460,7 @@ def fingerprint(**fields: Any) -> str:
     kept = {name: kind for name, kind in (same | fields).items() if kind}
     form: Any = create_model("Renamed", __base__=Form, **kept)
     example = form(**{name: EXAMPLE.get(name, "a") for name in kept})
-    return replace(TASK, form=form, example=example).fingerprint
+    return replace(TASK, form=form, examples=(example,)).fingerprint
 
 
 def test_rewording_leaves_the_fingerprint() -> None:
@@ -463,7 +474,7 @@ def test_rewording_leaves_the_fingerprint() -> None:
         noun="report",
         instructions="Do something else.",
         form=Shape,
-        example=Shape(first=5, second="b"),
+        examples=(Shape(first=5, second="b"),),
     )
 
     assert fingerprint(first=(worded, ...)) == fingerprint() == reworded.fingerprint
@@ -511,6 +522,6 @@ def test_a_validator_of_a_field_that_can_not_be_asked_does_not_stop_the_example(
         def _is_aware(cls, when: datetime) -> datetime:
             return when
 
-    (line,) = problems_of(form=Asked, example=Asked(when=datetime(2026, 11, 27, 12)))
+    (line,) = problems_of(form=Asked, examples=(Asked(when=datetime(2026, 11, 27, 12)),))
 
     assert line.startswith("Asked.when: the page can't ask for datetime")

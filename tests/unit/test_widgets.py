@@ -162,7 +162,7 @@ def test_a_default_can_be_taken_back() -> None:
     ("key", "entered", "sentence"),
     [
         ("requests", "  ", "Please fill this in."),
-        ("requests", "a" * 1200, "That's 1,200 characters; please keep it under 10."),
+        ("requests", "a" * 1200, "That's 1,200 characters; please keep it to 10 or fewer."),
         ("requests", "A\x00", "Remove the characters that can't be displayed."),
         ("story__Told", "Once", "Please write at least 5 characters."),
         ("notes", "", "Please fill this in."),

@@ -26,6 +26,7 @@ from operations.settings import OperationsSettings
 from tests.conftest import make_options, make_store
 from tests.fakes import (
     ADA,
+    BOB,
     DEADLINE,
     ID,
     FakeQueue,
@@ -122,6 +123,23 @@ def test_a_new_round_replaces_the_failure_in_the_archive(
 
     assert Database(with_history).find(ID) == store.read(ID)
     assert Database(with_history).find(ID).round == 2
+
+
+def test_what_was_written_first_and_changed_is_kept_nowhere(
+    store: Store, with_history: OperationsSettings
+) -> None:
+    keeping = with_history.model_copy(update={"keep_input": True})
+    people = make_people(store, keeping)
+    people.submit(ADA, request_id=ID, owner_token=OWNER)
+
+    people.edit(ID, OWNER, BOB)
+    with pytest.raises(NotFound):
+        Database(keeping).find(ID)
+    deliver(make_worker(store, keeping, QUOTA))
+
+    kept = Database(keeping).find(ID)
+    assert (kept.status, kept.input) == (Status.FAILED, BOB)
+    assert ADA.description not in kept.model_dump_json()
 
 
 def test_a_form_sent_again_when_redis_has_forgotten_that_it_was_never_queued_is_kept(

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 import redis
 
+from common.connection import connect
 from common.failures import Failure, Limit
 from common.ports import LimitReached
 from common.qstash import QStashRefused
@@ -15,11 +16,14 @@ from common.submission import NotOwner, Submissions
 from common.times import TimeLadder
 from operations.limits import RedisLimits, capacity
 from operations.statistics import Statistics, connect_statistics, day_of
-from tests.conftest import make_settings, make_store
+from tests.conftest import make_options, make_settings, make_store
 from tests.fakes import (
     ANALYSIS,
+    BOB,
+    CALL,
     DEADLINE,
     DELAY,
+    LEASE,
     OTHER_ID,
     TOKENS,
     FakeQueue,
@@ -28,6 +32,7 @@ from tests.fakes import (
 from tests.operations.plugged import (
     EVERY_LIMIT,
     OWNER,
+    Setting,
     deliver,
     fail,
     limits_with,
@@ -281,6 +286,76 @@ def test_those_that_are_over_when_the_new_one_is_due_take_no_turn_from_it(store:
 
     assert refused(limits, pending(before, hour)).limit is Limit.WAITING
     limits.admit(pending(after, hour))
+
+
+# ── The place in the queue ──
+
+ONE_BY_ONE: dict[str, Setting] = {"qstash_parallelism": 1}
+
+
+def due_in(seconds: float, number: int, now: datetime) -> AnalysisRecord:
+    return pending(now, timedelta(seconds=seconds), request_id=f"{number:032x}")
+
+
+def test_those_that_were_due_before_and_are_not_over_come_first(store: Store) -> None:
+    limits, now = limits_with(store, **ONE_BY_ONE), store.now()
+    queue = [due_in(60 + number, number, now) for number in (2, 0, 3, 1)]
+    for record in queue:
+        limits.admit(record)
+
+    assert [limits.ahead(record) for record in queue] == [2, 0, 3, 1]
+
+
+def test_the_queue_gets_shorter_as_others_end_and_a_retry_keeps_its_place(store: Store) -> None:
+    page = submissions_with(store, **ONE_BY_ONE)
+    first, second, last = (submit(page, number) for number in range(3))
+    assert [page.ahead(record) for record in (first, second, last)] == [0, 1, 2]
+
+    deliver(store, 1, Answer(ANALYSIS, "m", TOKENS))
+    deliver(store, 0, AnalysisFailed(Failure.RATE_LIMITED, "HTTP 429"))
+    after_an_attempt = page.ahead(last), page.ahead(store.read(first.request_id))
+    page.delete(first.request_id, OWNER)
+
+    assert after_an_attempt == (1, 0)
+    assert page.ahead(last) == 0
+
+
+def test_whoever_is_changed_keeps_the_place(store: Store) -> None:
+    page = submissions_with(store, **ONE_BY_ONE)
+    submit(page, 0)
+    record = submit(page, 1)
+
+    assert page.ahead(page.edit(record.request_id, OWNER, BOB)) == 1
+
+
+def test_what_is_past_its_deadline_comes_before_nobody(store: Store) -> None:
+    now = store.now()
+    limits = limits_with(store, **ONE_BY_ONE)
+    limits.admit(due_in(60, 0, now))
+    record = due_in(61, 1, now)
+    over = now + DELAY + DEADLINE
+
+    def ahead(at: datetime) -> int | None:
+        settings = make_settings(**ONE_BY_ONE)
+        return RedisLimits(settings, make_options(), store, clock=lambda: at).ahead(record)
+
+    assert (ahead(over - timedelta(seconds=1)), ahead(over)) == (1, 0)
+
+
+def test_what_does_not_wait_has_no_place(store: Store) -> None:
+    page = submissions_with(store, **ONE_BY_ONE)
+    submit(page, 0)
+    record = submit(page, 1)
+    running = record.claim("a", of_round=1, now=record.due_at, call=CALL, lease=LEASE)
+    cancelled = page.cancel(record.request_id, OWNER)
+
+    assert (page.ahead(running), page.ahead(cancelled)) == (None, None)
+
+
+def test_while_redis_is_away_nobody_knows_the_place(store: Store) -> None:
+    away = open_page(make_store(connect(make_settings())), FakeQueue(), ONE_BY_ONE)
+
+    assert away.ahead(submit(submissions_with(store, **ONE_BY_ONE), 0)) is None
 
 
 # ── Spend and the pause ──

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 import redis
+import streamlit as st
 
 from common.states import Status
 from common.store import Store
@@ -11,7 +12,17 @@ from operations.limit_settings import SPEND_LIMITS
 from tests.conftest import make_store
 from tests.fakes import ADA, ID, LEASE, pending
 from tests.http_server import HttpServer
-from tests.page import button, configured, fill, open_page, qstash, request_id_of, show_owner
+from tests.page import (
+    button,
+    configured,
+    fill,
+    note,
+    open_page,
+    qstash,
+    request_id_of,
+    show_owner,
+    text,
+)
 
 __all__ = ["configured", "qstash"]
 pytestmark = pytest.mark.usefixtures("configured")
@@ -42,11 +53,11 @@ def test_a_limit_is_a_sentence_above_the_form_and_the_text_is_kept(
     for name, value in limits.items():
         monkeypatch.setenv(name, value)
     page = fill(open_page())
-    button(page, "New request").click().run()
+    page.button("new").click().run()
 
     fill(page, name="Bob")
 
-    said = page.error[0].value
+    said = note(page)
     assert said.startswith(sentence)
     assert "Please try again in " in said
     assert said.endswith("Your text is still here.")
@@ -61,7 +72,7 @@ def test_what_was_rejected_can_be_sent_again_later(
 ) -> None:
     real_redis.set("paused", "1", px=timedelta(minutes=5))
     page = fill(open_page())
-    refused = page.error[0].value
+    refused = note(page)
     real_redis.delete("paused")
 
     page.button("send").click().run()
@@ -80,7 +91,7 @@ def test_a_second_try_that_is_rejected_says_why(
 
     button(page, "Try again").click().run()
 
-    assert page.toast[0].value.startswith("All the requests that we can work on today")
+    assert "All the requests that we can work on today" in text(page)
     assert store.read(ID).status is Status.FAILED
 
 
@@ -94,5 +105,27 @@ def test_without_limits_nothing_is_left_of_what_was_deleted(
 
     button(page, "Yes, delete it").click().run()
 
-    assert page.toast[0].value == "Deleted."
+    assert "Deleted." in text(page)
     assert real_redis.keys("*") == []
+
+
+def test_the_place_in_the_queue_is_shown_and_asked_for_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, store: Store, real_redis: redis.Redis
+) -> None:
+    monkeypatch.setenv("QSTASH_PARALLELISM", "3")
+    st.cache_data.clear()
+    for name in ("Ada", "Bob"):
+        page = fill(open_page(), name=name)
+        assert "before you" not in text(page) or name == "Bob"
+    asked = count_of(real_redis, "zcount")
+
+    assert "1 before you" in text(page)
+    page.run()
+    assert "1 before you" in text(page)
+    assert count_of(real_redis, "zcount") == asked
+
+
+def count_of(client: redis.Redis, command: str) -> int:
+    """How often a command was run."""
+    stats = client.info("commandstats")
+    return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])

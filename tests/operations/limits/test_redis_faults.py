@@ -64,7 +64,8 @@ def server(real_redis: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def limits(world: World) -> RedisLimits:
-    return RedisLimits(world.server.settings, CHOSEN, world.store)
+    settings = make_settings(qstash_parallelism=10_000)
+    return RedisLimits(settings, CHOSEN, world.store)
 
 
 def statistics(world: World) -> Statistics:
@@ -82,6 +83,7 @@ OPERATIONS = {
     "begin": Operation(lambda world: statistics(world).watch(Reopened(world.record)), None, None),
     "end": Operation(lambda world: statistics(world).watch(Settled(world.record)), None, None),
     "count tokens": Operation(count_tokens, None, None),
+    "ahead": Operation(lambda world: limits(world).ahead(world.record), None, None),
     "spent": Operation(lambda world: statistics(world).spent("2026-11-24"), None, None),
     "unfinished": Operation(
         lambda world: statistics(world).unfinished(world.record.created_at), None, None

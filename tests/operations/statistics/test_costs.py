@@ -73,3 +73,16 @@ def test_a_submission_is_not_added_to_the_unfinished_twice(
     open_page(store, queue, LIMITS).submit(ADA, request_id=ID, owner_token=OWNER)
 
     assert real_redis.zcard("unfinished") == (0 if is_refused else 1)
+
+
+@pytest.mark.parametrize(("limits", "cost"), [({"qstash_parallelism": 2}, ["ZCOUNT"]), ({}, [])])
+def test_a_place_in_the_queue_costs_one_command_and_nothing_where_there_is_none(
+    store: Store, real_redis: redis.Redis, limits: dict[str, int], cost: list[str]
+) -> None:
+    page = open_page(store, FakeQueue(), limits)
+    record = page.submit(ADA, request_id=ID, owner_token=OWNER)
+
+    with monitored(real_redis) as sent:
+        page.ahead(record)
+
+        assert sent() == cost
