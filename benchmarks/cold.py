@@ -5,9 +5,11 @@ processor four times slower than this machine's. Beside it, Streamlit's floor: a
 
     python -m benchmarks.cold --files                        # and what was loaded
     python -m benchmarks.cold --beside ../another-checkout   # in turns with that one
+    python -m benchmarks.cold --http2                        # with TLS, which browsers ask for
 """
 
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +19,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from subprocess import Popen
 
 import httpx
 from playwright.sync_api import Browser, sync_playwright
@@ -53,7 +54,9 @@ class Visited:
 
 
 @contextmanager
-def behind_proxy(command: list[str], code: Path, last: str) -> Iterator[Visited]:
+def behind_proxy(
+    command: list[str], code: Path, last: str, *, http2: bool = False
+) -> Iterator[Visited]:
     """Run a page of a checkout behind its own proxy's configuration."""
     with ExitStack() as parts:
         home = Path(parts.enter_context(tempfile.TemporaryDirectory()))
@@ -70,20 +73,34 @@ def behind_proxy(command: list[str], code: Path, last: str) -> Iterator[Visited]
         }
         environment = bare_environment(home, **settings)
         with (home / "page.txt").open("w") as log:
-            process = Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", *command], cwd=code, env=environment, stdout=log, stderr=log
             )
         parts.callback(process.wait)
         parts.callback(process.terminate)
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: httpx.get(f"{url}/_stcore/health").is_success)
-        proxy = parts.enter_context(nginx(home, url, url, (code / CONF).read_text()))
-        yield Visited(proxy.url, last)
+        configured = (code / CONF).read_text()
+        if http2:
+            configured = configured.replace("listen 8080;", f"listen 8080 ssl http2; {_tls(home)}")
+        proxy = parts.enter_context(nginx(home, url, url, configured))
+        yield Visited(proxy.url.replace("http:", "https:") if http2 else proxy.url, last)
+
+
+def _tls(home: Path) -> str:
+    """Make a certificate that nobody knows, and return nginx's settings for it."""
+    key, certificate = home / "key.pem", home / "certificate.pem"
+    kind = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    command = [*kind, "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return f"ssl_certificate {certificate}; ssl_certificate_key {key};"
 
 
 def visit(browser: Browser, visited: Visited) -> None:
     """Open the page as somebody who was never here, and wait until it is drawn."""
-    context = open_context(browser, viewport=PHONE, is_mobile=True, has_touch=True)
+    context = open_context(
+        browser, viewport=PHONE, is_mobile=True, has_touch=True, ignore_https_errors=True
+    )
     page = context.new_page()
     session = context.new_cdp_session(page)
     names: dict[str, str] = {}
@@ -114,6 +131,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--visits", type=int, default=5)
     parser.add_argument("--beside", type=Path, help="another checkout, measured in turns")
+    parser.add_argument("--http2", action="store_true", help="with TLS and HTTP/2 at the proxy")
     parser.add_argument("--files", action="store_true", help="list what was loaded")
     arguments = parser.parse_args()
     print(f"{datetime.now(UTC):%Y-%m-%d}, {describe_machine()}", flush=True)
@@ -129,7 +147,8 @@ def main() -> None:
         if arguments.beside:
             cases[arguments.beside.name] = (["page"], arguments.beside.resolve(), SEND)
         all_visited = {
-            name: parts.enter_context(behind_proxy(*case)) for name, case in cases.items()
+            name: parts.enter_context(behind_proxy(*case, http2=arguments.http2))
+            for name, case in cases.items()
         }
         playwright = parts.enter_context(sync_playwright())
         browser = playwright.chromium.launch(
