@@ -75,9 +75,11 @@ GROWTH := --repetitions 1 --sizes 1000 10000
 START := --repetitions 1
 OPERATOR := --repetitions 1 --number 5000
 POLLS := --repetitions 1 --people 50 --seconds 5 --tries 1
+FELT := --turns 1 --tabs 2
+COLD := --visits 1
 endif
 
-bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, and all other figures: 50 minutes; QUICK=1, some minutes: does it all run?
+bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, and all other figures: an hour; QUICK=1, some minutes: does it all run?
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@mkdir -p -m 700 .local
 	$(BIN)/python -m benchmarks.compare $(COMPARE) --out .local/compare.json
@@ -87,6 +89,8 @@ bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, 
 	$(BIN)/python -m benchmarks.start $(START)
 	$(BIN)/python -m benchmarks.operator $(OPERATOR)
 	$(BIN)/python -m benchmarks.page_polls $(POLLS)
+	$(BIN)/python -m benchmarks.felt $(FELT)
+	$(BIN)/python -m benchmarks.cold $(COLD)
 
 .venv-peers/installed: .venv/installed benchmarks/peers/requirements.txt  # apart: one of them needs an old redis
 	$(BIN)/python -m venv .venv-peers  # the same interpreter: another may be a quarter slower
