@@ -29,8 +29,8 @@ def draw_page() -> None:
     else:
         draw_form()
         draw_requests()
-    if notice := page_state().take_notice():
-        st.toast(notice, duration="long")
+    view = st.query_params.get("request", "")
+    browser.draw_arrival(view, has_arrived=view == page_state().arrived)
 
 
 try:

@@ -16,6 +16,7 @@ from common.store import NotFound
 from common.submission import NotOwner
 from page import browser, texts
 from page.connection import connect
+from page.notices import draw_notify, draw_notify_line
 from page.state import go_to, page_state, visitor
 from page.written import draw_written
 
@@ -33,10 +34,12 @@ def draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
     undo the one before, if they come over a slow line together.
     """
     with st.container(key="actions", horizontal=True, horizontal_alignment="center"):
+        draw_notify(record)
         if owner_token and record.status is Status.FAILED and record.input:
             _draw_second_try(record, owner_token)
-        address = (st.context.url or "").rstrip("/")
-        browser.draw_copy("Copy link", f"{address}/?request={record.request_id}")
+        link = browser.link_to(record.request_id)
+        browser.draw_copy(browser.CopyButton(label="Copy link", text=link))
+    draw_notify_line(record)
     if not owner_token:
         return
     if record.input:
@@ -56,7 +59,7 @@ def draw_delete(record: AnalysisRecord, owner_token: str) -> None:
     """Draw a button that asks before it deletes."""
     with st.popover("Delete", type="tertiary", key="delete"):
         st.markdown(texts.DELETE_WARNING)
-        action_button("Yes, delete it", _delete, record, owner_token)
+        action_button("Yes, delete it", delete, record, owner_token)
 
 
 def new_request_button(kind: Kind = "secondary") -> None:
@@ -96,7 +99,7 @@ def run_action(action: Action, request_id: str, owner_token: str) -> None:
         notice = texts.limit_text(error)
     except StoreUnavailable as error:
         log.error("not done", request_id=request_id, cause=str(error))
-        notice = texts.NOT_REACHED
+        notice = texts.NOT_DONE
     go_to(request_id, notice)
 
 
@@ -121,11 +124,12 @@ def _cancel(request_id: str, owner_token: str) -> None:
     page_state().draft = None  # the same text is another request from here on
 
 
-def _delete(request_id: str, owner_token: str) -> None:
+def delete(request_id: str, owner_token: str) -> None:
+    """Delete all of it, and go to the form."""
     with suppress(NotFound):
         connect().submissions.delete(request_id, owner_token)
     page_state().deleted = request_id
-    go_to(None, notice="Deleted.")
+    go_to(None, notice=texts.DELETED)
 
 
 def _edit(request_id: str, owner_token: str) -> None:
@@ -135,4 +139,6 @@ def _edit(request_id: str, owner_token: str) -> None:
 def _change_text(request_id: str, owner_token: str) -> None:
     """Open the form with what was written before."""
     form = connect().submissions.input_of(request_id, owner_token)
-    go_to(None, prefilled=form)
+    snapshot = page_state().snapshot
+    failure = snapshot.record.failure if snapshot and snapshot.record else None
+    go_to(None, prefilled=form, reason=texts.reason(failure) if failure else "")

@@ -9,16 +9,18 @@ import html
 import streamlit as st
 
 from common.record import AnalysisRecord
-from common.result import Result
 from common.states import Status
 from common.submission import Submissions
-from common.task import TASK
-from page import browser, export, texts
+from page import browser, texts
 from page.actions import draw_actions, new_request_button
 from page.connection import connect, now, pause_of, timing
+from page.entries import entry
+from page.favicon import favicon
 from page.head import draw_header, draw_heading
+from page.notices import draw_notice, draw_notify
 from page.progress import progress
 from page.result import draw_result
+from page.sharing import draw_sharing
 from page.snapshot import Snapshot, has_changed
 from page.state import page_state, refresh
 from page.written import draw_edit
@@ -31,7 +33,7 @@ def draw_analysis(request_id: str) -> None:
     if not state.is_fresh or snapshot is None or snapshot.request_id != request_id:
         snapshot = refresh(request_id)
     state.is_fresh = False
-    browser.name_tab(texts.tab_title(snapshot))
+    browser.name_tab(texts.tab_title(snapshot), favicon(snapshot))
     owner_token = _owner_token(request_id)
     if owner_token and snapshot.record and state.editing == request_id:
         draw_edit(snapshot.record, owner_token)
@@ -52,7 +54,10 @@ def _poll(drawn: Snapshot, pause: float) -> None:
         state.is_fresh = False
         return
     snapshot = refresh(drawn.request_id)
-    if pause_of(state.visitor, snapshot) != pause or has_changed(drawn, snapshot):
+    is_news = has_changed(drawn, snapshot)
+    if is_news:
+        state.notice = ""  # it was about what was to be seen before
+    if is_news or pause_of(state.visitor, snapshot) != pause:
         state.is_fresh = True
         st.rerun()
 
@@ -69,7 +74,7 @@ def _draw_snapshot(snapshot: Snapshot, owner_token: str | None) -> None:
         draw_heading(texts.title(snapshot))
     with st.empty():  # a place of its own, so that the rest stays where it is
         if snapshot.says_unavailable:
-            _draw_text(texts.UNAVAILABLE, "note calm")
+            _draw_text(texts.unavailable_text(snapshot), "note calm")
     if snapshot.record:
         _draw_record(snapshot.record, owner_token, snapshot.ahead, is_listed=is_listed)
 
@@ -79,7 +84,7 @@ def _keep_in_browser(snapshot: Snapshot) -> None:
     request_id = snapshot.request_id
     new_token = page_state().owner_tokens.get(request_id)
     browser.draw_requests(
-        [browser.entry(snapshot, connect().kept, new_token)],
+        [entry(snapshot, connect().kept, new_token)],
         wanted=request_id,
         announcement=texts.announcement(snapshot, browser.is_listed(request_id)),
         is_shown=snapshot.is_gone,
@@ -94,6 +99,7 @@ def _draw_text(text: str, style: str) -> None:
 def _draw_dead_end(title: str, text: str) -> None:
     draw_heading(title)
     _draw_text(text, "")
+    draw_notice()
     new_request_button("primary")
 
 
@@ -117,46 +123,42 @@ def _draw_record(
         owner_token = None  # a token that is not this one's: nothing of it works
     is_owner = bool(owner_token) if is_known else None
     shown = progress(record, now(), timing().usual, ahead=ahead, is_owner=is_owner)
+    # Two places: what was drawn of the waiting goes, and none of it moves to make room.
+    ready, under_way = st.container(key="ready"), st.container(key="under-way")
     if record.status is Status.COMPLETED:
-        draw_heading(texts.result_title(is_owner), is_minor=True)
-        _draw_result(record)
+        with ready:
+            draw_heading(texts.result_title(is_owner), is_minor=True)
+            _draw_result(record)
+            draw_notice()
+            draw_sharing(record, owner_token)
+            draw_notify(record)
+            browser.draw_progress(shown)
+            _draw_origin(record)
+            _draw_reference(record)
     else:
-        browser.draw_progress(shown)
-    if is_known:
-        draw_actions(record, owner_token)
-    if record.status is Status.COMPLETED:
-        browser.draw_progress(shown)
-        _draw_origin(record)
+        with under_way:
+            browser.draw_progress(shown)
+            draw_notice()
+            if is_known:
+                draw_actions(record, owner_token)
+            _draw_reference(record)
+
+
+def _draw_reference(record: AnalysisRecord) -> None:
     _draw_text(f"Reference: {record.request_id}", "quiet")
 
 
 def _draw_result(record: AnalysisRecord) -> None:
-    result, ending = record.result, texts.ending(record)
-    assert result, "a completed analysis has a result"
+    assert record.result, "a completed analysis has a result"
     with st.container(key="card"):
-        draw_result(result)
-        _draw_downloads(result, ending)
+        draw_result(record.result)
 
 
 def _draw_origin(record: AnalysisRecord) -> None:
-    """Draw who wrote the result, and until when it is kept."""
-    ending = texts.ending(record)
+    """Draw who wrote the result; on paper, where it is, too."""
+    ending, style = f"Written by <bdi>{html.escape(str(record.model))}</bdi>. ", "quiet"
+    ending += texts.CAN_BE_WRONG
     if record.model == texts.STAND_IN_MODEL:
-        _draw_text(ending, "note amber")
-    else:
-        _draw_text(ending, "quiet")
-    model = html.escape(str(record.model))
-    dates = texts.dates(record, connect().kept, st.context.timezone)
-    st.html(f'<p class="quiet">Model: <bdi>{model}</bdi> · {dates}</p>')
-
-
-def _draw_downloads(result: Result, ending: str) -> None:
-    name, markdown = export.file_name(TASK.noun), export.as_markdown(result, ending)
-    as_json = result.model_dump_json(by_alias=True, indent=2)
-    with st.container(horizontal=True):
-        browser.draw_copy("Copy text", export.as_text(result, ending))
-        for label, content, file_name, media_type in (
-            ("Download Markdown", markdown, f"{name}.md", "text/markdown"),
-            ("Download JSON", as_json, f"{name}.json", "application/json"),
-        ):
-            st.download_button(label, content, file_name, media_type, on_click="ignore")
+        ending, style = texts.ending(record), "note amber"
+    link = html.escape(browser.link_to(record.request_id))
+    st.html(f'<p class="{style}">{ending}</p><p class="printed">{link}</p>')

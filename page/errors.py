@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-SORRY = "Something went wrong on our side. Please load this page again: what you sent is kept."
+SORRY = "Something went wrong on our side. Please reload this page; what you sent is kept."
 
 
 def on_script_error(error: Exception) -> bool:
     """Draw one sentence, in place of Streamlit's box; Streamlit itself has logged the error."""
-    st.error(SORRY)
+    st.html(f'<p class="note amber" role="alert">{SORRY}</p>')
     return True

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from common.questions import in_words
 from common.result import Result
 from common.task import TASK
-from page.result import Cards, Label, Labels, Lines, Part, Section, Text, parts, rows
+from page.parts import Cards, Label, Labels, Lines, Part, Section, Table, Text, parts, rows
 
 DEEPEST_HEADING = 6  # of Markdown
 
@@ -21,8 +22,8 @@ def as_text(result: Result, ending: str) -> str:
 
 
 def as_markdown(result: Result, ending: str) -> str:
-    """The result as a file; what the model wrote stays text there, too."""
-    title = f"# Your {_line_in_markdown(TASK.noun)}"
+    """The result as a file, for whomever it gets to; what the model wrote stays text there, too."""
+    title = f"# {_line_in_markdown(in_words(TASK.noun))}"
     return "\n\n".join([title, *_markdown(parts(result)), f"---\n\n{_in_markdown(ending)}\n"])
 
 
@@ -39,12 +40,18 @@ def _plain(found: Sequence[Part]) -> Iterator[str]:
             case Section(title, inner):
                 yield title
                 yield from _plain(inner)
+            case Table(title, _, lines):
+                yield "\n".join(([title] if title else []) + [_plain_line(line) for line in lines])
             case Cards(title, items):
                 if title:
                     yield title
                 for number, item in enumerate(items, 1):
                     yield f"{number} of {len(items)}"
                     yield from _plain(item)
+
+
+def _plain_line(line: Sequence[Label | None]) -> str:
+    return f"- {', '.join(label.line for label in line if label)}"
 
 
 def _markdown(found: Sequence[Part], level: int = 2) -> Iterator[str]:
@@ -61,10 +68,18 @@ def _markdown(found: Sequence[Part], level: int = 2) -> Iterator[str]:
                 yield "\n".join(f"- {_line_in_markdown(text)}" for text in texts)
             case Section(_, inner):
                 yield from _markdown(inner, level + 1)
+            case Table(_, columns, lines):
+                yield _table_in_markdown(columns, lines)
             case Cards(_, items):
                 for number, item in enumerate(items, 1):
                     yield _heading(f"{number} of {len(items)}", level + 1)
                     yield from _markdown(item, level + 2)
+
+
+def _table_in_markdown(columns: Sequence[str], lines: Sequence[Sequence[Label | None]]) -> str:
+    texts = [columns, *([label.text if label else "" for label in line] for line in lines)]
+    rows = [f"| {' | '.join(map(_line_in_markdown, row))} |" for row in texts]
+    return "\n".join([rows[0], f"|{' --- |' * len(columns)}", *rows[1:]])
 
 
 def _heading(title: str, level: int) -> str:

@@ -5,6 +5,7 @@ import html
 import streamlit as st
 
 from common.task import TASK
+from page.notices import draw_connection
 from page.state import go_to
 
 
@@ -17,6 +18,7 @@ def draw_header(*, offers_new: bool = False) -> None:
         st.html(f'<a class="brand" href="./" target="_self">{name}</a>', width="content")
         if offers_new:
             st.button("New", type="tertiary", key="new", on_click=go_to, args=(None,))
+    draw_connection()
 
 
 def draw_heading(text: str, *, is_minor: bool = False) -> None:

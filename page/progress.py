@@ -1,63 +1,65 @@
-"""The ring and the timeline: what the browser draws of an analysis that is under way, or over.
+"""The waiting, and how it ended: what the browser draws of an analysis in one card.
 
-In a sentence, `{time}` and `{at}` are filled in by the browser, which ticks by itself.
+In a text, `{at}` is the time of day when it should be ready, and `{time}` how long until the next
+try: the browser fills them in, and ticks by itself.
 """
 
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Literal
 
 from pydantic import AwareDatetime
 
+from common.failures import Failure, Kind
 from common.fields import Model
 from common.record import MAX_ATTEMPTS, AnalysisRecord
 from common.states import Status
-from common.task import TASK
-from page.texts import SECOND, attempt_text, last_reason, short
+from page import texts
+from page.steps import Step, draw_up_steps, round_start, took
+from page.texts import SECOND, UNKNOWN_USUAL, try_of_all
 
-LONG_WITHOUT_USUAL = timedelta(seconds=20)
-
-
-class Shape(StrEnum):
-    """How a step is drawn; shapes differ, not colours alone."""
-
-    DONE = "done"
-    NOW = "now"
-    AHEAD = "ahead"
-    STOPPED = "stopped"
+GRACE = timedelta(seconds=2)  # for a delivery that is on its way
+SLOW = timedelta(seconds=5)  # at least so much longer than usual
+SOON = timedelta(seconds=30)  # what takes longer isn't ready at any moment
+READY_AT, TO_GO = "Ready at about {at}", "to go"
 
 
-class Step(Model):
-    """One line of the timeline."""
+class Note(Model):
+    """Why it takes longer."""
 
-    shape: Shape
-    title: str
-    note: str = ""
-    at: AwareDatetime | None = None
+    lead: str
+    text: str
 
 
-class Caption(Model):
-    """What stands beside the ring."""
+class Phase(Model):
+    """What is said until a moment; the last one stays."""
 
-    headline: str
-    note: str = ""
+    until: AwareDatetime | None = None
+    headline: str = ""
+    line: str = ""
+    unit: str = ""  # below the time to go
+    counts: bool = False  # whether there is one
+    ready: str = ""  # below the last step
+    note: Note | None = None
 
 
-class Clock(Model):
-    """A ring that drains to `end`, or counts up from `start`."""
+class Ring(Model):
+    """One circle: the queue until `writes_at`, then the writing until `ready_at`."""
 
-    counts: Literal["down", "up"]
-    start: AwareDatetime
-    end: AwareDatetime
-    before: Caption  # until `end`
-    after: Caption
+    part: Literal["queue", "retry", "writing"]
+    place: str  # where it was last seen, should the connection be lost
+    starts_at: AwareDatetime
+    writes_at: AwareDatetime
+    ready_at: AwareDatetime
 
 
 class Progress(Model):
-    """All that the browser draws of the waiting; `now` is Redis's clock."""
+    """All that the browser draws of it; `now` is Redis's clock."""
 
     now: AwareDatetime
-    clock: Clock | None
+    state: Status
+    badge: Literal["wrench", "stopped"] | None = None
+    ring: Ring | None = None
+    phases: list[Phase]
     steps: list[Step]
 
 
@@ -69,100 +71,139 @@ def progress(
     ahead: int | None = None,
     is_owner: bool | None = None,
 ) -> Progress:
-    """Tell how far the analysis is, and how long it still takes."""
-    return Progress(now=now, clock=_clock(record, usual), steps=_steps(record))
+    """Tell how far the analysis is, and when it should be ready.
 
-
-def _clock(record: AnalysisRecord, usual: timedelta | None) -> Clock | None:
-    if record.status is Status.PROCESSING and record.claimed_at:
-        return _writing_clock(record.claimed_at, record.attempt, usual)
-    if record.status is not Status.PENDING:
-        return None
-    if record.attempt:
-        next_one = attempt_text(record.attempt + 1).lower()
-        reason = f"{last_reason(record)} There is nothing for you to do."
-        before = Caption(headline=f"Trying again in {{time}}, {next_one}", note=reason)
-        after = Caption(headline=f"Trying again any moment now, {next_one}", note=reason)
-        start = record.last_failed_at or record.claimed_at or record.created_at
-    else:
-        before = Caption(headline="Starts in {time}", note="Planned for {at}")
-        after = Caption(headline="Starting any moment now", note="There is nothing for you to do.")
-        start = _round_start(record)
-    end = record.next_attempt_at
-    return Clock(counts="down", start=start, end=end, before=before, after=after)
-
-
-def _writing_clock(start: datetime, attempt: int, usual: timedelta | None) -> Clock:
-    usually = f"Usually about {short(max(usual, SECOND))}" if usual else "This takes some seconds"
-    late = max(2 * usual, usual + timedelta(seconds=5)) if usual else LONG_WITHOUT_USUAL
-    next_one = "Should it fail, the next one begins by itself." if attempt < MAX_ATTEMPTS else ""
-    return Clock(
-        counts="up",
-        start=start,
-        end=start + late,
-        before=Caption(headline=usually, note=f"{attempt_text(attempt)}."),
-        after=Caption(
-            headline="This takes longer than usual",
-            note=f"{f'{usually}. ' if usual else ''}{attempt_text(attempt)}. {next_one}".strip(),
-        ),
+    `ahead` is how many others come before it, where that is known.
+    """
+    usual = _whole(usual or UNKNOWN_USUAL)
+    ring: Ring | None = None
+    match record.status:
+        case Status.PENDING:
+            ring, phases = _queue_ring(record, usual), _queued(record, usual, ahead, is_owner)
+        case Status.PROCESSING:
+            ring = _writing_ring(record, usual)
+            phases = _being_written(record, ring.ready_at, usual)
+        case Status.COMPLETED:
+            phases = [Phase(line=took(record))]
+        case _:
+            phases = [_ended(record, is_owner)]
+    steps = draw_up_steps(record, usual)
+    badge = None if ring or record.status is Status.COMPLETED else _badge(record)
+    return Progress(
+        now=now, state=record.status, badge=badge, ring=ring, phases=phases, steps=steps
     )
 
 
-def _steps(record: AnalysisRecord) -> list[Step]:
-    received = Step(shape=Shape.DONE, title="Received", at=record.created_at)
-    writing, ready = f"Writing the {TASK.noun}", Step(shape=Shape.AHEAD, title="Ready")
-    match record.status:
-        case Status.PENDING:
-            ahead = Step(shape=Shape.AHEAD, title=writing)
-            return [received, _waiting(record), ahead, ready]
-        case Status.PROCESSING:
-            now = Step(shape=Shape.NOW, title=writing, note=attempt_text(record.attempt))
-            return [received, _waited(record), now, ready]
-        case Status.COMPLETED:
-            return [received, _waited(record), *_written(record)]
-    stopped = "Cancelled" if record.status is Status.CANCELLED else "Stopped"
-    if record.attempt:
-        note = f"{_at_or_after(record)} {attempt_text(record.attempt).lower()}"
-        return [received, _waited(record), _stopped(record, stopped, note)]
-    return [received, _stopped(record, f"{stopped} while waiting")]
+def _whole(duration: timedelta) -> timedelta:
+    """In whole seconds, so that all that is said of it adds up."""
+    return max(SECOND, timedelta(seconds=round(duration.total_seconds())))
 
 
-def _waiting(record: AnalysisRecord) -> Step:
-    if not record.attempt:
-        return Step(shape=Shape.NOW, title="Waiting in the queue")
-    reason = f"{attempt_text(record.attempt)} did not work: {last_reason(record)}"
-    return Step(shape=Shape.NOW, title="Waiting to try again", note=reason)
+# ── In the queue, and being written ─────────────────────────────────────────────────────────
 
 
-def _waited(record: AnalysisRecord) -> Step:
-    """The record knows when its latest attempt began: if the first, that ended the waiting."""
-    if record.attempt != 1 or record.claimed_at is None:
-        return Step(shape=Shape.DONE, title="Waited in the queue")
-    note = f"for {short(record.claimed_at - _round_start(record))}"
-    return Step(shape=Shape.DONE, title="Waited in the queue", note=note, at=record.claimed_at)
+def _queue_ring(record: AnalysisRecord, usual: timedelta) -> Ring:
+    due_at = record.next_attempt_at
+    return Ring(
+        part="retry" if record.attempt else "queue",
+        place="waiting to try again" if record.attempt else "in the queue",
+        starts_at=round_start(record),
+        writes_at=due_at,
+        ready_at=due_at + usual,
+    )
 
 
-def _written(record: AnalysisRecord) -> list[Step]:
-    finished_at = record.finished_at
-    assert finished_at, "a terminal record says when"
-    took = f"in {short(finished_at - record.claimed_at)}" if record.claimed_at else ""
-    which = f", {attempt_text(record.attempt).lower()}" if record.attempt > 1 else ""
-    after = f"{short(finished_at - record.created_at)} after it was sent"
-    return [
-        Step(shape=Shape.DONE, title=f"Wrote the {TASK.noun}", note=f"{took}{which}"),
-        Step(shape=Shape.DONE, title="Ready", note=after, at=finished_at),
-    ]
+def _writing_ring(record: AnalysisRecord, usual: timedelta) -> Ring:
+    begun_at = record.claimed_at
+    assert begun_at, "a claimed record says when"
+    return Ring(
+        part="writing",
+        place="being written",
+        starts_at=round_start(record),
+        writes_at=begun_at,
+        ready_at=begun_at + usual,
+    )
 
 
-def _stopped(record: AnalysisRecord, title: str, note: str = "") -> Step:
-    return Step(shape=Shape.STOPPED, title=title, note=note, at=record.finished_at)
+def _queued(
+    record: AnalysisRecord, usual: timedelta, ahead: int | None, is_owner: bool | None
+) -> list[Phase]:
+    """What is said before the attempt, and when that should have begun already."""
+    line = texts.queue_line(None if record.attempt else ahead, is_owner)
+    phase = Phase(
+        until=record.next_attempt_at + GRACE,
+        headline=READY_AT,
+        line=line,
+        unit=TO_GO,
+        counts=True,
+        ready="about {at}",
+        note=_retry_note(record, "in {time}", record.attempt + 1),
+    )
+    subject = "Ready" if usual <= SOON else "Starting"
+    late = {
+        "until": None,
+        "headline": f"{subject} any moment now",
+        "unit": "any moment",
+        "counts": False,
+        "ready": "soon",
+        "note": _retry_note(record, "any moment now", record.attempt + 1),
+    }
+    return [phase, phase.model_copy(update=late)]
 
 
-def _at_or_after(record: AnalysisRecord) -> str:
-    """Whether the latest attempt was still under way in the end, or had failed before."""
-    claimed_at, failed_at = record.claimed_at, record.last_failed_at
-    return "After" if claimed_at and failed_at and claimed_at <= failed_at else "At"
+def _being_written(record: AnalysisRecord, ready_at: datetime, usual: timedelta) -> list[Phase]:
+    """What is said until it should be ready, a little later, and much later."""
+    phase = Phase(
+        until=ready_at,
+        headline=READY_AT,
+        line="Being written now · you can close this page",
+        unit=TO_GO,
+        counts=True,
+        ready="about {at}",
+        note=_retry_note(record, "now", record.attempt),
+    )
+    late = {
+        "until": ready_at + max(usual, SLOW),
+        "headline": "Ready any moment now",
+        "unit": "any moment",
+        "counts": False,
+        "ready": "soon",
+    }
+    is_last = record.attempt >= MAX_ATTEMPTS
+    slow = {
+        "until": None,
+        "headline": "Taking a little longer than usual",
+        "unit": "still writing",
+        "line": f"This is the {try_of_all(record.attempt)}."
+        if is_last
+        else "If it fails, we try again automatically.",
+    }
+    return [phase, phase.model_copy(update=late), phase.model_copy(update=late | slow)]
 
 
-def _round_start(record: AnalysisRecord) -> datetime:
-    return record.created_at if record.round == 1 else record.published_at
+def _retry_note(record: AnalysisRecord, when: str, attempt: int) -> Note | None:
+    if attempt <= 1:
+        return None
+    text = f"({try_of_all(attempt)}): {texts.last_reason(record)} There is nothing for you to do."
+    return Note(lead=f"Trying again {when}", text=text)
+
+
+# ── The end ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _ended(record: AnalysisRecord, is_owner: bool | None) -> Phase:
+    if record.status is Status.CANCELLED:
+        return Phase(headline=texts.ended_title(record), line=texts.cancelled_text(record))
+    can_go_on = record.input is not None and record.has_rounds_left
+    return Phase(
+        headline=texts.ended_title(record),
+        line=texts.failure_text(record, is_owner),
+        ready="not yet" if can_go_on else "",
+    )
+
+
+def _badge(record: AnalysisRecord) -> Literal["wrench", "stopped"]:
+    """A wrench for what is ours to fix."""
+    failure = record.failure or Failure.INTERNAL_ERROR
+    is_ours = record.status is Status.FAILED and failure.kind is Kind.OPERATOR
+    return "wrench" if is_ours else "stopped"

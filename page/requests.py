@@ -1,18 +1,111 @@
-"""The list of the requests that were sent from this browser."""
+"""The list of what was sent from this device: on the form page it follows what becomes of it."""
 
-from page import browser
-from page.connection import connect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import streamlit as st
+
+from page import browser, texts
+from page.connection import connect, now, timing
+from page.entries import entry
+from page.snapshot import Snapshot, has_become_ready, has_changed, poll_seconds
 from page.state import fetch, page_state
+
+LookUp = Callable[[str, Snapshot | None], Snapshot]
+
+
+@dataclass
+class Following:
+    """What is known of the unfinished requests of the list, and which of them is looked up next.
+
+    Each is looked up once at first, and then one at a time, so that a poll costs one read.
+    """
+
+    look_up: LookUp
+    clock: Callable[[], datetime]
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    due: dict[str, datetime] = field(default_factory=dict)  # when to look each up again
+    failures: int = 0  # how often in a row the store could not be reached
+    ready: list[Snapshot] = field(default_factory=list)  # those that became so meanwhile
+    changed_at: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.changed_at = self.clock()
+
+    def meet(self, unfinished: Sequence[str]) -> None:
+        """Look those up that are new here, and forget those that are over."""
+        for request_id in self.snapshots.keys() - set(unfinished):
+            del self.snapshots[request_id]
+            self.due.pop(request_id, None)
+        for request_id in unfinished:
+            if request_id in self.snapshots:
+                continue
+            self.snapshots[request_id], self.due[request_id] = Snapshot(request_id), self.clock()
+            if not self.failures:  # else each further one would only wait for the store, too
+                self._fetch(request_id)
+
+    def poll(self) -> None:
+        """Look up the one whose turn it is."""
+        if self.due:
+            self._fetch(min(self.due, key=self.due.__getitem__))
+
+    @property
+    def pause(self) -> float | None:
+        """How many seconds to wait until the next poll; None when there is nothing to wait for."""
+        pauses = [self._pause(snapshot) for snapshot in self.snapshots.values()]
+        return min((pause for pause in pauses if pause is not None), default=None)
+
+    def _fetch(self, request_id: str) -> None:
+        before = self.snapshots[request_id]
+        after = self.snapshots[request_id] = self.look_up(request_id, before)
+        self.failures = self.failures + 1 if after.failures else 0
+        now = self.clock()
+        self.due[request_id] = now + timedelta(seconds=self._pause(after) or 0)
+        if after.is_over:
+            del self.due[request_id]
+        if has_changed(before, after):
+            self.changed_at = now
+        if has_become_ready(before, after):
+            self.ready.append(after)
+
+    def _pause(self, snapshot: Snapshot) -> float | None:
+        """As on the page of the request itself; the store is away for all of them."""
+        return poll_seconds(replace(snapshot, failures=self.failures), self.clock())
 
 
 def draw_requests() -> None:
-    """List the requests of this browser; look up those that may have changed."""
-    snapshots = []
-    for request_id in browser.storage_reply().unfinished:
-        snapshots.append(fetch(request_id))
-        if snapshots[-1].failures:
-            break  # each further one would only wait for the store, too
-    browser.draw_requests(
-        [browser.entry(snapshot, connect().kept) for snapshot in snapshots],
-        forget=page_state().deleted,
+    """List the requests of this device, and follow those that may still change."""
+    _draw(Following(fetch, now))
+
+
+@st.fragment
+def _draw(following: Following) -> None:
+    """Draw the list alone: somebody may be writing in the form.
+
+    It is the browser that asks for news, as only it can be told a new pause by a fragment's run.
+    """
+    reply = browser.storage_reply()
+    following.meet(reply.unfinished)
+    kept, usual, ready = connect().kept, timing().usual, following.ready
+    entries = [entry(snapshot, kept, usual=usual) for snapshot in following.snapshots.values()]
+    browser.draw_listing(
+        browser.Listing(
+            now=following.changed_at,  # so that what is the same is not drawn again
+            entries=tuple(entry for entry in entries if entry),
+            forget=page_state().deleted,
+            announcement=_news(len(ready)),
+            reply=reply,
+            pause=following.pause,
+            ready=len(ready),
+            title=texts.tab_title(ready[-1]) if ready else "",
+        ),
+        on_poll=following.poll,
     )
+
+
+def _news(ready: int) -> str:
+    """What is read aloud."""
+    if ready == 1:
+        return "One request is ready."
+    return f"{ready} requests are ready." if ready else ""

@@ -29,6 +29,7 @@ from common.task import TASK
 from page.errors import on_script_error
 
 SCRIPT = Path(__file__).parent.parent / "streamlit_app.py"
+STYLE = Path(__file__).parent / "page.css"
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100">'
     f'<text y=".9em" font-size="90">{escape(TASK.icon)}</text></svg>'
@@ -143,7 +144,9 @@ async def _robots(request: Request) -> Response:
 
 
 def _make_index() -> str:
-    """Streamlit's HTML with our title, description and icon.
+    """Streamlit's HTML with our title, description, icon and style.
+
+    The script sends the style, too, but only once something is to be seen, which would then move.
 
     Raises: ValueError when Streamlit's file has changed.
     """
@@ -155,6 +158,7 @@ def _make_index() -> str:
             f'    <meta property="og:title" content="{escape(TASK.name)}" />\n'
             f'    <meta property="og:description" content="{escape(TASK.description)}" />'
         ),
+        "</head>": f"<style>{STYLE.read_text()}</style></head>",
         'href="./favicon.png"': f'href="data:image/svg+xml,{quote(ICON)}"',
     }
     for theirs, ours in replaced.items():

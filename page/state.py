@@ -3,7 +3,9 @@
 A reload in the browser begins a new session: what must outlive it is in the URL and in Redis.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from secrets import token_hex
 from typing import NamedTuple, NoReturn
 
 import streamlit as st
@@ -13,7 +15,6 @@ from common.form import Form
 from common.logs import get_logger
 from common.store import NotFound
 from common.submission import OfOtherTask, new_owner_token
-from common.task import TASK
 from common.visitors import visitor_of
 from page.connection import ahead, connect
 from page.snapshot import Snapshot, has_become_ready
@@ -37,18 +38,23 @@ class PageState:
 
     visitor: str = field(default_factory=new_owner_token)
     draft: Draft | None = None
-    prefilled: Form | None = None  # what the form begins with, instead of its defaults
+    prefilled: Form | Mapping[str, object] | None = None  # see `begin_form`
+    reason: str = ""  # why there is this form, if somebody has to be told
+    form_id: str = ""  # of what was begun with: a part of its widgets' keys
+    drawn: str | None = None  # the form's id, once the browser has drawn it
     editing: str | None = None  # the request id, while its owner changes what was written
-    notice: str = ""  # to be shown once, by the next run
+    notice: str = ""  # what came of the last press
     snapshot: Snapshot | None = None  # of the analysis that is in view
+    arrived: str | None = None  # the request id, if its result came while the person waited
     is_fresh: bool = False  # the snapshot was fetched a moment ago, and is not fetched again
     owner_tokens: dict[str, str] = field(default_factory=dict)  # those the browser doesn't have yet
     deleted: str | None = None  # the request id, which the browser is to forget
 
-    def take_notice(self) -> str:
-        """Return the notice, the first time only."""
-        notice, self.notice = self.notice, ""
-        return notice
+    def begin_form(
+        self, prefilled: Form | Mapping[str, object] | None = None, reason: str = ""
+    ) -> None:
+        """Have new widgets, which begin with a form or with values of widgets, or empty."""
+        self.prefilled, self.reason, self.form_id = prefilled, reason, token_hex(4)
 
 
 def page_state() -> PageState:
@@ -70,10 +76,11 @@ def go_to(
     *,
     prefilled: Form | None = None,
     is_editing: bool = False,
+    reason: str = "",
 ) -> NoReturn:
     """Go to an analysis, or to a form that is empty or `prefilled`, and end this run."""
     state = page_state()
-    state.prefilled = prefilled
+    state.begin_form(prefilled, reason)
     state.editing = request_id if is_editing else None
     if not request_id:
         state.draft = None
@@ -101,7 +108,7 @@ def fetch(request_id: str, last: Snapshot | None = None) -> Snapshot:
 
 
 def refresh(request_id: str) -> Snapshot:
-    """Fetch the analysis in view, and leave a notice if it has become ready since the last time."""
+    """Fetch the analysis in view, and note if it has become ready since the last time."""
     state = page_state()
     last = state.snapshot
     if last is None or last.request_id != request_id:
@@ -109,6 +116,6 @@ def refresh(request_id: str) -> Snapshot:
     state.snapshot = fetch(request_id, last)
     if state.snapshot.record:
         state.snapshot = replace(state.snapshot, ahead=ahead(state.snapshot.record))
-    if has_become_ready(last, state.snapshot) and not state.notice:
-        state.notice = f"Your {TASK.noun} is ready."
+    if has_become_ready(last, state.snapshot):
+        state.arrived = request_id
     return state.snapshot

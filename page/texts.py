@@ -1,21 +1,26 @@
 """The sentences of the page: plain functions of what they are about."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from common.failures import Failure, Kind
+from common.failures import Failure, Kind, Limit
 from common.ports import LimitReached
 from common.questions import in_words
 from common.record import MAX_ATTEMPTS, AnalysisRecord
 from common.settings import Settings
 from common.states import Status
 from common.task import TASK
+from page.quoted import first_words
 from page.snapshot import Snapshot
+from page.times import about, in_zone, spoken
 
 STAND_IN_MODEL = "local-stand-in"
 SECOND = timedelta(seconds=1)
 UNKNOWN_USUAL = timedelta(seconds=10)  # of writing, while nobody knows
+ALL_TRIES = ("one", "two", "three")[MAX_ATTEMPTS - 1]
+NTH = ("first", "second", "third")
+DAYS, MONTHS = timedelta(days=2), timedelta(days=300)  # from here on, no time; and with the year
+CAN_BE_WRONG = "AI can be wrong; check anything that matters."
 NOT_SENT = "Not sent yet."
 GONE = "No longer kept"
 UNREADABLE = "No longer readable here"
@@ -23,15 +28,22 @@ UNREADABLE_TEXT = (
     "What is stored under this link can't be shown any more. Trying again will not help; "
     "please send a new request."
 )
-UNAVAILABLE = "We can't reach our store just now, and keep trying. There is nothing for you to do."
+UNAVAILABLE = "We can't look this up just now, and keep trying. There is nothing for you to do."
+UNAVAILABLE_FROM_THE_START = (
+    "We can't look this up just now. We keep trying as long as this page is open; "
+    "you can also come back later, as the link stays the same."
+)
 TEXT_KEPT = "Your text is still here."
-NOT_SUBMITTED = "We can't take your request just now. Your text is still here: please try again."
+NOT_SUBMITTED = "We can't take your request just now."
+KEPT_TRY_AGAIN = "Your text is still here: please try again."
+AT_LIMIT = "We're at our limit right now."
 NO_LONGER_POSSIBLE = "That was not possible any more."
 EDITED_TOO_LATE = (
     "Too late for that: writing has begun, with your text as it was. "
     "This is the text as you changed it; send it as another request, if you like."
 )
-NOT_REACHED = "We can't reach our store just now. Please try again."
+NOT_DONE = "We couldn't do that just now. Please try again."
+DELETED = "Deleted."
 DELETE_WARNING = (
     "**Delete for good?** The request, its result and its place in the queue are removed "
     "at once, for everybody who has the link. Our storage's own log may hold a copy until "
@@ -40,7 +52,7 @@ DELETE_WARNING = (
 
 
 class StatusTexts(NamedTuple):
-    """How a status is shown: in the browser's tab and list, and as the headline of the page."""
+    """How a status is shown: in the browser's tab and list, and read aloud."""
 
     mark: str
     label: str
@@ -48,16 +60,16 @@ class StatusTexts(NamedTuple):
 
 
 STATUSES = {
-    Status.PENDING: StatusTexts("⏳", "Waiting", "Your request is in the queue"),
-    Status.PROCESSING: StatusTexts("✎", "Writing", f"Writing your {TASK.noun}"),
-    Status.COMPLETED: StatusTexts("✓", "Ready", f"Your {TASK.noun}"),
-    Status.FAILED: StatusTexts("✕", "Did not work", "This did not work"),
+    Status.PENDING: StatusTexts("⏳", "Waiting", "In the queue"),
+    Status.PROCESSING: StatusTexts("✎", "Writing", "Being written now"),
+    Status.COMPLETED: StatusTexts("✓", "Ready", f"The {TASK.noun} is ready"),
+    Status.FAILED: StatusTexts("✕", "Did not work", "That didn't work"),
     Status.CANCELLED: StatusTexts("✕", "Cancelled", "Cancelled"),
 }
 
 
 def title(snapshot: Snapshot, is_listed: bool | None = None) -> str:
-    """The headline of the page.
+    """The state in a few words; the headline of a page without a record.
 
     `is_listed` says whether the browser has this request in its list; None until it has replied.
     """
@@ -68,8 +80,9 @@ def title(snapshot: Snapshot, is_listed: bool | None = None) -> str:
         return UNREADABLE
     if record is None:
         return "One moment"
-    is_retry = record.status is Status.PENDING and record.attempt
-    return "Trying again soon" if is_retry else STATUSES[record.status].title
+    if record.status is Status.PENDING and record.attempt:
+        return f"Trying again soon, {try_of_all(record.attempt + 1)}"
+    return ended_title(record) if record.failure else STATUSES[record.status].title
 
 
 def result_title(is_owner: bool | None) -> str:
@@ -81,12 +94,20 @@ def result_title(is_owner: bool | None) -> str:
 
 def announcement(snapshot: Snapshot, is_listed: bool | None = None) -> str:
     """What is read aloud, once each time that it changes: the state, and no time that ticks."""
+    record = snapshot.record
     sentences = [f"{title(snapshot, is_listed)}."]
-    if snapshot.record and snapshot.record.status is Status.PROCESSING:
-        sentences.append(f"{attempt_text(snapshot.record.attempt)}.")
+    if record and record.status is Status.FAILED:
+        sentences.append((record.failure or Failure.INTERNAL_ERROR).sentence)
+    if record and record.status is Status.PENDING and record.attempt:
+        sentences.append(last_reason(record))
     if snapshot.says_unavailable:
-        sentences.append(UNAVAILABLE)
+        sentences.append(unavailable_text(snapshot))
     return " ".join(sentences)
+
+
+def unavailable_text(snapshot: Snapshot) -> str:
+    """What is said while the store is away, or has an error of its own."""
+    return UNAVAILABLE if snapshot.record else UNAVAILABLE_FROM_THE_START
 
 
 def tab_title(snapshot: Snapshot) -> str:
@@ -99,9 +120,25 @@ def tab_title(snapshot: Snapshot) -> str:
     return f"{status.mark} {status.label} · {TASK.name}"
 
 
-def attempt_text(number: int) -> str:
-    """`Attempt 1 of 3`."""
-    return f"Attempt {number} of {MAX_ATTEMPTS}"
+# ── The waiting ─────────────────────────────────────────────────────────────────────────────
+
+
+def nth_try(number: int) -> str:
+    """`second try`."""
+    return f"{NTH[number - 1]} try"
+
+
+def try_of_all(number: int) -> str:
+    """`second try of three`."""
+    return f"{nth_try(number)} of {ALL_TRIES}"
+
+
+def queue_line(ahead: int | None, is_owner: bool | None) -> str:
+    """What stands below the heading of the waiting: how many come before, where that is known."""
+    you = "this one" if is_owner is False else "you"
+    if ahead is None:
+        return "You can close this page"
+    return f"{f'{ahead} before {you}' if ahead else 'Next in line'} · you can close this page"
 
 
 def last_reason(record: AnalysisRecord) -> str:
@@ -114,8 +151,16 @@ def last_reason(record: AnalysisRecord) -> str:
 
 def promise(settings: Settings, kept: timedelta, usual: timedelta | None) -> str:
     """How soon, and kept how long, in one line."""
-    whole = settings.qstash_delay + (usual or UNKNOWN_USUAL)
-    return f"Ready in about {spoken(whole)} · deleted after {spoken(kept)}"
+    whole = settings.qstash_delay + max(usual or UNKNOWN_USUAL, SECOND)
+    return f"Ready in {about(whole)} · deleted after {spoken(kept)}"
+
+
+def names_of_examples() -> tuple[str, ...]:
+    """The first words of each, or its number where none has a text."""
+    begins = [first_words(example, most=18) for example in TASK.examples]
+    return tuple(
+        f"“{text}”" if text else f"Example {number}" for number, text in enumerate(begins, 1)
+    )
 
 
 def explanation(settings: Settings, kept: timedelta, usual: timedelta | None) -> dict[str, str]:
@@ -132,9 +177,10 @@ def explanation(settings: Settings, kept: timedelta, usual: timedelta | None) ->
 
 
 def not_sent(refused: int) -> str:
-    """That some fields need a look."""
-    fields = "One field needs" if refused == 1 else f"{refused} fields need"
-    return f"{NOT_SENT} {fields} a look."
+    """That some fields need a look, if any do."""
+    if not refused:
+        return ""
+    return "One field needs a look." if refused == 1 else f"{refused} fields need a look."
 
 
 def _reader(settings: Settings) -> str:
@@ -149,12 +195,22 @@ def _reader(settings: Settings) -> str:
 # ── The end, and what can be done ───────────────────────────────────────────────────────────
 
 
+def ended_title(record: AnalysisRecord) -> str:
+    """The headline over what failed, by whose fault, or was cancelled."""
+    if record.failure and record.failure.kind is Kind.OPERATOR:
+        return "That was us, not you"
+    if needs_other_text(record):
+        return "This text didn't get through"
+    return STATUSES[record.status].title
+
+
 def failure_text(record: AnalysisRecord, is_owner: bool | None) -> str:
     """What happened, and, once it is known who reads this, whose turn it is."""
     failure = record.failure or Failure.INTERNAL_ERROR
     sentences = [failure.sentence]
     if failure is Failure.ATTEMPTS_EXHAUSTED and record.last_failure:
-        sentences.append(f"The last time: {record.last_failure.sentence}")
+        reason = record.last_failure.sentence
+        sentences.append(f"The last time, {reason[0].lower()}{reason[1:]}")
     if is_owner is None:
         pass
     elif not is_owner:
@@ -164,7 +220,7 @@ def failure_text(record: AnalysisRecord, is_owner: bool | None) -> str:
     elif record.has_rounds_left or needs_other_text(record):
         sentences.append(failure.next_step)
     elif failure.kind is Kind.OPERATOR:
-        sentences.append("We need to fix this. Please send a new request later.")
+        sentences.append("That's ours to fix; please send a new request later.")
     else:
         sentences.append("It has been tried as often as we can; please send a new request.")
     return " ".join(sentences)
@@ -172,8 +228,9 @@ def failure_text(record: AnalysisRecord, is_owner: bool | None) -> str:
 
 def cancelled_text(record: AnalysisRecord) -> str:
     """What cancelling came to."""
-    asked = "after the model had been" if record.attempt else "before the model was"
-    return f"This request was cancelled {asked} asked{_this_time(record)}. Its text was removed."
+    if record.attempt:
+        return "The AI had been asked by then; no answer was kept. The text has been deleted."
+    return f"Nothing was sent to the AI{_this_time(record)}. The text has been deleted."
 
 
 def cancel_warning(record: AnalysisRecord) -> str:
@@ -207,14 +264,25 @@ def limit_text(error: LimitReached) -> str:
     return f"{error.limit.sentence} Please try again in {spoken(error.retry_after)}."
 
 
-def dates(record: AnalysisRecord, kept: timedelta, timezone: str | None) -> str:
-    """When it was ready, and until when it is kept, in the visitor's time zone."""
+def limit_note(error: LimitReached) -> tuple[str, str]:
+    """The same beside a form, which keeps what was written."""
+    is_ours = error.limit not in (Limit.PAUSED, Limit.VISITOR)
+    head = AT_LIMIT if is_ours else error.limit.sentence
+    return head, f"{TEXT_KEPT.removesuffix('.')}: try again in {spoken(error.retry_after)}."
+
+
+def reason(failure: Failure) -> str:
+    """Why a text is to be changed."""
+    return f"{failure.sentence} {failure.next_step}"
+
+
+def readable_until(record: AnalysisRecord, kept: timedelta, timezone: str | None) -> str:
+    """Who can read the result, and how long: to the day, or to the minute if that is soon."""
     ready_at = record.finished_at
     assert ready_at, "a terminal record says when"
-    ready, until = (
-        in_zone(time, timezone, "%-d %B, %H:%M") for time in (ready_at, ready_at + kept)
-    )
-    return f"Ready {ready} · Kept until {until}"
+    form = "%-d %B %Y" if kept > MONTHS else "%-d %B" if kept > DAYS else "%-d %B, %H:%M"
+    until = in_zone(ready_at + kept, timezone, form)
+    return f"Whoever has the link can read this, until {until}."
 
 
 def edit_until(record: AnalysisRecord, timezone: str | None) -> str:
@@ -223,42 +291,8 @@ def edit_until(record: AnalysisRecord, timezone: str | None) -> str:
     return f"Save it before {until}, when writing begins. Link and time stay the same."
 
 
-def in_zone(time: datetime, timezone: str | None, form: str) -> str:
-    """A time in the visitor's zone, in the form of `strftime`."""
-    try:
-        zone, suffix = ZoneInfo(timezone or "UTC"), ""
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a directory, too long
-        zone, suffix = ZoneInfo("UTC"), " UTC"
-    return f"{time.astimezone(zone):{form}}{suffix}"
-
-
 def ending(record: AnalysisRecord) -> str:
-    """Who wrote the analysis, and what that means."""
+    """Who wrote the result, and what that means."""
     if record.model == STAND_IN_MODEL:
-        return "No AI model was asked: the local stand-in counted words in your text."
-    return "Written by an AI model. It can be wrong; check anything that matters."
-
-
-# ── Durations ───────────────────────────────────────────────────────────────────────────────
-
-
-def short(duration: timedelta) -> str:
-    """`under 1 s`, `8 s`, `1 min 5 s`, `2 h`."""
-    seconds = round(duration.total_seconds())
-    if seconds < 1:
-        return "under 1 s"
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min" + (f" {seconds % 60} s" if seconds % 60 else "")
-    return f"{round(seconds / 3600)} h"
-
-
-def spoken(duration: timedelta) -> str:
-    """`5 seconds`, `one minute`, `90 minutes`, `2 hours`: never off by more than a tenth."""
-    seconds = round(duration.total_seconds())
-    for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
-        number = round(seconds / size)
-        if number >= (2 if unit == "day" else 1) and abs(number * size - seconds) <= seconds / 10:
-            return f"one {unit}" if number == 1 else f"{number} {unit}s"
-    return "no time"
+        return "No AI model was asked: the local stand-in counted the words of the text."
+    return f"Written by {record.model}. {CAN_BE_WRONG}"

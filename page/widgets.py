@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from enum import Enum
 from typing import Any, NamedTuple
@@ -13,9 +13,15 @@ from streamlit.delta_generator import DeltaGenerator
 from common.form import Form, questions
 from common.questions import Kind, Question, in_words
 from page import browser
+from page.browser import Under
+from page.quoted import quoted_questions
+from page.state import page_state
+
+Values = Mapping[str, object]  # of widgets, by their fields' names in JSON
 
 FEW_OPTIONS = 5  # are shown all at once
 ONE_LINE = 50  # characters of options that fit beside each other
+BESIDE = {Kind.WHOLE: 10, Kind.DECIMAL: 10, Kind.DATE: 20}  # a label's characters beside a text
 EARLIEST, LATEST = date(1900, 1, 1), date(2100, 12, 31)
 EMPTY: dict[Kind, object] = {Kind.LINE: "", Kind.AREA: "", Kind.CHECKBOX: False, Kind.CHOICES: []}
 
@@ -30,27 +36,40 @@ class Fields(NamedTuple):
     slots: dict[str, DeltaGenerator]
 
 
-def draw_fields(form: type[Form], prefilled: Form | None = None) -> Fields:
+def draw_fields(
+    form: type[Form], prefilled: Form | Values | None = None, examples: Sequence[str] = ()
+) -> Fields:
     """Draw a widget for each field of the form; all are named as in JSON.
 
     What it begins with is the widget's own default. Put into the session's state, it would reach
     the browser once, where a further run may overtake it, and replace what was typed before this
-    server was restarted.
+    server was restarted. The names of examples are drawn under the text that they quote.
     """
+    asked = questions(form)
+    values = _values(asked, prefilled)
+    quoted = next(iter(quoted_questions(form)), None) if examples else None
+    texts = tuple(widget_key(question) for question in asked if question.kind.is_text)
+    offer = Under(examples=tuple(examples), texts=texts)
     fields = Fields({}, {})
-    for row in _rows(questions(form)):
-        places = st.columns([2, 1]) if len(row) > 1 else [st.container()]
-        for question, place in zip(row, places, strict=True):
-            with place:
-                value = getattr(prefilled, question.name) if prefilled else question.default
-                fields.values[question.key] = _draw_field(question, to_widget(question, value))
+    for number, row in enumerate(_rows(asked)):
+        with st.container(key=f"row-{number}-{row[-1].kind.split()[-1]}" if row[1:] else None):
+            places = st.columns([2, 1]) if row[1:] else [st.container()]
+            for question, place in zip(row, places, strict=True):
+                with place:
+                    fields.values[question.key] = _draw_widget(question, values[question.key])
+                    if question is row[0]:
+                        fields.slots[question.key] = st.empty()
+                    _draw_under(question, offer if question is quoted else Under(texts=texts))
+            for question in row[1:]:  # a narrow field: what is wrong needs the whole width
                 fields.slots[question.key] = st.empty()
+    if examples and (quoted is None or quoted.kind is not Kind.AREA):
+        browser.draw_under(offer)
     return fields
 
 
 def widget_key(question: Question) -> str:
-    """Name a field's widget: apart from all else that the session remembers."""
-    return f"form-{question.key}"
+    """Name a field's widget: apart from all else that the session remembers, and other forms."""
+    return f"form-{question.key}-{page_state().form_id}".removesuffix("-")
 
 
 def to_widget(question: Question, value: Any) -> object:
@@ -74,28 +93,51 @@ def as_label(text: str) -> str:
     return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
 
 
+def can_be_emptied(question: Question) -> bool:
+    """Whether it may be left empty, and Streamlit gives it a way to be so."""
+    is_of_kind = question.kind.is_number or question.kind in (Kind.CHOICE, Kind.DATE)
+    return is_of_kind and not question.is_required
+
+
+def _values(asked: Sequence[Question], prefilled: Form | Values | None) -> Values:
+    if isinstance(prefilled, Mapping):
+        return prefilled
+    return {
+        question.key: to_widget(
+            question, getattr(prefilled, question.name) if prefilled else question.default
+        )
+        for question in asked
+    }
+
+
 def _rows(asked: Sequence[Question]) -> Iterator[Sequence[Question]]:
-    """A short text and the number or date after it share a row."""
+    """A short text and the number or date after it share a row, if it has but a short name."""
     rest = list(asked)
     while rest:
-        kinds = [question.kind for question in rest[:2]]
-        is_pair = kinds[0] is Kind.LINE and (kinds[-1].is_number or kinds[-1] is Kind.DATE)
-        row, rest = rest[: 1 + is_pair], rest[1 + is_pair :]
+        second = rest[1] if rest[1:] and rest[0].kind is Kind.LINE else None
+        is_pair = second and len(second.label) <= BESIDE.get(second.kind, 0) and not second.hint
+        row, rest = (rest[:2], rest[2:]) if is_pair else (rest[:1], rest[1:])
         yield row
 
 
-def _draw_field(question: Question, default: Any) -> object:
-    value = _draw_widget(question, default)
+def _draw_under(question: Question, offer: Under) -> None:
+    key = widget_key(question)
     if question.kind is Kind.AREA:
-        browser.draw_counter(widget_key(question), question.at_least or 0, question.at_most)
+        limits = {"area": key, "at_least": question.at_least or 0, "at_most": question.at_most}
+        browser.draw_under(offer.model_copy(update=limits))
     if question.hint:
-        st.html(f'<p class="hint">{html.escape(question.hint)}</p>')
-    return value
+        st.html(f'<p class="hint" id="{html.escape(key)}-hint">{html.escape(question.hint)}</p>')
 
 
 def _draw_widget(question: Question, default: Any) -> object:
     """Draw what takes any value: a browser's own limits would cut or refuse it without a word."""
     label, key, shown = as_label(question.label), widget_key(question), question.placeholder
+    if can_be_emptied(question) and default is not None:
+        # Streamlit lets only that be emptied which is so by default: this value is put into it,
+        # in each run until the browser has it.
+        if page_state().drawn != page_state().form_id:
+            st.session_state[key] = default
+        default = None
     match question.kind:
         case Kind.LINE:
             filled_in = question.autocomplete or None

@@ -6,9 +6,8 @@ from dataclasses import replace
 import streamlit as st
 
 from common.connection import StoreUnavailable
-from common.form import Form, questions
+from common.form import Form
 from common.logs import get_logger
-from common.questions import Kind
 from common.record import AnalysisRecord
 from common.states import TransitionError
 from common.store import NotFound
@@ -18,23 +17,18 @@ from page import texts
 from page.connection import connect
 from page.form import ask_for, draw_note
 from page.head import draw_header, draw_heading
-from page.result import Text, as_html, parts
+from page.parts import Text, parts
+from page.quoted import first_words
+from page.result import as_html
 from page.state import go_to, page_state
 
 log = get_logger("page")
 
 
-def first_words(form: Form) -> str:
-    """The first long text, else the first text: what tells one request from another."""
-    asked = sorted(questions(TASK.form), key=lambda question: question.kind is not Kind.AREA)
-    texts = (getattr(form, question.name) for question in asked if question.kind.is_text)
-    return next((" ".join(text.split()) for text in texts if text), "")
-
-
 def draw_written(form: Form) -> None:
     """Draw, folded, what its owner wrote."""
     plain = [replace(p, is_lead=False) if isinstance(p, Text) else p for p in parts(form)]
-    begins = html.escape(first_words(form))
+    begins = html.escape(first_words(form, most=200))
     st.html(
         '<details class="written"><summary>'
         f'<span>You wrote <q dir="auto">{begins}</q></span></summary>'
@@ -64,6 +58,6 @@ def _save(request_id: str, owner_token: str, form: Form) -> str:
         return go_to(None, texts.EDITED_TOO_LATE, prefilled=form)
     except StoreUnavailable as error:
         log.error("not edited", request_id=request_id, cause=str(error))
-        return f"{texts.NOT_REACHED} {texts.TEXT_KEPT}"
+        return f"{texts.NOT_DONE} {texts.TEXT_KEPT}"
     page_state().draft = None  # the text as it was is another request from here on
     return go_to(request_id)

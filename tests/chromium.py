@@ -132,7 +132,7 @@ class Visit:
 
     def settle(self) -> None:
         """Wait until an analysis is drawn, and nothing runs."""
-        expect(self.page.locator(".steps li").first).to_be_visible()
+        expect(self.page.locator(".card[data-state]")).to_be_visible()
         self.rest()
 
     def rest(self) -> None:
@@ -148,6 +148,12 @@ class Visit:
 
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)
+
+    def ask_to_delete(self) -> None:
+        """Open the question whether to delete a result; no click of this opens the next."""
+        self.button("More").click()
+        self.button("Delete…").click()
+        expect(self.button("Yes, delete it")).to_be_visible()
 
     def text(self, text: str) -> Locator:
         return self.page.get_by_text(text).first

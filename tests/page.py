@@ -73,7 +73,7 @@ def fill(
 def problems(page: AppTest) -> list[str]:
     """What is said under the fields, in their order."""
     drawn = "".join(str(getattr(element, "body", "")) for element in page.get("html"))
-    return [html.unescape(said) for said in re.findall('class="problem".*?>(.*?)</p>', drawn)]
+    return [html.unescape(said) for said in re.findall('class="problem.*?>(.*?)</p>', drawn)]
 
 
 def request_id_of(page: AppTest) -> str:
@@ -126,7 +126,7 @@ def heading(page: AppTest) -> str:
 def note(page: AppTest) -> str:
     """What came of pressing Send."""
     notes = [body for body in bodies(page) if 'class="note' in body]
-    return html.unescape(re.sub(r"<[^>]+>", "", "".join(notes)))
+    return html.unescape(" ".join(re.sub(r"<[^>]+>", "", "".join(notes)).split()))
 
 
 def bodies(page: AppTest) -> list[str]:

@@ -30,7 +30,7 @@ from tests.toy.task import Analysis
 
 GOOD = answer(200, response(ANALYSIS.model_dump_json(), model="gpt-test"))
 DELAY = timedelta(seconds=2)  # long enough to be seen
-USUAL = timedelta(seconds=8)
+USUAL = timedelta(seconds=20)  # of writing: what is being written is so for a while
 COMMANDS = {
     "qstash": ["local_stack.qstash_server", "--port", "{port}"],
     "service": [

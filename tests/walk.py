@@ -47,7 +47,7 @@ def _walk(tab: Visit, product: Product) -> Iterator[str]:
         product.put(request_id, state)
         tab.page.reload()
         tab.expect_heading(heading)
-        expect(tab.button("Delete")).to_be_visible()
+        expect(tab.button("More" if state.startswith("done") else "Delete")).to_be_visible()
         tab.settle()
         yield state
         if state == "waiting":
@@ -56,16 +56,15 @@ def _walk(tab: Visit, product: Product) -> Iterator[str]:
             yield "asking to cancel"
         if state == "processing":
             product.redis.refuse_connections()
-            tab.expect_text("We can't reach our store just now")
+            tab.expect_text("We can't look this up just now")
             yield "store away"
             product.redis.repair()
         if state == "done":
-            tab.button("Delete").click()
-            expect(tab.button("Yes, delete it")).to_be_visible()
+            tab.ask_to_delete()
             yield "asking to delete"
 
     tab.page.goto(product.page.url)
-    expect(tab.button("Forget all")).to_be_visible()
+    expect(tab.button("Clear the list")).to_be_visible()
     yield "own list"
     product.client.delete(f"analysis:{{{request_id}}}")
     tab.open(request_id)
@@ -112,6 +111,6 @@ def _read_without_owning(tab: Visit, product: Product) -> Iterator[str]:
     product.redis.refuse_connections()
     tab.page.reload()
     tab.expect_heading("One moment")
-    tab.expect_text("We can't reach our store just now")
+    tab.expect_text("We can't look this up just now")
     yield "store away at the first look"
     product.redis.repair()

@@ -82,7 +82,7 @@ def handle_errors(app: Flask, events: Events) -> None:
 
     def store_problem(error: StoreUnavailable) -> Response:
         events.emit(StoreFailed(error.store, str(error), at=str(request.url_rule)))
-        detail = "The store can't be reached just now. Please try again."
+        detail = "The store does not work just now. Please try again."
         return Problem(503, detail, {"Retry-After": str(RETRY_SECONDS)}).response()
 
     app.register_error_handler(Problem, lambda problem: problem.response())

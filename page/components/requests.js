@@ -1,34 +1,58 @@
-// "Your requests in this browser": the one place that keeps ids and owner tokens. It is on the page
-// all the time, and so it is what reads aloud, too.
+// "Your requests on this device": the one place that keeps ids, owner tokens and first words. It is
+// on the page all the time, and so it is what reads aloud, too.
 
 const STORAGE_KEY = "ask-later-requests"; // another name would lose what browsers have kept
+const WORDS_KEY = "ask-later-first-words"; // "no": they are not kept
 const MAX_ENTRIES = 20;
 const GONE = "No longer kept";
 // The server takes nothing from a message in which an id or a token has another form.
 const ID = /^[0-9a-f]{32}$/;
 const TOKEN = /^[\w-]{1,100}$/;
-const when = new Intl.DateTimeFormat(undefined, {
-  day: "numeric", month: "long", hour: "2-digit", minute: "2-digit", hourCycle: "h23",
-});
+const format = (options) => new Intl.DateTimeFormat("en-GB", { hourCycle: "h23", ...options });
+const timeOfDay = format({ hour: "2-digit", minute: "2-digit" });
+const timeToTheSecond = format({ hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const dayOfYear = format({ day: "numeric", month: "short" });
+const wholeDate = format({ day: "numeric", month: "short", year: "numeric" });
 
 const clock = { now: undefined, ahead: 0 }; // ahead: milliseconds, of the server's over this one
+const tab = { ready: 0, title: undefined }; // its own title, while another one is there
+const mounts = new WeakMap(); // of a section: its rows and timers
+const written = new WeakMap(); // what we wrote: a browser that translates puts its own in its place
 
-export default function ({ parentElement, data, setStateValue }) {
+export default function ({ parentElement, data, setStateValue, setTriggerValue }) {
   noteClock(data.now);
-  write(update(read(), data));
-  sendReply(data, setStateValue);
+  store(update(read(), data));
+  if (data.entries.some((entry) => entry.ownerToken)) forgetTyped();
+  const reply = () => sendReply(data, setStateValue);
+  reply();
   announce(data.announcement);
+  nameTab(data);
   const section = parentElement.querySelector(".requests");
   section.hidden = !data.isShown;
-  if (!data.isShown) return;
-  const draw = () => drawList(section);
-  draw();
-  setUpForget(section.querySelector(".forget"), () => {
-    write([]);
-    draw();
-    sendReply(data, setStateValue);
-  });
-  window.onstorage = draw; // another tab has sent a request, or forgotten all
+  const mount = mounts.get(section) ?? { rows: new Map() };
+  mounts.set(section, mount);
+  const change = (entries) => {
+    store(entries);
+    drawList(section, mount.rows, change);
+    reply();
+  };
+  if (data.isShown) {
+    drawList(section, mount.rows, change);
+    setUpFoot(section, change);
+  }
+  window.onstorage = () => data.isShown && section.isConnected && change(read()); // another tab did it
+  repeat(mount, "ticking", section, data.isShown && 1, () => tick(mount.rows));
+  repeat(mount, "polling", section, data.pause, () => setTriggerValue("poll", true));
+}
+
+// Do something every few seconds, if any, for as long as the section is there.
+function repeat(mount, name, section, seconds, act) {
+  clearInterval(mount[name]);
+  if (!seconds) return;
+  mount[name] = setInterval(() => {
+    if (section.isConnected) act();
+    else clearInterval(mount[name]);
+  }, seconds * 1000);
 }
 
 function noteClock(now) {
@@ -36,6 +60,8 @@ function noteClock(now) {
   clock.now = now;
   clock.ahead = Date.parse(now) - Date.now();
 }
+
+// ── What is kept ──
 
 function read() {
   try {
@@ -46,13 +72,39 @@ function read() {
   }
 }
 
-function write(entries) {
+function store(entries) {
+  if (!keepsWords()) entries = entries.map(({ label, ...rest }) => rest);
   try {
     if (JSON.stringify(entries) !== JSON.stringify(read())) {
       localStorage.setItem(STORAGE_KEY, JSON.stringify(entries));
     }
   } catch {
     // Without storage the list stays empty, and the tab itself knows its owner token.
+  }
+}
+
+function keepsWords() {
+  try {
+    return localStorage.getItem(WORDS_KEY) !== "no";
+  } catch {
+    return true;
+  }
+}
+
+function keepWords(isKept) {
+  try {
+    localStorage.setItem(WORDS_KEY, isKept ? "yes" : "no");
+  } catch {
+    // Nothing is kept at all.
+  }
+}
+
+// What was typed has been sent: see form.js.
+function forgetTyped() {
+  try {
+    sessionStorage.removeItem("ask-later-typed");
+  } catch {
+    // no storage in this browser
   }
 }
 
@@ -88,6 +140,8 @@ function sendReply(data, setStateValue) {
 
 const has = (value, form) => typeof value === "string" && form.test(value);
 
+// ── What is said ──
+
 // One live region for as long as the tab lives: a new one would not be read aloud.
 function announce(text) {
   let region = document.getElementById("announcer");
@@ -98,39 +152,159 @@ function announce(text) {
     region.style.cssText = "position:fixed;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)";
     document.body.append(region);
   }
-  if (region.textContent !== text) region.textContent = text;
+  write(region, text);
 }
 
-function drawList(section) {
-  const entries = read();
+// Say in the tab's title that one has become ready, until somebody comes back to the tab.
+function nameTab({ ready, title }) {
+  if (ready > tab.ready) {
+    tab.title ??= document.title;
+    document.title = title;
+    window.addEventListener("focus", takeTitleBack, { once: true });
+  } else if (!ready) {
+    tab.title = undefined; // another page, which has named the tab itself
+  }
+  tab.ready = ready;
+}
+
+function takeTitleBack() {
+  if (tab.title !== undefined) document.title = tab.title;
+  tab.title = undefined;
+}
+
+function write(node, text) {
+  if (written.get(node) === text) return;
+  written.set(node, text);
+  node.replaceChildren(text);
+}
+
+// ── What is drawn ──
+
+function drawList(section, rows, change) {
+  const entries = read(), list = section.querySelector("ul");
   section.querySelector(".empty").hidden = entries.length > 0;
-  section.querySelector(".note").hidden = section.querySelector(".forget").hidden = !entries.length;
-  section.querySelector("ul").replaceChildren(...entries.map(drawEntry));
+  section.querySelector(".foot").hidden = !entries.length && keepsWords();
+  const toggle = section.querySelector(".keep");
+  write(toggle, keepsWords() ? "Don't keep first words" : "Keep first words");
+  for (const name of [".foot > p", ".clear"]) section.querySelector(name).hidden = !entries.length;
+  const before = new Map(rows);
+  rows.clear();
+  entries.forEach((entry, index) => {
+    const id = JSON.stringify(entry.requestId);
+    const row = before.get(id) ?? makeRow(section);
+    rows.set(id, row);
+    const hasTwin = entries.some((other) => other !== entry && labelOf(other) === labelOf(entry));
+    drawRow(row, entry, hasTwin, () => remove(section, row, id, change));
+    if (list.children[index] !== row.item) list.insertBefore(row.item, list.children[index] ?? null);
+  });
+  while (list.children.length > entries.length) list.lastElementChild.remove();
+  tick(rows);
 }
 
-function drawEntry(entry) {
-  const isKept = entry.state !== GONE && !(Date.parse(entry.keptUntil) < Date.now() + clock.ahead);
-  const link = document.createElement("a");
-  link.href = `?request=${encodeURIComponent(entry.requestId)}`;
-  link.target = "_blank"; // what is being written here stays
-  link.rel = "noopener";
-  const createdAt = new Date(entry.createdAt);
-  link.textContent = isNaN(createdAt) ? entry.requestId : when.format(createdAt);
-  const state = document.createElement("span");
-  state.textContent = isKept ? entry.state : GONE;
-  const item = document.createElement("li");
-  item.append(link, state);
-  return item;
+function makeRow(section) {
+  const item = section.querySelector("template").content.firstElementChild.cloneNode(true);
+  const names = ["a", "b", "small", ".when", ".arc", ".chevron", ".remove"];
+  const [link, title, note, when, arc, chevron, button] = names.map((n) => item.querySelector(n));
+  return { item, link, title, note, when, arc, chevron, button };
 }
 
-function setUpForget(button, forget) {
+function drawRow(row, entry, hasTwin, remove) {
+  const isKept = entry.state !== GONE && !(Date.parse(entry.keptUntil) < now());
+  const label = labelOf(entry), sent = new Date(entry.createdAt);
+  row.entry = entry;
+  row.mark = isKept ? markOf(entry) : "gone";
+  row.state = isKept ? String(entry.state ?? "") : GONE;
+  row.isOfNoUse = !isKept || Boolean(entry.isLost) || !has(entry.requestId, ID);
+  row.item.dataset.mark = row.mark;
+  row.link.href = `?request=${encodeURIComponent(entry.requestId)}`;
+  row.link.onclick = takeTitleBack;
+  const time = isNaN(sent) ? String(entry.requestId) : capital(whenSent(sent, toTheSecond));
+  const title = label || time;
+  write(row.title, title);
+  row.title.translate = !label;
+  const isTold = label && !isNaN(sent);
+  write(row.note, noteOf(row, isTold ? whenSent(sent, hasTwin ? toTheSecond : brief) : ""));
+  row.chevron.style.display = row.isOfNoUse ? "none" : "";
+  row.button.hidden = !row.isOfNoUse;
+  row.button.setAttribute("aria-label", `Remove: ${title}`);
+  row.button.onclick = (event) => event.detail < 2 && remove(); // the next one is where it was
+}
+
+const labelOf = ({ label }) => (typeof label === "string" ? label : "");
+
+function markOf({ mark, state, isOver }) {
+  if (mark) return mark;
+  return state === "Ready" ? "ready" : isOver ? "gone" : "waiting"; // an earlier version kept none
+}
+
+function noteOf({ entry, mark, state, isOfNoUse }, sent) {
+  const until = new Date(entry.keptUntil);
+  const isKept = mark !== "waiting" && !isNaN(until);
+  const rest = isOfNoUse || mark === "waiting" ? state : isKept ? `Kept until ${brief(until)}` : "";
+  return capital(sent && rest ? `${sent} · ${rest[0].toLowerCase()}${rest.slice(1)}` : sent || rest);
+}
+
+const now = () => Date.now() + clock.ahead;
+const isToday = (date) => wholeDate.format(date) === wholeDate.format(now());
+const isThisYear = (date) => date.getFullYear() === new Date(now()).getFullYear();
+const day = (date) => (isThisYear(date) ? dayOfYear : wholeDate).format(date);
+const brief = (date) => (isToday(date) ? timeOfDay.format(date) : day(date));
+const toTheSecond = (date) => (isToday(date) ? "" : `${day(date)}, `) + timeToTheSecond.format(date);
+const whenSent = (date, inWords) => (isToday(date) ? "sent " : "") + inWords(date);
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+// What changes by itself: how long each still takes.
+function tick(rows) {
+  for (const { entry, mark, state, when, arc, isOfNoUse } of rows.values()) {
+    const begun = Date.parse(entry.begunAt), ready = Date.parse(entry.readyAt);
+    const isTimed = mark === "waiting" && begun < ready;
+    const seconds = isTimed ? Math.ceil((ready - now()) / 1000) : 0;
+    when.translate = seconds <= 0; // else "left" is taken for the opposite of right
+    const left = seconds > 0 ? `${minutes(seconds)} left` : isTimed ? "Any moment" : "";
+    write(when, isOfNoUse ? "" : mark === "waiting" ? left : state);
+    const share = isTimed ? Math.min(Math.max((now() - begun) / (ready - begun), 0.03), 0.97) : 0.25;
+    arc.style.strokeDasharray = `${100 * share} 200`;
+  }
+}
+
+const minutes = (seconds) =>
+  seconds < 3600
+    ? `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`
+    : `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+
+// ── What can be done ──
+
+function remove(section, row, id, change) {
+  const next = row.item.nextElementSibling ?? row.item.previousElementSibling;
+  change(read().filter(({ requestId }) => JSON.stringify(requestId) !== id));
+  (next?.querySelector("a") ?? section.querySelector("h2")).focus();
+}
+
+// The question never comes where the pointer is: there is what takes it back.
+function setUpFoot(section, change) {
+  const [foot, clear, keep, asked, yes] =
+    [".foot", ".clear", ".keep", ".asked", ".yes"].map((name) => section.querySelector(name));
   const ask = (isAsked) => {
-    button.dataset.asked = isAsked ? "yes" : "";
-    button.textContent = isAsked ? "Yes, forget all" : "Forget all";
+    asked.hidden = !isAsked;
+    write(clear, isAsked ? "Keep the list" : "Clear the list");
+    keep.hidden = isAsked;
   };
-  button.onblur = () => ask(false);
-  button.onclick = () => {
-    if (button.dataset.asked) forget();
-    ask(!button.dataset.asked);
+  write(clear, asked.hidden ? "Clear the list" : "Keep the list");
+  clear.onclick = (event) => {
+    if (event.detail > 1) return; // of a double click, the first one counts
+    ask(asked.hidden);
+    clear.focus(); // what is left by the focus takes the question back
   };
+  yes.onmousedown = (event) => event.preventDefault(); // not every browser gives a button the focus
+  yes.onclick = () => {
+    ask(false);
+    change([]);
+    section.querySelector("h2").focus();
+  };
+  keep.onclick = () => {
+    keepWords(!keepsWords());
+    change(read());
+  };
+  clear.onblur = yes.onblur = ({ relatedTarget }) => foot.contains(relatedTarget) || ask(false);
+  foot.onkeydown = ({ key }) => key === "Escape" && ask(false);
 }

@@ -1,15 +1,15 @@
 """What the sender can do."""
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Locator, expect
 
 from tests.browser.visits import Visiting, send
-from tests.chromium import DESKTOP, PHONE, open_context
+from tests.chromium import DESKTOP, PHONE
 from tests.fakes import ADA, ANALYSIS
 from tests.http_server import answer, hang
 from tests.model_replies import refusal, response
 from tests.product import Product
-from tests.toy.task import TASK, Analysis
+from tests.toy.task import TASK
 from tests.walk import HEADINGS
 
 pytestmark = pytest.mark.browser
@@ -165,7 +165,7 @@ def test_a_failed_analysis_is_tried_again(visit: Visiting, product: Product) -> 
 def test_what_is_deleted_is_gone_for_everybody(visit: Visiting, product: Product) -> None:
     sender = send(visit, product, "done")
     request_id = sender.request_id
-    sender.button("Delete").click()
+    sender.ask_to_delete()
     sender.button("Yes, delete it").click()
     sender.expect_text("Deleted.")
     sender.expect_text("Nothing here yet")
@@ -174,30 +174,3 @@ def test_what_is_deleted_is_gone_for_everybody(visit: Visiting, product: Product
 
     reader.expect_text("not found, or is no longer kept")
     assert product.client.keys(f"*{request_id}*") == []
-
-
-def test_the_link_and_the_analysis_can_be_taken_along(
-    visit: Visiting, product: Product, browser: Browser
-) -> None:
-    context = open_context(browser, permissions=["clipboard-read", "clipboard-write"])
-    sender = send(visit, product, "done", context=context)
-
-    def copied(button: str) -> str:
-        expect(sender.button("Copied")).to_have_count(0)
-        sender.button(button).click()
-        expect(sender.button("Copied")).to_be_visible()
-        expect(sender.page.get_by_role("status").filter(has_text="Copied")).to_have_count(1)
-        text: str = sender.page.evaluate("navigator.clipboard.readText()")
-        return text
-
-    def downloaded(button: str) -> tuple[str, str]:
-        with sender.page.expect_download() as download:
-            sender.button(button).click()
-        return download.value.suggested_filename, download.value.path().read_text()
-
-    assert copied("Copy link") == sender.page.url
-    assert f"Summary\n{ANALYSIS.summary}\n\n" in copied("Copy text")
-    name, content = downloaded("Download Markdown")
-    assert (name, f"## Summary\n\n{ANALYSIS.summary}" in content) == ("analysis.md", True)
-    name, content = downloaded("Download JSON")
-    assert (name, Analysis.model_validate_json(content)) == ("analysis.json", ANALYSIS)

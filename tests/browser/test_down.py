@@ -5,7 +5,7 @@ from playwright.sync_api import (
     expect,
 )
 
-from tests.browser.visits import SIGN_OF_LIFE, Visiting, send
+from tests.browser.visits import SIGN_OF_LIFE, Visiting, send, wait_in
 from tests.fakes import ADA, ANALYSIS
 from tests.product import Product
 from tests.walk import HEADINGS
@@ -31,14 +31,14 @@ def test_redis_goes_down_and_comes_up_while_somebody_waits(
 ) -> None:
     sender = send(visit, product, "processing")
     product.redis.refuse_connections()
-    sender.expect_text("We can't reach our store just now")
+    sender.expect_text("We can't look this up just now")
     sender.expect_heading(HEADINGS["processing"])
 
     product.put(sender.request_id, "done")
     product.redis.repair()
 
     sender.expect_text(ANALYSIS.summary)
-    expect(sender.text("We can't reach our store just now")).to_have_count(0)
+    expect(sender.text("We can't look this up just now")).to_have_count(0)
 
 
 def test_redis_is_away_when_the_form_is_sent_and_the_text_stays(
@@ -57,13 +57,57 @@ def test_redis_is_away_when_the_form_is_sent_and_the_text_stays(
     sender.expect_text(ANALYSIS.summary)
 
 
+def test_a_lost_connection_is_said_on_the_page_which_then_catches_up(
+    visit: Visiting, product: Product
+) -> None:
+    product.gate.clear()
+    sender = visit()
+    product.put(sender.submit(), "any moment now")
+    sender.expect_text("Reference")
+    sender.page.evaluate("""() => {
+        window.heard = [];
+        document.addEventListener("ask-connection", ({ detail }) => heard.push(detail.isLost));
+    }""")
+    sender.context.set_offline(True)
+    sender.expect_text("You’re offline.")
+    sender.expect_text("goes on without you")
+    sender.context.set_offline(False)
+    expect(sender.text("You’re offline.")).to_have_count(0)
+
+    product.page.stop()
+    sender.expect_text("We’ve lost touch with our server")
+    expect(sender.page.get_by_role("status").filter(has_text="lost touch")).to_have_count(1)
+    tries = len(sender.requests)
+    wait_in(sender, lambda: len(sender.requests) > tries + 12)  # Streamlit's dialog came before
+    expect(sender.page.get_by_test_id("stDialog")).to_have_count(0)
+    product.put(sender.request_id, "done")
+    product.page.start()
+
+    sender.expect_text(ANALYSIS.summary)
+    expect(sender.text("We’ve lost touch")).to_have_count(0)
+    assert sender.page.evaluate("heard") == [True, False, True, False]
+
+
+def test_a_page_that_streamlit_has_given_up_loads_itself_again(visit: Visiting) -> None:
+    tab = visit()
+    tab.expect_text("Nothing here yet")
+    tab.page.evaluate("""() => {
+        window.isOld = true;
+        const app = document.querySelector("[data-test-connection-state]");
+        app.setAttribute("data-test-connection-state", "DISCONNECTED_FOREVER");
+    }""")
+
+    tab.page.wait_for_function("!window.isOld")
+
+    tab.expect_text("Nothing here yet")
+
+
 @pytest.mark.parametrize("motion", ["no-preference", "reduce"])
 def test_what_takes_long_gives_a_sign_of_life(
     visit: Visiting, product: Product, motion: str
 ) -> None:
     sender = send(visit, product, "done", reduced_motion=motion)
-    sender.button("Delete").click()
-    expect(sender.button("Yes, delete it")).to_be_visible()
+    sender.ask_to_delete()
     product.redis.break_with(lambda exchange: None)  # no answer comes
 
     sender.button("Yes, delete it").click()

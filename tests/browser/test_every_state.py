@@ -66,10 +66,10 @@ def test_the_accessibility_check_sees_into_streamlits_page_and_our_components(
 ) -> None:
     product.put(ID, "processing")
     reader = visit(ID)
-    reader.expect_text("Attempt 1 of 3")
+    reader.expect_text("Being written now")
     reader.settle()
     with product.page.frozen():  # else the next poll may repair it
-        for place in (".stMain h1", ".steps strong"):
+        for place in (".headline", ".steps strong"):
             reader.page.locator(place).first.evaluate(
                 'e => { e.innerHTML = \'<img src="data:,"><span style="color:#ddd">pale</span>\' }'
             )
@@ -83,11 +83,11 @@ def test_whoever_wants_no_motion_sees_none(visit: Visiting, product: Product) ->
     product.put(ID, "processing")
     reader = visit(ID)
     looks: dict[Literal["no-preference", "reduce"], tuple[str, str]] = {
-        "no-preference": ("turn", "0.3s"),
+        "no-preference": ("write", "0.3s, 0.3s"),
         "reduce": ("none", "0s"),
     }
     for wish, (animation, transition) in looks.items():
         reader.page.emulate_media(reduced_motion=wish)
 
-        expect(reader.page.locator(".ring svg")).to_have_css("animation-name", animation)
-        expect(reader.page.locator(".arc")).to_have_css("transition-duration", transition)
+        expect(reader.page.locator(".mark")).to_have_css("animation-name", animation)
+        expect(reader.page.locator(".arc.queue")).to_have_css("transition-duration", transition)

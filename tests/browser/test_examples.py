@@ -221,8 +221,10 @@ def fits_a_phone(tab: Visit) -> None:
 
 def download(tab: Visit, kind: str, noun: str) -> str:
     """What a button gives; the file is called what the person gets."""
+    tab.button("More").click()
     with tab.page.expect_download() as coming:
         tab.button(f"Download {kind}").click()
+    tab.page.keyboard.press("Escape")
     name = coming.value.suggested_filename.rpartition(".")[0]
     assert re.findall(r"\w+", name) == re.findall(r"\w+", noun.lower())
     return coming.value.path().read_text()

@@ -35,7 +35,7 @@ def test_fill_submit_wait_read_and_rest(visit: Visiting, product: Product) -> No
 
     assert "Your request is in the queue" in str(sender.page.evaluate("window.shown"))
     sender.expect_text(ANALYSIS.summary)
-    sender.expect_text("Your analysis is ready.")
+    expect(sender.page.locator("h1")).to_be_focused()
     expect(sender.page).to_have_title("✓ Ready · Ask later")
     sender.settle()
     assert "sketch" not in sender.page.inner_text("body")
@@ -44,7 +44,8 @@ def test_fill_submit_wait_read_and_rest(visit: Visiting, product: Product) -> No
 
     sender.page.reload()
     sender.expect_text(ANALYSIS.summary)
-    expect(sender.text("Your analysis is ready.")).to_have_count(0)
+    sender.settle()
+    expect(sender.page.locator("h1")).not_to_be_focused()
 
 
 # The element in focus, and whether it or its frame can be seen to be.
@@ -179,8 +180,7 @@ def test_what_was_confirmed_is_done_even_if_the_next_click_comes_at_once(
     context.route_web_socket(lambda url: True, lambda tab: hold_first_of_two(tab, waits, asked))
     sender = send(visit, product, "done", context=context)
     request_id = sender.request_id
-    sender.button("Delete").click()
-    expect(sender.button("Yes, delete it")).to_be_visible()
+    sender.ask_to_delete()
 
     waits.set()
     sender.button("Yes, delete it").click()
@@ -222,8 +222,10 @@ def test_a_double_click_does_what_one_does(
     visit: Visiting, product: Product, state: str, action: str, heading: str
 ) -> None:
     sender = send(visit, product, state)
-    for popover in {"waiting": ["Cancel"], "done": ["Delete"]}.get(state, []):
-        sender.button(popover).click()
+    if state == "waiting":
+        sender.button("Cancel").click()
+    if state == "done":
+        sender.ask_to_delete()
     expect(sender.button(action)).to_be_visible()
     sender.settle()
 
@@ -246,12 +248,12 @@ def test_two_tabs_of_one_browser_show_the_same_and_may_do_the_same(
 
     for tab in (first, second):
         tab.expect_text(ANALYSIS.summary)
-        expect(tab.button("Delete")).to_be_visible()
+        tab.ask_to_delete()
 
 
 def test_a_refresh_changes_nothing(visit: Visiting, product: Product) -> None:
     sender = send(visit, product, "waiting")
-    owners = {"waiting": "Cancel", "processing": "Cancel", "retrying": "Cancel"}
+    owners = {name: "Cancel" for name in ("waiting", "processing", "retrying")} | {"done": "More"}
     for state in ("waiting", "processing", "retrying", "done", "failed", "cancelled"):
         product.put(sender.request_id, state)
 
@@ -268,7 +270,7 @@ def test_going_back_to_an_analysis_never_takes_its_owner_for_a_stranger(
     sender.page.reload()  # so that only the browser knows the owner token
     expect(sender.button("Try again")).to_be_visible()
     sender.button("New").click()
-    sender.expect_text("Your requests in this browser")
+    sender.expect_text("Your requests on this device")
     wait_for_quiet(sender)
     sender.page.evaluate(WATCH)
 

@@ -200,5 +200,5 @@ def test_the_sentences_send_the_right_one_to_act() -> None:
         for failure in (BY_CODE[code] for code in codes.split(" or ")):
             assert failure.kind is kinds[then]
             assert failure.sentence.endswith(".")
-            assert ("nothing for you to do" in failure.next_step) == (then is FIX)
+            assert ("ours to fix" in failure.next_step) == (then is FIX)
             assert ("your text and send it again" in failure.next_step) >= (then is CHANGE)

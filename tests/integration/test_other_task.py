@@ -19,7 +19,8 @@ from common.states import Reason, Status, TransitionError
 from common.store import Store, parse_record, record_key
 from common.submission import NotOwner, OfOtherTask, OtherInput, Submissions
 from local_stack.redis_server import PERSISTENCE
-from page import browser, texts
+from page import texts
+from page.entries import entry
 from page.snapshot import poll_seconds
 from page.state import fetch
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
@@ -332,9 +333,9 @@ def test_the_page_says_calmly_that_it_cannot_be_read(
     assert labels(page) == ["New request"]
     assert not page.error
     assert poll_seconds(snapshot, store.now()) is None
-    entry = browser.entry(snapshot, timedelta(hours=1))
-    assert entry
-    assert (entry.state, entry.is_over) == (texts.UNREADABLE, True)
+    listed = entry(snapshot, timedelta(hours=1))
+    assert listed
+    assert (listed.state, listed.is_over) == (texts.UNREADABLE, True)
     ours = [line for line in lines(caplog) if "request_id" in line]
     assert {line["event"] for line in ours} == {"made for another task"}
     assert not [word for word in WRITTEN if word in text(page) + caplog.text]

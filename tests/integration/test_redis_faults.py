@@ -12,7 +12,7 @@ from common.record import REPUBLISH_AFTER, AnalysisRecord
 from common.states import Status
 from common.store import NotFound, Store
 from tests.conftest import make_settings, make_store
-from tests.fakes import ANALYSIS, CALL, LEASE
+from tests.fakes import ANALYSIS, BOB, CALL, LEASE
 from tests.redis_faults import (
     CANCELLED,
     CLAIMED,
@@ -94,6 +94,11 @@ def give_up(world: World) -> None:
     world.store.update(world.id, lambda r, now: r.give_up(of_round=1, now=now, lease=LEASE))
 
 
+def edit(world: World) -> None:
+    world.submissions.edit(world.id, "", BOB)
+    assert world.server.store.read(world.id).input == BOB
+
+
 OPERATIONS = {
     "check": Operation(lambda world: world.store.check(), None, None),
     "now": Operation(read_clock, None, None),
@@ -122,6 +127,7 @@ OPERATIONS = {
     "person cancels": Operation(
         lambda world: world.submissions.cancel(world.id, ""), PENDING, CANCELLED
     ),
+    "person edits": Operation(edit, PENDING, PENDING),
     "person retries": Operation(
         lambda world: world.submissions.retry(world.id, ""), FAILED, PENDING
     ),

@@ -27,7 +27,7 @@ def test_what_is_copied_is_what_the_model_wrote() -> None:
 
 def test_the_file_holds_every_field_and_what_the_model_wrote_stays_text() -> None:
     assert export.as_markdown(HOSTILE, "The end.") == (
-        "# Your analysis\n\n"
+        "# Analysis\n\n"
         "## Summary\n\n!\\[x\\](https\\:\\//canary\\.example/x) \\<img src=y\\>\n\n"
         "**Tone:** curious\n\n"
         "## Themes\n\n- machines\n\n"
@@ -111,7 +111,7 @@ def assert_stays_text(text: str) -> None:
     paragraphs = re.split("\n\n+", "\n".join(lines(text)).strip("\n"))
 
     assert blocks(export.as_markdown(result, "The end.")) == [
-        ("h1", "Your analysis"),
+        ("h1", "Analysis"),
         ("h2", "Summary"),
         *(("p", paragraph) for paragraph in paragraphs),
         ("p  strong_close strong_open", "Tone: curious"),

@@ -18,7 +18,8 @@ from streamlit.testing.v1 import AppTest
 
 from common.result import Result, Short
 from page import export
-from page.result import Cards, Label, Labels, Lines, Meter, Part, Section, Text, as_html, parts
+from page.parts import Cards, Label, Labels, Lines, Meter, Part, Section, Table, Text, parts
+from page.result import as_html
 from tests.fakes import ANALYSIS
 from tests.unit.test_export import MARKUP, blocks
 
@@ -135,16 +136,16 @@ def test_each_field_is_shown_as_its_type_asks_and_an_empty_one_is_left_out() -> 
 def test_the_html_of_a_result() -> None:
     assert as_html(parts(ANALYSIS)) == (
         '<p dir="auto" class="lead">You like machines.</p>'
-        '<div class="chips"><span class="chip">Tone: <b dir="auto">curious</b></span></div>'
+        '<dl class="facts"><div><dt>Tone</dt><dd dir="auto">curious</dd></div></dl>'
         '<h2>Themes</h2><ul class="chips"><li dir="auto">machines</li></ul>'
-        '<h2>Suggestions</h2><ul><li dir="auto">Build one.</li></ul>'
+        '<h2>Suggestions</h2><ul class="lines"><li dir="auto">Build one.</li></ul>'
     )
 
 
 def test_labels_that_follow_each_other_stand_in_one_row() -> None:
     chips = [Label("a", "1"), Label("b", "2")]
 
-    assert as_html([*chips, Text("c", "3"), *chips]).count('<div class="chips">') == 2
+    assert as_html([*chips, Text("c", "3"), *chips]).count('<dl class="facts">') == 2
 
 
 def test_a_meter_says_its_value_as_text_too() -> None:
@@ -160,6 +161,63 @@ def test_headings_go_one_level_deeper_with_each_object_down_to_the_fourth() -> N
     drawn = as_html([Section("a", [inner])])
 
     assert [tag for tag, _ in Parsed(drawn).tags if tag[0] == "h"] == ["h2", "h3", "h4", "h4", "h4"]
+
+
+class Ingredient(Result):
+    name: Short
+    amount: Annotated[int, Field(ge=0, le=10)]
+    unit: Short | None
+
+
+class Recipe(Result):
+    ingredients: list[Ingredient]
+
+
+RECIPE = Recipe(
+    ingredients=[
+        Ingredient(name="<b>milk", amount=3, unit=None),
+        Ingredient(name="salt|", amount=1, unit="g"),
+    ]
+)
+
+
+def test_objects_of_short_values_are_a_table() -> None:
+    [table] = parts(RECIPE)
+    assert table == Table(
+        "Ingredients",
+        ["Name", "Amount", "Unit"],
+        [
+            [Label("Name", "<b>milk"), Meter("Amount", "3 of 10", 3, 0, 10), None],
+            [Label("Name", "salt|"), Meter("Amount", "1 of 10", 1, 0, 10), Label("Unit", "g")],
+        ],
+    )
+    drawn = as_html([table])
+    assert '<h2>Ingredients</h2><table><thead><tr><th scope="col">Name</th>' in drawn
+    assert '<td data-title="Name"><span dir="auto">&lt;b&gt;milk</span></td>' in drawn
+    assert '<span dir="auto">3 of 10</span><meter min="0" max="10" value="3"' in drawn
+    assert "<td></td></tr>" in drawn
+
+
+def test_a_table_in_the_exports() -> None:
+    assert export.as_text(RECIPE, "The end.") == (
+        "Ingredients\n- Name: <b>milk, Amount: 3 of 10\n"
+        "- Name: salt|, Amount: 1 of 10, Unit: g\n\nThe end.\n"
+    )
+    assert [text for _, text in blocks(export.as_markdown(RECIPE, "The end."))] == [
+        *("Analysis", "Ingredients", "Name", "Amount", "Unit"),
+        *("<b>milk", "3 of 10", "", "salt|", "1 of 10", "g", "", "The end."),
+    ]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [{"a": 1, "b": [2]}, {name: 1 for name in "abcde"}, {"a": 1, "A": 2}],
+    ids=["a list", "too many for a line", "two of one name"],
+)
+def test_what_no_table_can_show_is_none(item: dict[str, object]) -> None:
+    found = parts(Odd.model_construct(value=[item, {"a": 1}]))
+
+    assert not any(isinstance(part, Table) for part in found)
 
 
 def test_a_text_after_a_heading_is_no_lead() -> None:
@@ -179,7 +237,7 @@ def test_objects_in_the_exports() -> None:
     )
     rewrite = "#### Before\n\nWas in charge\n\n**Why:** vague\n\n**Score:** 7 of 10\n\n"
     assert export.as_markdown(result, "The end.") == (
-        "# Your analysis\n\n**Name:** haste\n\n## Rewrites\n\n"
+        "# Analysis\n\n**Name:** haste\n\n## Rewrites\n\n"
         f"### 1 of 2\n\n{rewrite}### 2 of 2\n\n{rewrite}---\n\nThe end.\n"
     )
 
@@ -283,8 +341,12 @@ class Parsed(HTMLParser):
         self.tags.append(("instruction", []))
 
 
-OUR_TAGS = {"p", "div", "span", "b", "h2", "h3", "h4", "ul", "li", "meter"}
-OUR_CLASSES = {"lead", "chips", "chip", "measure", "inner", "item"}
+TABLE_TAGS = {"table", "thead", "tbody", "tr", "th", "td"}
+OUR_TAGS = {
+    *TABLE_TAGS,
+    *["p", "div", "span", "b", "h2", "h3", "h4", "ul", "dl", "dt", "dd", "li", "meter"],
+}
+OUR_CLASSES = {"lead", "chips", "facts", "lines", "measure", "inner", "item"}
 OUR_BLOCKS = {"p", "p  strong_close strong_open", "ul li p", "hr"} | {f"h{n}" for n in range(1, 7)}
 
 
@@ -304,7 +366,16 @@ def test_every_value_is_on_the_page_and_none_of_it_is_markup(result: Everything)
     for tag, attributes in drawn.tags:
         assert tag in OUR_TAGS
         for name, value in attributes:
-            assert name in {"dir", "class", "min", "max", "value", "aria-label"}
+            assert name in {
+                "dir",
+                "class",
+                "scope",
+                "data-title",
+                "min",
+                "max",
+                "value",
+                "aria-label",
+            }
             assert name != "class" or value in OUR_CLASSES
 
 

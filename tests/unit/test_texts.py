@@ -4,8 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from common.failures import Failure
-from page import texts
+from common.failures import Failure, Limit
+from common.ports import LimitReached
+from common.record import MAX_ATTEMPTS
+from page import texts, times
 from page.snapshot import Snapshot
 from tests.conftest import make_settings
 from tests.fakes import ID, with_fields
@@ -24,23 +26,46 @@ from tests.states import (
 
 
 @pytest.mark.parametrize(
-    ("snapshot", "is_listed", "title", "announcement"),
+    ("snapshot", "is_listed", "title", "more"),
     [
-        (Snapshot(ID, WAITING), None, "Your request is in the queue", ""),
-        (Snapshot(ID, WRITING), None, "Writing your analysis", " Attempt 1 of 3."),
-        (Snapshot(ID, RETRYING), None, "Trying again soon", ""),
-        (Snapshot(ID, READY), None, "Your analysis", ""),
-        (Snapshot(ID, failures=1), None, "One moment", f" {texts.UNAVAILABLE}"),
+        (Snapshot(ID, WAITING), None, "In the queue", ""),
+        (Snapshot(ID, WRITING), None, "Being written now", ""),
+        (
+            Snapshot(ID, RETRYING),
+            None,
+            "Trying again soon, second try of three",
+            " The AI service was busy.",
+        ),
+        (Snapshot(ID, READY), None, "The analysis is ready", ""),
+        (
+            Snapshot(ID, FAILED),
+            None,
+            "This text didn't get through",
+            f" {Failure.CONTENT_FILTERED.sentence}",
+        ),
+        (Snapshot(ID, CANCELLED), None, "Cancelled", ""),
+        (Snapshot(ID, failures=1), None, "One moment", f" {texts.UNAVAILABLE_FROM_THE_START}"),
         (Snapshot(ID, is_gone=True), None, "One moment", ""),
         (Snapshot(ID, is_gone=True), True, "No longer kept", ""),
         (Snapshot(ID, is_gone=True), False, "Nothing here", ""),
     ],
 )
-def test_each_state_has_a_headline_which_is_read_aloud(
-    snapshot: Snapshot, is_listed: bool | None, title: str, announcement: str
+def test_each_state_is_read_aloud(
+    snapshot: Snapshot, is_listed: bool | None, title: str, more: str
 ) -> None:
     assert texts.title(snapshot, is_listed) == title
-    assert texts.announcement(snapshot, is_listed) == f"{title}.{announcement}"
+    assert texts.announcement(snapshot, is_listed) == f"{title}.{more}"
+
+
+def test_each_try_of_those_there_are_has_a_name() -> None:
+    tries = [texts.try_of_all(number) for number in range(1, MAX_ATTEMPTS + 1)]
+
+    assert tries == ["first try of three", "second try of three", "third try of three"]
+
+
+def test_what_is_read_aloud_of_a_result_is_true_whoever_reads_it() -> None:
+    for is_listed in (None, True, False):
+        assert texts.announcement(Snapshot(ID, READY), is_listed) == "The analysis is ready."
 
 
 def test_the_tab_names_the_state() -> None:
@@ -60,27 +85,53 @@ def test_the_tab_names_the_state() -> None:
         ({"openai_base_url": "https://eu.api.openai.com/v1"}, "which is asked not to store it"),
         (
             {"openai_base_url": "https://llm.example/v1"},
-            "An AI model reads it, which is reached through llm.example. It is removed here",
+            "An AI model reads it, which is reached through llm.example. Whoever has",
         ),
         (
             {"openai_base_url": "https://api.openai.com.example/v1"},
-            "reached through api.openai.com.example. It is",
+            "reached through api.openai.com.example. Whoever",
         ),
         ({"openai_model": "local-stand-in"}, "No AI model reads it"),
     ],
 )
 def test_the_form_says_who_reads_the_text(settings: dict[str, str], said: str) -> None:
-    promise = texts.promise(make_settings(**settings), TTL, USUAL)
+    explained = texts.explanation(make_settings(**settings), TTL, USUAL)
 
-    assert said in promise["Your text"]
-    assert "one hour later all is gone" in promise["Your text"]
-    assert "One minute in the queue, then about 8 s of writing" in promise["How long"]
+    assert said in explained["Who reads it"]
+    assert "everything is deleted one hour later" in explained["How long"]
+    assert "One minute in the queue, then about 8 seconds of writing" in explained["How it works"]
 
 
-def test_without_recent_analyses_the_form_promises_no_number() -> None:
-    promise = texts.promise(make_settings(qstash_delay="5s"), TTL, None)
+def test_without_recent_analyses_the_form_promises_no_number_of_writing() -> None:
+    explained = texts.explanation(make_settings(qstash_delay="5s"), TTL, None)
 
-    assert "5 seconds in the queue, then some seconds of writing" in promise["How long"]
+    assert "5 seconds in the queue, then some seconds of writing" in explained["How it works"]
+
+
+@pytest.mark.parametrize(
+    ("delay", "usual", "said"),
+    [
+        ("60s", seconds(8), "Ready in about a minute"),
+        ("5s", None, "Ready in about 15 seconds"),
+        ("0s", seconds(0.2), "Ready in about one second"),
+        ("2m", seconds(20), "Ready in about 2 minutes"),
+        ("1h", seconds(8), "Ready in about an hour"),
+    ],
+)
+def test_one_line_promises_how_soon_by_what_is_set(
+    delay: str, usual: timedelta | None, said: str
+) -> None:
+    promise = texts.promise(make_settings(qstash_delay=delay), timedelta(days=30), usual)
+
+    assert promise == f"{said} · deleted after 30 days"
+
+
+@pytest.mark.parametrize("limit", Limit)
+def test_a_limit_says_what_it_is_and_when_to_try_again(limit: Limit) -> None:
+    head, rest = texts.limit_note(LimitReached(limit, timedelta(minutes=4)))
+
+    assert head == (limit.sentence if limit in (Limit.PAUSED, Limit.VISITOR) else texts.AT_LIMIT)
+    assert rest == "Your text is still here: try again in 4 minutes."
 
 
 # ── The end ─────────────────────────────────────────────────────────────────────────────────
@@ -101,14 +152,14 @@ def test_after_all_attempts_the_last_reason_is_named() -> None:
 
     said = texts.failure_text(failed, is_owner=True)
 
-    assert "The last time: The AI service took too long to answer." in said
+    assert "The last time, the AI service took too long to answer." in said
 
 
 @pytest.mark.parametrize(
     ("code", "turn"),
     [
         (Failure.TIMED_OUT, "It has been tried as often as we can; please send a new request."),
-        (Failure.KEY_REFUSED, "We need to fix this. Please send a new request later."),
+        (Failure.KEY_REFUSED, "That's ours to fix; please send a new request later."),
         (Failure.CONTENT_FILTERED, Failure.CONTENT_FILTERED.next_step),
     ],
 )
@@ -135,9 +186,9 @@ def test_cancelling_says_whether_the_model_was_asked() -> None:
     assert "has not been asked" in texts.cancel_warning(WAITING)
     assert "has already been asked" in texts.cancel_warning(WRITING)
     assert "was asked already" in texts.cancel_warning(RETRYING)
-    assert "before the model was asked" in texts.cancelled_text(CANCELLED)
+    assert "Nothing was sent to the AI. " in texts.cancelled_text(CANCELLED)
     during = WRITING.cancel(now=CLAIMED_AT)
-    assert "after the model had been asked" in texts.cancelled_text(during)
+    assert "The AI had been asked by then" in texts.cancelled_text(during)
 
 
 def test_cancelling_a_later_round_says_nothing_about_the_earlier_ones() -> None:
@@ -145,7 +196,7 @@ def test_cancelling_a_later_round_says_nothing_about_the_earlier_ones() -> None:
 
     assert "has not been asked this time" in texts.cancel_warning(again)
     cancelled = again.cancel(now=CLAIMED_AT)
-    assert "before the model was asked this time" in texts.cancelled_text(cancelled)
+    assert "sent to the AI this time" in texts.cancelled_text(cancelled)
 
 
 def test_only_the_browser_that_sent_it_learns_that_a_request_existed() -> None:
@@ -154,18 +205,24 @@ def test_only_the_browser_that_sent_it_learns_that_a_request_existed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("zone", "dates"),
+    ("zone", "kept", "until"),
     [
-        ("Asia/Tokyo", "Ready 23 November, 21:01 · Kept until 23 November, 22:01"),
-        (None, "Ready 23 November, 12:01 · Kept until 23 November, 13:01"),
-        ("No/Such", "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
-        ("../etc/passwd", "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
-        ("America", "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
-        ("x" * 300, "Ready 23 November, 12:01 UTC · Kept until 23 November, 13:01 UTC"),
+        ("Asia/Tokyo", TTL, "23 November, 22:01"),
+        (None, TTL, "23 November, 13:01"),
+        ("No/Such", TTL, "23 November, 13:01 UTC"),
+        ("../etc/passwd", TTL, "23 November, 13:01 UTC"),
+        ("America", TTL, "23 November, 13:01 UTC"),
+        ("x" * 300, TTL, "23 November, 13:01 UTC"),
+        ("Pacific/Auckland", timedelta(days=30), "24 December"),
+        (None, timedelta(days=365), "23 November 2027"),
     ],
 )
-def test_the_dates_of_a_result_are_in_the_visitors_time_zone(zone: str | None, dates: str) -> None:
-    assert texts.dates(READY, TTL, zone) == dates
+def test_until_when_a_result_can_be_read_is_in_the_visitors_time_zone(
+    zone: str | None, kept: timedelta, until: str
+) -> None:
+    assert texts.readable_until(READY, kept, zone) == (
+        f"Whoever has the link can read this, until {until}."
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,9 +232,9 @@ def test_the_dates_of_a_result_are_in_the_visitors_time_zone(zone: str | None, d
         (0.4, "under 1 s", "no time"),
         (1, "1 s", "one second"),
         (8.4, "8 s", "8 seconds"),
-        (60, "1 min", "one minute"),
-        (65, "1 min 5 s", "one minute"),
-        (90, "1 min 30 s", "90 seconds"),
+        (60, "60 s", "one minute"),
+        (65, "65 s", "one minute"),
+        (90, "90 s", "90 seconds"),
         (245, "4 min 5 s", "4 minutes"),
         (3599, "59 min 59 s", "one hour"),
         (3600, "1 h", "one hour"),
@@ -187,5 +244,5 @@ def test_the_dates_of_a_result_are_in_the_visitors_time_zone(zone: str | None, d
     ],
 )
 def test_durations_are_written_plainly(number: float, short: str, spoken: str) -> None:
-    assert texts.short(seconds(number)) == short
-    assert texts.spoken(seconds(number)) == spoken
+    assert times.short(seconds(number)) == short
+    assert times.spoken(seconds(number)) == spoken
