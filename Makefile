@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE  # else each process of the tests compiles all of them anew
 
-.PHONY: run help test tests unit examples chaos conformance pictures settings bench load smoke check audit lock clean
+.PHONY: run help test tests unit examples chaos conformance browsers pictures settings bench load smoke check audit lock clean
 
 run: .venv/installed  ## Run the whole product on this machine, without any account
 	@$(BIN)/python -m local_stack
@@ -28,6 +28,9 @@ chaos: .venv/installed  ## The same proof with thousands of everything: a quarte
 conformance: .venv/installed  ## All of this against what OpenAI and Upstash publish, one table: SPECS=FOLDER; WITHOUT="servers"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/conformance/requirements.txt
 	$(BIN)/python -m tests.conformance $(if $(SPECS),--specs $(SPECS)) $(if $(SEED),--seed $(SEED)) $(addprefix --without ,$(WITHOUT))
+
+browsers: .venv/installed  ## The main journey in Firefox and WebKit too: a minute; with OUT=DIR, pictures of it
+	$(if $(OUT),PICTURES=$(abspath $(OUT))) $(BIN)/python -m pytest tests/other_browsers
 
 pictures: .venv/installed  ## The README's pictures; with OUT=DIR, one of every state of the page
 	$(BIN)/python -m tests.screenshots $(OUT)
