@@ -33,7 +33,7 @@ class Failure(StrEnum):
 
     # fmt: off
     RATE_LIMITED = "rate_limited", Kind.TRANSIENT, "The AI service was busy.", _AGAIN
-    MODEL_UNAVAILABLE = "model_unavailable", Kind.TRANSIENT, "The AI service could not be reached.", _AGAIN
+    MODEL_UNAVAILABLE = "model_unavailable", Kind.TRANSIENT, "We got no answer from the AI service.", _AGAIN
     MODEL_ERROR = "model_error", Kind.TRANSIENT, "The AI service had a problem of its own.", _AGAIN
     MODEL_TIMEOUT = "model_timeout", Kind.TRANSIENT, "The AI service took too long to answer.", _AGAIN
     UNREADABLE_ANSWER = "unreadable_answer", Kind.TRANSIENT, "The AI service's answer could not be read.", _AGAIN

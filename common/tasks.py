@@ -40,7 +40,7 @@ class Task:
     """All that is particular to one product. Raises: TaskError when it can't work."""
 
     name: str  # of the product
-    icon: str  # an emoji
+    icon: str  # an emoji, in the tab of the form
     noun: str  # what a person gets: "your analysis", "writing your analysis"
     headline: str  # over the form
     description: str  # one sentence: what one writes and what one gets

@@ -9,6 +9,7 @@ import streamlit as st
 from common.record import AnalysisRecord
 from common.states import Status
 from common.task import TASK
+from page import texts
 from page.browser import component
 from page.state import page_state
 
@@ -23,7 +24,7 @@ TELLING = {
     "isOff": "We won’t tell you.",
     "howTo": "To be told, keep this tab open. The link works any time.",
     "keepOpen": "Keep this tab open. The link works any time.",
-    "sound": "This browser allows no notifications: we’ll play a sound. Keep this tab open.",
+    "sound": "This browser allows no notifications: we’ll play a sound.",
 }
 OVER = {
     Status.COMPLETED: f"Your {TASK.noun} is ready.",
@@ -39,8 +40,8 @@ def draw_connection() -> None:
     """Draw the place for the note that the connection is lost, which the browser itself fills."""
     snapshot = page_state().snapshot
     goes_on = "request" in st.query_params and snapshot and snapshot.record and not snapshot.is_over
-    texts = LOST | {"offline": (*LOST["offline"], GOES_ON)} if goes_on else LOST
-    _connection(key="connection", data={"texts": texts})
+    said = LOST | {"offline": (*LOST["offline"], GOES_ON)} if goes_on else LOST
+    _connection(key="connection", data={"texts": said})
 
 
 def draw_notify(record: AnalysisRecord) -> None:
@@ -68,7 +69,8 @@ def _draw_notify(record: AnalysisRecord, part: str) -> None:
     _notify(key=f"notify-{part}", data=data)
 
 
-def draw_notice(style: str = "amber") -> None:
+def draw_notice() -> None:
     """Draw what came of the last press, until there is something newer to say."""
     if text := page_state().notice:
+        style = "calm" if text == texts.DELETED else "amber"
         st.html(f'<p class="note {style}" role="alert">{html.escape(text)}</p>')

@@ -3,7 +3,7 @@
 import pytest
 
 from page import texts
-from page.snapshot import Crowd, Snapshot, has_changed, poll_seconds
+from page.snapshot import Crowd, Snapshot, has_become_ready, has_changed, poll_seconds
 from tests.fakes import ID, NOW, with_fields
 from tests.states import (
     CANCELLED,
@@ -123,3 +123,11 @@ def test_says_unavailable_only_while_something_is_still_to_come(
 ) -> None:
     assert snapshot.says_unavailable is says_unavailable
     assert (texts.unavailable_text(snapshot) in texts.announcement(snapshot)) is says_unavailable
+
+
+def test_only_what_was_unfinished_before_becomes_ready() -> None:
+    assert has_become_ready(Snapshot(ID, WRITING), Snapshot(ID, READY))
+    assert has_become_ready(Snapshot(ID, WAITING, failures=2), Snapshot(ID, READY))
+    assert not has_become_ready(Snapshot(ID), Snapshot(ID, READY))
+    assert not has_become_ready(Snapshot(ID, READY), Snapshot(ID, READY))
+    assert not has_become_ready(Snapshot(ID, WRITING), Snapshot(ID, FAILED))

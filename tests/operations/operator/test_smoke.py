@@ -54,7 +54,7 @@ KEYS = "QSTASH_CURRENT_SIGNING_KEY", "QSTASH_NEXT_SIGNING_KEY"
         ({KEYS[0]: "sig_other", KEYS[1]: "sig_another"}, "The signing keys are not QStash's"),
         ({"QSTASH_WEBHOOK_URL": "http://127.0.0.1:1/webhook"}, "Is the service running there?"),
         ({"OPENAI_MODEL": "no-such-model"}, "Check OPENAI_MODEL"),
-        ({"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}, "could not be reached"),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}, "no answer from the AI service"),
     ],
     ids=str,
 )
