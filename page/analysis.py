@@ -37,10 +37,10 @@ def draw_analysis(request_id: str) -> None:
     owner_token = _owner_token(request_id)
     if owner_token and snapshot.record and state.editing == request_id:
         draw_edit(snapshot.record, owner_token)
-        _keep_in_browser(snapshot)
+        _keep_in_browser(snapshot, owner_token)
         return  # the text stays in view; whether it came in time shows when it is saved
     _draw_snapshot(snapshot, owner_token)
-    _keep_in_browser(snapshot)
+    _keep_in_browser(snapshot, owner_token)
     pause = pause_of(state.visitor, snapshot)
     if pause is not None:
         state.is_fresh = True  # for the first run of the fragment, which is part of this one
@@ -79,12 +79,13 @@ def _draw_snapshot(snapshot: Snapshot, owner_token: str | None) -> None:
         _draw_record(snapshot.record, owner_token, snapshot.ahead, is_listed=is_listed)
 
 
-def _keep_in_browser(snapshot: Snapshot) -> None:
+def _keep_in_browser(snapshot: Snapshot, owner_token: str | None) -> None:
     """Let the browser's list know, ask it for the owner token, and have changes read aloud."""
     request_id = snapshot.request_id
     new_token = page_state().owner_tokens.get(request_id)
+    is_owner = snapshot.record is not None and Submissions.owns(snapshot.record, owner_token)
     browser.draw_requests(
-        [entry(snapshot, connect().kept, new_token)],
+        [entry(snapshot, connect().kept, new_token, is_owner=is_owner)],
         wanted=request_id,
         announcement=texts.announcement(snapshot, browser.is_listed(request_id)),
         is_shown=snapshot.is_gone,

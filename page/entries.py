@@ -45,13 +45,17 @@ def entry(
     snapshot: Snapshot,
     kept: timedelta,
     owner_token: str | None = None,
+    *,
     usual: timedelta | None = None,
+    is_owner: bool = False,
 ) -> Entry | None:
     """What the browser should remember; None when nothing is known.
 
-    A new one comes with its owner token, and so with the first words of what was written.
+    A new one comes with its owner token. Who has that is also given the first words of what was
+    written, which may have been edited.
     """
     record = snapshot.record
+    is_owner = is_owner or owner_token is not None
     if snapshot.is_gone or snapshot.is_unreadable:
         state = GONE if snapshot.is_gone else UNREADABLE
         request_id = snapshot.request_id
@@ -68,7 +72,7 @@ def entry(
         ready_at=_ready_at(record, usual or UNKNOWN_USUAL),
         kept_until=(record.finished_at or record.deadline_at) + kept,
         owner_token=owner_token,
-        label=first_words(record.input) if owner_token and record.input else None,
+        label=first_words(record.input) if is_owner and record.input else None,
     )
 
 

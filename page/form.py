@@ -78,7 +78,8 @@ def ask_for(
             place = f"{html.escape(widget_key(question))}-problem"
             fields.slots[question.key].html(f'<p class="problem mark" id="{place}">{problem}</p>')
     if is_sent and form is None:
-        draw_note(note, " ".join([texts.not_sent(len(refused)), *found.values()]), texts.NOT_SENT)
+        said = filter(None, [texts.not_sent(len(refused)), *found.values()])
+        draw_note(note, " ".join(said), texts.NOT_SENT)
     return form, note
 
 

@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 import streamlit as st
 
 from page import browser, texts
-from page.connection import connect, now, timing
+from page.connection import connect, now, pause_of, timing
 from page.entries import entry
 from page.snapshot import Snapshot, has_become_ready, has_changed, poll_seconds
 from page.state import fetch, page_state
 
 LookUp = Callable[[str, Snapshot | None], Snapshot]
+Pace = Callable[[Snapshot], float | None]  # after how many seconds to look again, if ever
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Following:
     look_up: LookUp
     clock: Callable[[], datetime]
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
-    due: dict[str, datetime] = field(default_factory=dict)  # when to look each up again
+    looked_at: dict[str, datetime] = field(default_factory=dict)  # when each was
     failures: int = 0  # how often in a row the store could not be reached
     ready: list[Snapshot] = field(default_factory=list)  # those that became so meanwhile
     changed_at: datetime = field(init=False)
@@ -36,42 +37,43 @@ class Following:
     def meet(self, unfinished: Sequence[str]) -> None:
         """Look those up that are new here, and forget those that are over."""
         for request_id in self.snapshots.keys() - set(unfinished):
-            del self.snapshots[request_id]
-            self.due.pop(request_id, None)
+            del self.snapshots[request_id], self.looked_at[request_id]
         for request_id in unfinished:
             if request_id in self.snapshots:
                 continue
-            self.snapshots[request_id], self.due[request_id] = Snapshot(request_id), self.clock()
+            self.snapshots[request_id] = Snapshot(request_id)
+            self.looked_at[request_id] = self.changed_at
             if not self.failures:  # else each further one would only wait for the store, too
                 self._fetch(request_id)
 
-    def poll(self) -> None:
-        """Look up the one whose turn it is."""
-        if self.due:
-            self._fetch(min(self.due, key=self.due.__getitem__))
+    def poll(self, pace: Pace) -> None:
+        """Look up the one that has waited longest beyond its time."""
+        due = {
+            snapshot.request_id: self.looked_at[snapshot.request_id] + timedelta(seconds=pause)
+            for snapshot in self._unfinished()
+            if (pause := pace(snapshot)) is not None
+        }
+        if due:
+            self._fetch(min(due, key=due.__getitem__))
 
-    @property
-    def pause(self) -> float | None:
-        """How many seconds to wait until the next poll; None when there is nothing to wait for."""
-        pauses = [self._pause(snapshot) for snapshot in self.snapshots.values()]
-        return min((pause for pause in pauses if pause is not None), default=None)
+    def soonest(self, pace: Pace) -> Snapshot | None:
+        """Return the one that is to be looked up most often; None if nothing is unfinished."""
+        return min(self._unfinished(), key=lambda each: pace(each) or 0, default=None)
+
+    def _unfinished(self) -> list[Snapshot]:
+        """The store is away for all of them, or for none."""
+        snapshots = self.snapshots.values()
+        return [replace(each, failures=self.failures) for each in snapshots if not each.is_over]
 
     def _fetch(self, request_id: str) -> None:
         before = self.snapshots[request_id]
         after = self.snapshots[request_id] = self.look_up(request_id, before)
         self.failures = self.failures + 1 if after.failures else 0
-        now = self.clock()
-        self.due[request_id] = now + timedelta(seconds=self._pause(after) or 0)
-        if after.is_over:
-            del self.due[request_id]
+        self.looked_at[request_id] = self.clock()
         if has_changed(before, after):
-            self.changed_at = now
+            self.changed_at = self.looked_at[request_id]
         if has_become_ready(before, after):
             self.ready.append(after)
-
-    def _pause(self, snapshot: Snapshot) -> float | None:
-        """As on the page of the request itself; the store is away for all of them."""
-        return poll_seconds(replace(snapshot, failures=self.failures), self.clock())
 
 
 def draw_requests() -> None:
@@ -89,6 +91,7 @@ def _draw(following: Following) -> None:
     following.meet(reply.unfinished)
     kept, usual, ready = connect().kept, timing().usual, following.ready
     entries = [entry(snapshot, kept, usual=usual) for snapshot in following.snapshots.values()]
+    soonest = following.soonest(_pace())
     browser.draw_listing(
         browser.Listing(
             now=following.changed_at,  # so that what is the same is not drawn again
@@ -96,12 +99,18 @@ def _draw(following: Following) -> None:
             forget=page_state().deleted,
             announcement=_news(len(ready)),
             reply=reply,
-            pause=following.pause,
+            pause=pause_of(page_state().visitor, soonest) if soonest else None,
             ready=len(ready),
             title=texts.tab_title(ready[-1]) if ready else "",
         ),
-        on_poll=following.poll,
+        on_poll=lambda: following.poll(_pace()),
     )
+
+
+def _pace() -> Pace:
+    """As on the page of the request itself."""
+    time, usual, crowd = now(), timing().usual, connect().crowd.size()
+    return lambda snapshot: poll_seconds(snapshot, time, usual, crowd)
 
 
 def _news(ready: int) -> str:

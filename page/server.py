@@ -23,9 +23,11 @@ from streamlit import config
 from streamlit.proto.BackMsg_pb2 import BackMsg
 
 from common.addresses import LOOPBACK_NAMES
+from common.form import questions
 from common.logs import quiet_servers
 from common.security_headers import NO_INDEX, SECURITY_HEADERS
 from common.task import TASK
+from page import preload
 from page.errors import on_script_error
 
 SCRIPT = Path(__file__).parent.parent / "streamlit_app.py"
@@ -144,13 +146,14 @@ async def _robots(request: Request) -> Response:
 
 
 def _make_index() -> str:
-    """Streamlit's HTML with our title, description, icon and style.
+    """Streamlit's HTML with our title, description, icon and style, and what makes it load sooner.
 
     The script sends the style, too, but only once something is to be seen, which would then move.
 
     Raises: ValueError when Streamlit's file has changed.
     """
-    page = (Path(st.__file__).parent / "static" / "index.html").read_text()
+    static = Path(st.__file__).parent / "static"
+    page = (static / "index.html").read_text()
     replaced = {
         "<title>Streamlit</title>": (
             f"<title>{escape(TASK.name)}</title>\n"
@@ -165,7 +168,7 @@ def _make_index() -> str:
         if theirs not in page:
             raise ValueError(f"Streamlit's index.html has no {theirs} any more")
         page = page.replace(theirs, ours)
-    return page
+    return preload.sooner(page, questions(TASK.form), static)
 
 
 INDEX = _make_index()

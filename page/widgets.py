@@ -14,12 +14,12 @@ from common.form import Form, questions
 from common.questions import Kind, Question, in_words
 from page import browser
 from page.browser import Under
+from page.preload import is_radio
 from page.quoted import quoted_questions
 from page.state import page_state
 
 Values = Mapping[str, object]  # of widgets, by their fields' names in JSON
 
-FEW_OPTIONS = 5  # are shown all at once
 ONE_LINE = 50  # characters of options that fit beside each other
 BESIDE = {Kind.WHOLE: 10, Kind.DECIMAL: 10, Kind.DATE: 20}  # a label's characters beside a text
 EARLIEST, LATEST = date(1900, 1, 1), date(2100, 12, 31)
@@ -59,7 +59,7 @@ def draw_fields(
                     fields.values[question.key] = _draw_widget(question, values[question.key])
                     if question is row[0]:
                         fields.slots[question.key] = st.empty()
-                    _draw_under(question, offer if question is quoted else Under(texts=texts))
+                    _draw_under(question, offer if question == quoted else Under(texts=texts))
             for question in row[1:]:  # a narrow field: what is wrong needs the whole width
                 fields.slots[question.key] = st.empty()
     if examples and (quoted is None or quoted.kind is not Kind.AREA):
@@ -176,7 +176,7 @@ def _draw_widget(question: Question, default: Any) -> object:
 def _draw_choice(question: Question, default: Any) -> object:
     label, key, options = as_label(question.label), widget_key(question), question.options
     index = None if default is None else options.index(default)
-    if question.is_required and len(options) <= FEW_OPTIONS:
+    if is_radio(question):
         return st.radio(
             label,
             options,

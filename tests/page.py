@@ -126,7 +126,7 @@ def heading(page: AppTest) -> str:
 def note(page: AppTest) -> str:
     """What came of pressing Send."""
     notes = [body for body in bodies(page) if 'class="note' in body]
-    return html.unescape(re.sub(r"<[^>]+>", "", "".join(notes)))
+    return html.unescape(" ".join(re.sub(r"<[^>]+>", "", "".join(notes)).split()))
 
 
 def bodies(page: AppTest) -> list[str]:

@@ -15,7 +15,8 @@ from tests.conftest import leave_out
 from tests.name_server import NameServer, name_server
 from tests.processes import ROOT, free_port, wait_for
 
-NGINX_CONF = (ROOT / "deploy" / "nginx.conf").read_text()
+CONF = Path("deploy/nginx.conf")
+NGINX_CONF = (ROOT / CONF).read_text()
 
 
 class Proxy(NamedTuple):
@@ -27,7 +28,9 @@ class Proxy(NamedTuple):
 
 
 @contextmanager
-def nginx(directory: Path, service_url: str, page_url: str) -> Iterator[Proxy]:
+def nginx(
+    directory: Path, service_url: str, page_url: str, configured: str = NGINX_CONF
+) -> Iterator[Proxy]:
     """Run it as configured, with the two at these addresses as `service` and `page`."""
     path = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if path is None:
@@ -36,7 +39,7 @@ def nginx(directory: Path, service_url: str, page_url: str) -> Iterator[Proxy]:
     people, qstash = free_port(), free_port()
     with name_server(service=str(service.hostname), page=str(page.hostname)) as names:
         conf = (
-            NGINX_CONF.replace("service:3001", f"service:{service.port}")
+            configured.replace("service:3001", f"service:{service.port}")
             .replace("page:8501", f"page:{page.port}")
             .replace("resolver 127.0.0.11 valid=5s", f"resolver 127.0.0.1:{names.port} valid=1s")
             .replace("listen 8080", f"listen 127.0.0.1:{people}")

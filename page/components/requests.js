@@ -63,50 +63,32 @@ function noteClock(now) {
 
 // ── What is kept ──
 
-function read() {
+// A browser may have no storage: then the list stays empty, and the tab itself knows its owner token.
+function attempt(act, otherwise) {
   try {
-    const entries = JSON.parse(localStorage.getItem(STORAGE_KEY));
-    return Array.isArray(entries) ? entries.filter((entry) => entry?.requestId) : [];
+    return act();
   } catch {
-    return []; // no storage in this browser, or not ours
+    return otherwise;
   }
+}
+
+function read() {
+  const entries = attempt(() => JSON.parse(localStorage.getItem(STORAGE_KEY)));
+  return Array.isArray(entries) ? entries.filter((entry) => entry?.requestId) : []; // if it is ours
 }
 
 function store(entries) {
   if (!keepsWords()) entries = entries.map(({ label, ...rest }) => rest);
-  try {
-    if (JSON.stringify(entries) !== JSON.stringify(read())) {
-      localStorage.setItem(STORAGE_KEY, JSON.stringify(entries));
-    }
-  } catch {
-    // Without storage the list stays empty, and the tab itself knows its owner token.
-  }
+  const text = JSON.stringify(entries);
+  if (text !== JSON.stringify(read())) attempt(() => localStorage.setItem(STORAGE_KEY, text));
 }
 
-function keepsWords() {
-  try {
-    return localStorage.getItem(WORDS_KEY) !== "no";
-  } catch {
-    return true;
-  }
-}
-
-function keepWords(isKept) {
-  try {
-    localStorage.setItem(WORDS_KEY, isKept ? "yes" : "no");
-  } catch {
-    // Nothing is kept at all.
-  }
-}
+const keepsWords = () => attempt(() => localStorage.getItem(WORDS_KEY) !== "no", true);
+const keepWords = (isKept) =>
+  attempt(() => localStorage.setItem(WORDS_KEY, isKept ? "yes" : "no"));
 
 // What was typed has been sent: see form.js.
-function forgetTyped() {
-  try {
-    sessionStorage.removeItem("ask-later-typed");
-  } catch {
-    // no storage in this browser
-  }
-}
+const forgetTyped = () => attempt(() => sessionStorage.removeItem("ask-later-typed"));
 
 // Known requests take over what is new about them; an unknown one is kept only with its token.
 function update(entries, { entries: news, forget }) {
@@ -305,6 +287,6 @@ function setUpFoot(section, change) {
     keepWords(!keepsWords());
     change(read());
   };
-  foot.onfocusout = ({ relatedTarget }) => foot.contains(relatedTarget) || ask(false);
+  clear.onblur = yes.onblur = ({ relatedTarget }) => foot.contains(relatedTarget) || ask(false);
   foot.onkeydown = ({ key }) => key === "Escape" && ask(false);
 }

@@ -59,9 +59,9 @@ def kept(visit: Visit) -> list[dict[str, object]]:
 
 
 def runs_of_the_whole_page(visit: Visit) -> int:
-    messages = [ForwardMsg.FromString(frame) for frame in visit.received]
-    runs = [message.new_session for message in messages if message.HasField("new_session")]
-    return sum(not run.fragment_ids_this_run for run in runs)
+    messages = map(ForwardMsg.FromString, visit.received)
+    starts = [each for each in messages if each.HasField("new_session")]
+    return sum(not start.metadata.run.fragment_ids for start in starts)
 
 
 def test_the_list_follows_what_happens_while_somebody_writes(

@@ -44,6 +44,16 @@ def read(visit: Visiting, product: Product, result: Analysis, **options: object)
     return sender
 
 
+def wait(visit: Visiting, product: Product, **options: object) -> Visit:
+    """A tab in which somebody waits for their result."""
+    product.gate.clear()
+    sender = visit(**options)
+    product.put(sender.submit(), "processing")
+    sender.expect_text("Writing")
+    sender.settle()
+    return sender
+
+
 def test_the_link_and_the_result_can_be_taken_along(
     visit: Visiting, product: Product, browser: Browser
 ) -> None:
@@ -128,8 +138,7 @@ def test_a_double_click_on_delete_deletes_nothing(visit: Visiting, product: Prod
 def test_a_result_comes_without_moving_anything_and_takes_the_focus(
     visit: Visiting, product: Product, size: dict[str, int]
 ) -> None:
-    sender = send(visit, product, "processing", viewport=size)
-    wait_for_quiet(sender)
+    sender = wait(visit, product, viewport=size)
     sender.page.evaluate(NOTE_SHIFTS)
     sender.page.evaluate("window.shift = 0")
 
@@ -149,7 +158,7 @@ def test_a_result_comes_without_moving_anything_and_takes_the_focus(
 def test_what_is_in_use_keeps_the_focus_when_the_result_comes(
     visit: Visiting, product: Product
 ) -> None:
-    sender = send(visit, product, "processing")
+    sender = wait(visit, product)
     brand = sender.page.locator(".brand")
     brand.focus()
 

@@ -440,18 +440,22 @@ def test_the_owner_token_goes_into_the_browsers_storage_once(store: Store) -> No
     }
     page.run()
     assert "Yes, cancel it" in labels(page)
-    page.session_state["requests"] = {"reply": {"wanted": request_id}}  # after "Forget all"
+    page.session_state["requests"] = {"reply": {"wanted": request_id}}  # after "Clear the list"
     page.run()
 
     assert data(page, "requests")["entries"][0]["ownerToken"] is None
     assert "Yes, cancel it" not in labels(page)
 
 
-def test_what_goes_into_the_browsers_storage_holds_no_text(store: Store) -> None:
-    page = fill(open_page())
+def test_of_what_was_written_its_owners_browser_alone_gets_the_first_words(store: Store) -> None:
+    page = fill(open_page(), description=f"{ADA.description} {'Much more. ' * 20}")
+    (entry,) = data(page, "requests")["entries"]
+    stranger = open_page(request_id_of(page))
 
+    assert entry["label"] == "I sketch machines and like long walks…"
     assert "Ada" not in json.dumps(data(page, "requests"))
-    assert "machines" not in json.dumps(data(page, "requests"))
+    assert "Much more" not in json.dumps(data(page, "requests"))
+    assert "machines" not in json.dumps(data(stranger, "requests"))
 
 
 def test_the_list_gets_the_state_of_its_unfinished_requests(store: Store) -> None:
@@ -591,7 +595,7 @@ def test_a_result_can_be_copied_and_downloaded(store: Store) -> None:
     assert share["text"].endswith(f"/?request={ID}")
     assert share["sharedAs"] == "Analysis · Ask later"
     assert ANALYSIS.summary in copy["text"]
-    assert data(page, "progress")["clock"] is None
+    assert data(page, "progress")["ring"] is None
 
 
 def test_the_form_says_that_the_stand_in_asks_no_model(monkeypatch: pytest.MonkeyPatch) -> None:

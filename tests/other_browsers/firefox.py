@@ -14,7 +14,7 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.other_browsers.tab import PATIENCE_SECONDS, Tab, as_json
+from tests.other_browsers.tab import PATIENCE_SECONDS, Tab
 from tests.processes import bare_environment
 
 PROGRAMS = ("firefox-esr", "firefox")
@@ -41,14 +41,14 @@ class Firefox(Tab):
                 return reply["result"]
 
     def navigate(self, url: str) -> None:
-        self.call("browsingContext.navigate", context=self._context, url=url, wait="interactive")
+        self.call("browsingContext.navigate", context=self._context, url=url, wait="complete")
 
     def run(self, script: str, *arguments: Any) -> Any:
         of_text = f"async (text) => JSON.stringify(await ({script})(...JSON.parse(text)) ?? null)"
         answer = self.call(
             "script.callFunction",
             functionDeclaration=of_text,
-            arguments=[{"type": "string", "value": as_json(arguments)}],
+            arguments=[{"type": "string", "value": json.dumps(arguments)}],
             target={"context": self._context},
             awaitPromise=True,
         )

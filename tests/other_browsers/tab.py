@@ -3,9 +3,9 @@
 Both protocols take the same description of what mouse and keyboard do, and run the same scripts.
 """
 
-import json
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +28,23 @@ const shown = (each) => each.checkVisibility({ visibilityProperty: true, opacity
     && each.getBoundingClientRect().width > 1;
 const words = (text) => (text ?? "").trim().replace(/\\s+/g, " ");"""
 
-# What can be seen and is called so, by its kind.
+# What can be seen, by its kind and its whole name, a pattern; of kind "any", by a selector.
 FIND = f"""{ALL}
 const KINDS = {{
     button: "button, [role=button], [role=menuitem], summary, a[download]",
     heading: "h1, h2, h3",
-    link: "a[href]",
     field: "input, textarea",
-    any: "*",
 }};
 const name = (each) => {{
     const read = each.cloneNode(true);
     read.querySelectorAll("[aria-hidden=true]").forEach((unread) => unread.remove());
     return words(each.getAttribute("aria-label") || read.textContent);
 }};
-const find = (kind, called) => all(document.body).filter(
-    (each) => each.matches(KINDS[kind]) && shown(each)
-        && (kind === "any" ? each.matches(called) : name(each) === called));"""
+const find = (kind, called) => all(document.body).filter((each) => shown(each) && (
+    kind === "any" ? each.matches(called)
+    : each.matches(KINDS[kind]) && RegExp(`^(?:${{called}})$`).test(name(each))));"""
 
-# Where it can be pressed: nothing, once it stands still and nothing lies over it.
+# Where it can be pressed, once it stands still and nothing lies over it.
 POINT = f"""async (kind, called) => {{
     {FIND}
     const target = find(kind, called)[0];
@@ -123,23 +121,15 @@ class Tab(ABC):
         self.run(NOTE_TROUBLE)
 
     def press(self, name: str, kind: str = "button") -> None:
-        """Click in the middle of what is called so, once that is possible."""
-        self.wait_for(f"{kind} {name} can be pressed", lambda: self.run(POINT, kind, name))
-        x, y = self.run(POINT, kind, name)
-        self.act(
-            [
-                {
-                    "type": "pointer",
-                    "id": "mouse",
-                    "parameters": {"pointerType": "mouse"},
-                    "actions": [
-                        {"type": "pointerMove", "x": x, "y": y, "duration": 0},
-                        {"type": "pointerDown", "button": 0},
-                        {"type": "pointerUp", "button": 0},
-                    ],
-                }
-            ]
-        )
+        """Click in the middle of it, once that is possible."""
+        what = f"{kind} {name} can be pressed"
+        x, y = self.wait_for(what, lambda: self.run(POINT, kind, name))
+        moves = [
+            {"type": "pointerMove", "x": x, "y": y, "duration": 0},
+            {"type": "pointerDown", "button": 0},
+            {"type": "pointerUp", "button": 0},
+        ]
+        self.act([{"type": "pointer", "id": "mouse", "actions": moves}])
 
     def write(self, label: str, text: str) -> None:
         """Write into a field by the keyboard."""
@@ -157,11 +147,10 @@ class Tab(ABC):
         down, up = ({"type": kind, "value": CONTROL} for kind in ("keyDown", "keyUp"))
         key = [{"type": kind, "value": "v"} for kind in ("keyDown", "keyUp")]
         self.act([{"type": "key", "id": "keyboard", "actions": [down, *key, up]}])
-        self.wait_for("something was pasted", lambda: self.run(VALUE, label))
-        return str(self.run(VALUE, label))
+        return str(self.wait_for("something was pasted", lambda: self.run(VALUE, label)))
 
     def expect(self, name: str, kind: str = "heading", times: int = 1) -> None:
-        """Wait until so many are to be seen; of kind "any", it is a selector."""
+        """Wait until so many are to be seen."""
         self.wait_for(f"{times} × {kind} {name}", lambda: self.run(COUNT, kind, name) == times)
 
     def expect_text(self, text: str) -> None:
@@ -171,27 +160,18 @@ class Tab(ABC):
         """Wait until nothing runs."""
         self.wait_for("nothing runs", lambda: self.run(RESTS))
 
-    def wait_for(self, what: str, is_so: Any) -> None:
+    def wait_for(self, what: str, find: Callable[[], Any]) -> Any:
+        """Wait until there is something true, and return it."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not is_so():
+        while not (found := find()):
             assert time.monotonic() < deadline, f"not so: {what}\nThe page: {self.run(READ)}"
             time.sleep(0.05)
+        return found
 
     def expect_download(self, ending: str) -> str:
         """Wait until a file with this ending has come whole, and return what is in it."""
 
-        def found() -> str:
-            texts = [file.read_text() for file in self.downloads.glob(f"*{ending}")]
-            return texts[0] if texts else ""
+        def text() -> str:
+            return "".join(file.read_text() for file in self.downloads.glob(f"*{ending}"))
 
-        self.wait_for(f"a file {ending}", found)
-        return found()
-
-
-def as_function_body(script: str) -> str:
-    """The script of WebDriver's own kind: it takes `arguments`, here one text of JSON."""
-    return f"return ({script})(...JSON.parse(arguments[0]))"
-
-
-def as_json(arguments: tuple[Any, ...]) -> str:
-    return json.dumps(list(arguments))
+        return str(self.wait_for(f"a file {ending}", text))

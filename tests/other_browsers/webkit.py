@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from tests.other_browsers.tab import PATIENCE_SECONDS, Tab, as_function_body, as_json
+from tests.other_browsers.tab import PATIENCE_SECONDS, Tab
 from tests.processes import bare_environment, free_port, wait_for
 
 PROGRAMS = ("WebKitWebDriver",)
@@ -31,8 +31,7 @@ class WebKit(Tab):
 
     def call(self, method: str, path: str, **body: Any) -> Any:
         """Give a command, and return what comes of it."""
-        content = {"json": body} if method == "POST" else {}
-        reply = self._client.request(method, self._session + path, **content)
+        reply = self._client.request(method, self._session + path, json=body or None)
         assert reply.status_code == 200, reply.text
         return reply.json()["value"]
 
@@ -40,8 +39,8 @@ class WebKit(Tab):
         self.call("POST", "/url", url=url)
 
     def run(self, script: str, *arguments: Any) -> Any:
-        body = as_function_body(script)
-        return self.call("POST", "/execute/sync", script=body, args=[as_json(arguments)])
+        body = f"return ({script})(...arguments)"
+        return self.call("POST", "/execute/sync", script=body, args=list(arguments))
 
     def act(self, sources: list[dict[str, Any]]) -> None:
         self.call("POST", "/actions", actions=sources)
@@ -59,7 +58,7 @@ def open_webkit(program: str, home: Path, size: tuple[int, int], is_dark: bool) 
     home.mkdir()
     arguments = ["--automation", "--full-screen", *(["--dark-mode"] if is_dark else [])]
     options = {"binary": _browser(), "args": arguments}
-    capabilities = {"webkitgtk:browserOptions": options, "pageLoadStrategy": "eager"}
+    capabilities = {"webkitgtk:browserOptions": options}
     with ExitStack() as parts:
         display = parts.enter_context(_screen())
         port = free_port()

@@ -18,7 +18,7 @@ USUAL = timedelta(seconds=8)
 
 
 def test_the_browser_remembers_times_state_token_and_the_first_words() -> None:
-    kept = entry(Snapshot(ID, WAITING), TTL, "token", USUAL)
+    kept = entry(Snapshot(ID, WAITING), TTL, "token", usual=USUAL)
 
     assert kept
     assert kept.model_dump() == {
@@ -40,12 +40,15 @@ def test_the_browser_remembers_times_state_token_and_the_first_words() -> None:
     assert (gone.state, gone.mark, gone.is_over) == ("No longer kept", Mark.GONE, True)
 
 
-def test_who_brings_no_owner_token_is_given_no_words() -> None:
+def test_nobody_but_the_owner_is_given_the_words() -> None:
     stranger = entry(Snapshot(ID, WAITING), TTL)
 
     assert stranger
     assert stranger.label is None
     assert stranger.ready_at == WAITING.next_attempt_at + UNKNOWN_USUAL
+    owner = entry(Snapshot(ID, WAITING), TTL, is_owner=True)
+    assert owner
+    assert (owner.label, owner.owner_token) == (ADA.description, None)
 
 
 class Letter(Form):

@@ -29,6 +29,9 @@ class Shelf:
         record = self.records.get(request_id)
         return Snapshot(request_id, record, is_gone=record is None)
 
+    def pace(self, snapshot: Snapshot) -> float | None:
+        return poll_seconds(snapshot, self.now)
+
     def take_looks(self) -> list[str]:
         looks, self.looked_up = self.looked_up, []
         return looks
@@ -39,17 +42,24 @@ class Shelf:
         self.records[request_id] = record.complete("t", ANALYSIS, model="m", now=NOW)
 
 
-def follow(shelf: Shelf, ids: list[str], delay: timedelta = timedelta()) -> Following:
-    shelf.records.update((each, pending(NOW, delay, each)) for each in ids)
+def follow(shelf: Shelf, ids: list[str]) -> Following:
+    """Follow these; those that the shelf doesn't have are pending, and due."""
+    shelf.records = {each: pending(NOW, timedelta(), each) for each in ids} | shelf.records
     following = Following(shelf.look_up, lambda: shelf.now)
     following.meet(ids)
     return following
 
 
+def pause(following: Following, shelf: Shelf) -> float | None:
+    soonest = following.soonest(shelf.pace)
+    return shelf.pace(soonest) if soonest else None
+
+
 def poll(following: Following, shelf: Shelf) -> None:
-    assert following.pause
-    shelf.now += timedelta(seconds=following.pause)
-    following.poll()
+    seconds = pause(following, shelf)
+    assert seconds
+    shelf.now += timedelta(seconds=seconds)
+    following.poll(shelf.pace)
 
 
 def test_all_are_looked_up_at_first_and_then_one_in_each_poll() -> None:
@@ -66,24 +76,16 @@ def test_all_are_looked_up_at_first_and_then_one_in_each_poll() -> None:
 
 
 def test_one_that_is_due_soon_is_looked_up_more_often_than_one_that_is_not() -> None:
-    shelf = Shelf()
-    follow(shelf, IDS[:3], delay=FAR)
-    shelf.records[IDS[0]] = pending(NOW, timedelta(), IDS[0])
-    following = follow_as_they_are(shelf, IDS[:3])
-    assert following.pause == poll_seconds(following.snapshots[IDS[0]], NOW)
+    shelf = Shelf({each: pending(NOW, FAR, each) for each in IDS[1:3]})
+    following = follow(shelf, IDS[:3])
     shelf.take_looks()
+    assert pause(following, shelf) == shelf.pace(following.snapshots[IDS[0]])
 
-    for _ in range(30):
+    for _ in range(60):
         poll(following, shelf)
 
     looks = shelf.take_looks()
     assert looks.count(IDS[0]) > looks.count(IDS[1]) > 0
-
-
-def follow_as_they_are(shelf: Shelf, ids: list[str]) -> Following:
-    following = Following(shelf.look_up, lambda: shelf.now)
-    following.meet(ids)
-    return following
 
 
 def test_it_stops_when_none_is_unfinished() -> None:
@@ -95,18 +97,17 @@ def test_it_stops_when_none_is_unfinished() -> None:
     poll(following, shelf)
     shelf.take_looks()
 
-    assert following.pause is None
-    following.poll()
+    assert pause(following, shelf) is None
+    following.poll(shelf.pace)
     assert shelf.take_looks() == []
     following.meet([])
-    assert following.snapshots == following.due == {}
+    assert following.snapshots == following.looked_at == {}
 
 
 def test_only_what_became_ready_meanwhile_is_news() -> None:
     shelf = Shelf()
     shelf.complete(IDS[0])
-    shelf.records[IDS[1]] = pending(NOW, timedelta(), IDS[1])
-    following = follow_as_they_are(shelf, IDS[:2])
+    following = follow(shelf, IDS[:2])
     assert following.ready == []
 
     shelf.complete(IDS[1])
@@ -120,11 +121,11 @@ def test_while_the_store_is_away_it_asks_ever_more_rarely_and_for_one_at_a_time(
     shelf = Shelf(is_away=True)
     following = follow(shelf, IDS[:3])
     assert shelf.take_looks() == IDS[:1]
+    pauses: list[float | None] = []
 
-    pauses = []
     for _ in range(6):
         poll(following, shelf)
-        pauses.append(following.pause)
+        pauses.append(pause(following, shelf))
     assert len(shelf.take_looks()) == 6
     assert pauses[-1] == 30
 
@@ -132,16 +133,16 @@ def test_while_the_store_is_away_it_asks_ever_more_rarely_and_for_one_at_a_time(
     for _ in range(3):
         poll(following, shelf)
     assert all(snapshot.record for snapshot in following.snapshots.values())
-    assert following.pause == 2
+    assert pause(following, shelf) == shelf.pace(following.snapshots[IDS[0]])
 
 
 def test_what_did_not_change_is_the_same_to_the_browser() -> None:
     shelf = Shelf()
     following = follow(shelf, IDS[:1])
     shelf.now += timedelta(minutes=1)
-    following.poll()
+    following.poll(shelf.pace)
     assert following.changed_at == NOW
 
     shelf.complete(IDS[0])
-    following.poll()
+    following.poll(shelf.pace)
     assert following.changed_at == shelf.now

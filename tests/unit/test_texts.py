@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from common.failures import Failure
+from common.failures import Failure, Limit
+from common.ports import LimitReached
 from common.record import MAX_ATTEMPTS
 from page import texts, times
 from page.snapshot import Snapshot
@@ -91,11 +92,11 @@ def test_the_tab_names_the_state() -> None:
         ({"openai_base_url": "https://eu.api.openai.com/v1"}, "which is asked not to store it"),
         (
             {"openai_base_url": "https://llm.example/v1"},
-            "An AI model reads it, which is reached through llm.example. ",
+            "An AI model reads it, which is reached through llm.example. Whoever has",
         ),
         (
             {"openai_base_url": "https://api.openai.com.example/v1"},
-            "reached through api.openai.com.example. ",
+            "reached through api.openai.com.example. Whoever",
         ),
         ({"openai_model": "local-stand-in"}, "No AI model reads it"),
     ],
@@ -105,13 +106,39 @@ def test_the_form_says_who_reads_the_text(settings: dict[str, str], said: str) -
 
     assert said in explained["Who reads it"]
     assert "everything is deleted one hour later" in explained["How long"]
-    assert "One minute in the queue, then about 8 seconds" in explained["How it works"]
+    assert "One minute in the queue, then about 8 seconds of writing" in explained["How it works"]
 
 
-def test_without_recent_analyses_the_form_promises_no_number() -> None:
+def test_without_recent_analyses_the_form_promises_no_number_of_writing() -> None:
     explained = texts.explanation(make_settings(qstash_delay="5s"), TTL, None)
 
     assert "5 seconds in the queue, then some seconds of writing" in explained["How it works"]
+
+
+@pytest.mark.parametrize(
+    ("delay", "usual", "said"),
+    [
+        ("60s", seconds(8), "Ready in about a minute"),
+        ("5s", None, "Ready in about 15 seconds"),
+        ("0s", seconds(0.2), "Ready in about one second"),
+        ("2m", seconds(20), "Ready in about 2 minutes"),
+        ("1h", seconds(8), "Ready in about an hour"),
+    ],
+)
+def test_one_line_promises_how_soon_by_what_is_set(
+    delay: str, usual: timedelta | None, said: str
+) -> None:
+    promise = texts.promise(make_settings(qstash_delay=delay), timedelta(days=30), usual)
+
+    assert promise == f"{said} · deleted after 30 days"
+
+
+@pytest.mark.parametrize("limit", Limit)
+def test_a_limit_says_what_it_is_and_when_to_try_again(limit: Limit) -> None:
+    head, rest = texts.limit_note(LimitReached(limit, timedelta(minutes=4)))
+
+    assert head == (limit.sentence if limit in (Limit.PAUSED, Limit.VISITOR) else texts.AT_LIMIT)
+    assert rest == "Your text is still here: try again in 4 minutes."
 
 
 # ── The end ─────────────────────────────────────────────────────────────────────────────────

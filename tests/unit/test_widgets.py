@@ -140,7 +140,7 @@ def problems(page: AppTest) -> list[str]:
 def note(page: AppTest) -> str:
     """What is said above the button."""
     (said,) = re.findall('class="note.*?>(.*?)</p>', drawn(page))
-    return unescape(re.sub("<.*?>", "", said))
+    return unescape(" ".join(re.sub("<.*?>", "", said).split()))
 
 
 def test_right_values_make_the_form() -> None:

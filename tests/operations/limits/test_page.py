@@ -4,7 +4,6 @@ from datetime import timedelta
 
 import pytest
 import redis
-import streamlit as st
 
 from common.states import Status
 from common.store import Store
@@ -113,7 +112,6 @@ def test_the_place_in_the_queue_is_shown_and_asked_for_now_and_then(
     monkeypatch: pytest.MonkeyPatch, store: Store, real_redis: redis.Redis
 ) -> None:
     monkeypatch.setenv("QSTASH_PARALLELISM", "3")
-    st.cache_data.clear()
     for name in ("Ada", "Bob"):
         page = fill(open_page(), name=name)
         assert "before you" not in text(page) or name == "Bob"
