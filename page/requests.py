@@ -9,7 +9,7 @@ import streamlit as st
 from page import browser, texts
 from page.connection import connect, now, timing
 from page.entries import entry
-from page.snapshot import Snapshot, has_become_ready, has_changed, poll_seconds
+from page.snapshot import SOON_SECONDS, Snapshot, has_become_ready, has_changed, poll_seconds
 from page.state import fetch, page_state
 
 LookUp = Callable[[str, Snapshot | None], Snapshot]
