@@ -135,7 +135,8 @@ def _draw_widget(question: Question, default: Any) -> object:
     if can_be_emptied(question) and default is not None:
         # Streamlit lets only that be emptied which is so by default: this value is put into it,
         # in each run until the browser has it.
-        if page_state().drawn != page_state().form_id:
+        is_drawn = page_state().drawn == page_state().form_id
+        if not is_drawn and st.session_state.get(key, default) == default:
             st.session_state[key] = default
         default = None
     match question.kind:

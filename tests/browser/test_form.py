@@ -10,7 +10,6 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from common.failures import Failure
-from tests.browser.visits import send
 from tests.chromium import DESKTOP, PHONE, Visit
 from tests.fakes import ADA
 from tests.journey import fill, in_json, written
@@ -241,8 +240,7 @@ def test_what_is_typed_outlives_a_reload_until_it_is_sent(
     expect_count(writer, "10 to 2,000 characters")
     area(writer).fill("Nothing to keep.")
     writer.page.go_back()
-    writer.button("Cancel").click()
-    writer.button("Yes, cancel it").click()
+    product.put(writer.request_id, "cancelled")
     writer.button("New").click()
     expect_count(writer, "10 to 2,000 characters")
     writer.expect_value(KEPT, "")
@@ -287,7 +285,9 @@ def test_what_was_typed_is_there_after_the_pages_server_restarted(
 
 
 def test_a_text_to_be_changed_comes_with_the_reason(visit: Visiting, product: Product) -> None:
-    writer = send(visit, product, "failed")
+    product.gate.clear()
+    writer = visit()
+    product.put(writer.submit(), "failed")
     writer.button("Change the text").click()
     writer.expect_heading(TASK.headline)
 
