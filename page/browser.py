@@ -124,7 +124,7 @@ class Under(Model):
 
 def draw_under(under: Under) -> None:
     """Draw how long a text is, and how long it may be; and examples to tap."""
-    name = (under.area or "examples").replace("_", "-")  # Streamlit takes no `__` in this key
+    name = f"{'examples-' if under.examples else ''}{under.area}".replace("_", "-")  # takes no `__`
     _counter(key=f"counter-{name}", data=under.model_dump(mode="json", by_alias=True))
 
 

@@ -18,6 +18,7 @@ from common.submission import OtherInput, new_owner_token, new_request_id
 from common.task import TASK
 from page import browser, texts
 from page.connection import connect, timing
+from page.examples import names_of_examples
 from page.head import draw_header, draw_heading
 from page.state import Draft, go_to, page_state, visitor
 from page.typed import read_typed
@@ -58,7 +59,7 @@ def ask_for(
     There stands the reason for this form, until the button is pressed. A new one offers the task's
     examples, and what is typed into it outlives a reload of its tab.
     """
-    examples = texts.names_of_examples() if is_new else ()
+    examples = names_of_examples() if is_new else ()
     with st.form("analysis", enter_to_submit=False, border=False):
         fields = draw_fields(asked, prefilled, examples)
         note = st.empty()

@@ -1,15 +1,12 @@
 """The sentences of the page: plain functions of what they are about."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from common.failures import Failure, Kind, Limit
-from common.form import questions
 from common.ports import LimitReached
-from common.questions import Kind as Asked
-from common.questions import Question, in_words
+from common.questions import in_words
 from common.record import MAX_ATTEMPTS, AnalysisRecord
 from common.settings import Settings
 from common.states import Status
@@ -121,31 +118,6 @@ def promise(settings: Settings, kept: timedelta, usual: timedelta | None) -> str
     """How soon, and kept how long, in one line."""
     whole = settings.qstash_delay + max(usual or UNKNOWN_USUAL, SECOND)
     return f"Ready in {about(whole)} · deleted after {spoken(kept)}"
-
-
-def quoted_text(asked: Sequence[Question]) -> Question | None:
-    """The text whose beginning names an example: the first long one, else the first."""
-    texts = [question for question in asked if question.kind.is_text]
-    areas = [question for question in texts if question.kind is Asked.AREA]
-    return next(iter(areas or texts), None)
-
-
-def names_of_examples() -> tuple[str, ...]:
-    """The first words of each, or its number where none has a text."""
-    quoted = quoted_text(questions(TASK.form))
-    texts = [getattr(example, quoted.name) if quoted else None for example in TASK.examples]
-    return tuple(
-        f"“{first_words(text)} …”" if text else f"Example {number}"
-        for number, text in enumerate(texts, 1)
-    )
-
-
-def first_words(text: str, most: int = 18) -> str:
-    """As many whole words as there is room for, but one at least."""
-    words = text.split()
-    while len(" ".join(words)) > most and words[1:]:
-        words.pop()
-    return " ".join(words)[:most].rstrip(",;:.")
 
 
 def explanation(settings: Settings, kept: timedelta, usual: timedelta | None) -> dict[str, str]:

@@ -14,8 +14,8 @@ from common.form import Form, questions
 from common.questions import Kind, Question, in_words
 from page import browser
 from page.browser import Under
+from page.examples import quoted_text
 from page.state import page_state
-from page.texts import quoted_text
 
 Values = Mapping[str, object]  # of widgets, by their fields' names in JSON
 
@@ -52,7 +52,7 @@ def draw_fields(
     offer = Under(examples=tuple(examples), texts=texts)
     fields = Fields({}, {})
     for number, row in enumerate(_rows(asked)):
-        with st.container(key=f"row-{number}-{row[-1].kind.split()[-1]}" if row[1:] else None):
+        with st.container(key=f"row-{number}-{row[-1].kind.split()[-1]}"):
             places = st.columns([2, 1]) if row[1:] else [st.container()]
             for question, place in zip(row, places, strict=True):
                 with place:

@@ -7,6 +7,7 @@ import pytest
 from common.failures import Failure, Limit
 from common.ports import LimitReached
 from page import texts
+from page.examples import first_words
 from page.snapshot import Snapshot
 from tests.conftest import make_settings
 from tests.fakes import ID, with_fields
@@ -112,8 +113,8 @@ def test_one_line_promises_how_soon_by_what_is_set(
     ],
 )
 def test_an_example_is_called_by_its_first_words(text: str, said: str) -> None:
-    assert texts.first_words(text)[:17] == said[:17]
-    assert len(texts.first_words(text)) <= 18
+    assert first_words(text)[:17] == said[:17]
+    assert len(first_words(text)) <= 18
 
 
 @pytest.mark.parametrize("limit", Limit)
