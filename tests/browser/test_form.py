@@ -39,6 +39,7 @@ SHIFT = """() => {
     }).observe({ type: "layout-shift" });
 }"""
 KEPT = "JSON.parse(sessionStorage.getItem('ask-later-typed'))?.values.description ?? null"
+FORM_ID = "JSON.parse(sessionStorage.getItem('ask-later-typed'))?.form"
 LONG = "a" * 2000
 FIRST, SECOND = "“I sketch machines …”", "“After 30 years as …”"
 
@@ -54,6 +55,7 @@ def expect_count(visit: Visit, text: str, *, is_over: bool = False) -> None:
 
 
 def expect_written(visit: Visit, form: dict[str, Any]) -> None:
+    expect(area(visit)).to_have_count(1)  # the form that was drawn before is gone
     expect(area(visit)).to_have_value(form["description"])
     expect(visit.page.get_by_label("Age")).to_have_value(f"{form['age']}")
     assert written(visit.page, TASK.form) == form
@@ -227,6 +229,7 @@ def test_what_is_typed_outlives_a_reload_until_it_is_sent(
     expect_written(writer, typed)
     area(writer).fill(f"{LONG} more")  # not left: the page's server has not heard of it
     writer.page.reload()
+    expect(area(writer)).to_have_count(1)
     expect(area(writer)).to_have_value(f"{LONG} more")
     expect_count(writer, "2,005 of 2,000", is_over=True)
 
@@ -275,8 +278,11 @@ def test_what_was_typed_is_there_after_the_pages_server_restarted(
     writer.button(FIRST).click()
     expect_written(writer, example)
     area(writer).press_sequentially(" And more.")
+    writer.expect_value(f"{KEPT}.endsWith('more.')", True)
+    before = writer.page.evaluate(FORM_ID)
     product.page.stop()
     product.page.start()
+    writer.expect_value(f"Boolean({FORM_ID}) && {FORM_ID} !== '{before}'", True)
 
     typed = f"{example['description']} And more."
     expect(area(writer)).to_have_value(typed)
