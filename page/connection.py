@@ -58,7 +58,7 @@ def ahead(record: AnalysisRecord) -> int | None:
     return _ahead(record.request_id, record)
 
 
-@st.cache_data(ttl=30, max_entries=1000, show_spinner=False)
+@st.cache_resource(ttl=30, max_entries=1000, show_spinner=False)
 def _ahead(request_id: str, _record: AnalysisRecord) -> int | None:
     return connect().submissions.ahead(_record)
 

@@ -59,7 +59,7 @@ def draw_fields(
                     fields.values[question.key] = _draw_widget(question, values[question.key])
                     if question is row[0]:
                         fields.slots[question.key] = st.empty()
-                    _draw_under(question, offer if question is quoted else Under(texts=texts))
+                    _draw_under(question, offer if question == quoted else Under(texts=texts))
             for question in row[1:]:  # a narrow field: what is wrong needs the whole width
                 fields.slots[question.key] = st.empty()
     if examples and (quoted is None or quoted.kind is not Kind.AREA):

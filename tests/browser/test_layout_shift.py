@@ -82,7 +82,7 @@ def shifts_of(tab: Visit) -> list[dict[str, Any]]:
 
 
 def total(shifts: list[dict[str, Any]]) -> float:
-    return round(sum(shift["by"] for shift in shifts), 3)
+    return round(float(sum(shift["by"] for shift in shifts)), 3)
 
 
 def sums(shifts: dict[str, list[dict[str, Any]]]) -> str:
