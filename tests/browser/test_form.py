@@ -42,7 +42,7 @@ KEPT = "JSON.parse(sessionStorage.getItem('ask-later-typed'))?.values.descriptio
 FORM_ID = "JSON.parse(sessionStorage.getItem('ask-later-typed'))?.form"
 AREAS = "[...document.querySelectorAll('.stMain textarea')].map((area) => area.value)"
 LONG = "a" * 2000
-FIRST, SECOND = "“I sketch machines …”", "“After 30 years as …”"
+FIRST, SECOND = "“I sketch machines…”", "“After 30 years as…”"
 
 
 def area(visit: Visit) -> Locator:
