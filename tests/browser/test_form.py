@@ -277,7 +277,7 @@ def test_what_was_typed_is_there_after_the_pages_server_restarted(
     writer.button(FIRST).click()
     expect_written(writer, example)
     area(writer).press_sequentially(" And more.")
-    writer.expect_value(f"{KEPT}.endsWith('more.')", True)
+    writer.expect_value(f"({KEPT}).endsWith('more.')", True)
     before = writer.page.evaluate(FORM_ID)
     product.page.stop()
     product.page.start()
