@@ -71,7 +71,9 @@ def now() -> datetime:
 def pause_of(session: str, snapshot: Snapshot) -> float | None:
     """Return when this session fetches again what it shows, and count it if that is soon."""
     crowd, usual, time = connect().crowd, timing().usual, now()
+    member = f"{session} {snapshot.request_id}"
     pause = poll_seconds(snapshot, time, usual, crowd.size())
     if pause and snapshot.record and is_near(snapshot.record, time, usual):
-        crowd.note(session, pause)
+        return crowd.join(member, pause)
+    crowd.leave(member)
     return pause
