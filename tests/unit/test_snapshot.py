@@ -76,7 +76,7 @@ def test_one_that_is_late_to_start_is_expected_as_if_it_had_started(
     assert poll_seconds(Snapshot(ID, WAITING), WAITING.due_at + seconds(late), USUAL) == pause
 
 
-@pytest.mark.parametrize(("crowd", "pause"), [(75, 0.5), (76, 1), (150, 1), (300, 2), (9000, 5)])
+@pytest.mark.parametrize(("crowd", "pause"), [(80, 0.5), (81, 1), (160, 1), (320, 2), (9000, 5)])
 def test_a_crowd_polls_less_often_each(crowd: int, pause: float) -> None:
     near, far = CLAIMED_AT + seconds(8), CLAIMED_AT
 
