@@ -93,7 +93,8 @@ def _tls(home: Path) -> str:
     kind = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
     command = [*kind, "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(command, check=True, capture_output=True)
-    return f"ssl_certificate {certificate}; ssl_certificate_key {key};"
+    # What nginx has in /tmp is brought here.
+    return "ssl_certificate /tmp/certificate.pem; ssl_certificate_key /tmp/key.pem;"
 
 
 def visit(browser: Browser, visited: Visited) -> None:

@@ -89,6 +89,8 @@ class Session:
                     await asyncio.wait_for(self.has_changed.wait(), pause)
                     due = time.monotonic() + self.interval
                     continue
+                if not self.fragment_id:
+                    continue  # the whole page runs, and says when to go on
                 due += self.interval
                 self.asked_at = self.asked_at or time.monotonic()
                 await socket.send(self._request())

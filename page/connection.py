@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from zlib import crc32
 
 import streamlit as st
 
@@ -69,9 +70,16 @@ def now() -> datetime:
 
 
 def pause_of(session: str, snapshot: Snapshot) -> float | None:
-    """Return when this session fetches again what it shows, and count it if that is soon."""
+    """Return when this session fetches again what it shows, and count it if that is soon.
+
+    It is a little more or less for each, or those who once asked at the same time would do so
+    for ever.
+    """
     crowd, usual, time = connect().crowd, timing().usual, now()
+    member = f"{session} {snapshot.request_id}"
     pause = poll_seconds(snapshot, time, usual, crowd.size())
     if pause and snapshot.record and is_near(snapshot.record, time, usual):
-        crowd.note(session, pause)
-    return pause
+        pause = crowd.join(member, pause)
+    else:
+        crowd.leave(member)
+    return pause and pause * (0.95 + crc32(member.encode()) % 100 / 1000)

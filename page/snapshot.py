@@ -13,9 +13,8 @@ PAUSES = (0.5, 1, 2, 5)
 SOON_SECONDS, FAR_SECONDS, MAX_PAUSE_SECONDS = 2, 5, 30
 FAR = timedelta(seconds=10)  # from here on the due time counts as near
 SHARE = 1 / 30  # of the time waited for the result so far: so much longer it may seem
-MOST_POLLS = (
-    150  # a second, by all whose result is near: a process does some 250, and has other work
-)
+CROWD_SECONDS = 60  # after the last look: who closes a tab does not say so
+MOST_POLLS = 160  # a second, by all whose result is near: a process can do some 250
 
 
 @dataclass(frozen=True)
@@ -49,23 +48,34 @@ class Snapshot:
 
 
 class Crowd:
-    """How many people of this process look often, as their results are near."""
+    """How many people of this process look often, as their results are near.
+
+    When it is so many that looks come late, nobody may seem to have left, or take up a shorter
+    pause: each change costs as much as two looks.
+    """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._until: dict[str, float] = {}  # by session: when it should have looked again
+        self._members: dict[str, tuple[float, float]] = {}  # until when, and the pause
 
-    def note(self, session: str, pause: float) -> None:
-        """Count this session until it should have looked twice more."""
-        self._until[session] = self._clock() + 2 * pause
+    def join(self, member: str, pause: float) -> float:
+        """Count this one; return the pause, which is never shorter than before."""
+        _, before = self._members.get(member, (0, 0))
+        pause = max(pause, before)
+        self._members[member] = self._clock() + CROWD_SECONDS, pause
+        return pause
+
+    def leave(self, member: str) -> None:
+        """Count this one no longer: its result is there, or not near any more."""
+        self._members.pop(member, None)
 
     def size(self) -> int:
-        """Count those who were not gone by now."""
+        """Count all but those who have left without a word."""
         now = self._clock()
-        for session, until in list(self._until.items()):
+        for member, (until, _) in list(self._members.items()):
             if until < now:
-                self._until.pop(session, None)
-        return len(self._until)
+                self.leave(member)
+        return len(self._members)
 
 
 def poll_seconds(

@@ -76,7 +76,7 @@ def test_one_that_is_late_to_start_is_expected_as_if_it_had_started(
     assert poll_seconds(Snapshot(ID, WAITING), WAITING.due_at + seconds(late), USUAL) == pause
 
 
-@pytest.mark.parametrize(("crowd", "pause"), [(75, 0.5), (76, 1), (150, 1), (300, 2), (9000, 5)])
+@pytest.mark.parametrize(("crowd", "pause"), [(80, 0.5), (81, 1), (160, 1), (320, 2), (9000, 5)])
 def test_a_crowd_polls_less_often_each(crowd: int, pause: float) -> None:
     near, far = CLAIMED_AT + seconds(8), CLAIMED_AT
 
@@ -84,18 +84,28 @@ def test_a_crowd_polls_less_often_each(crowd: int, pause: float) -> None:
     assert poll_seconds(Snapshot(ID, WRITING), far, USUAL, crowd) == 2
 
 
-def test_who_has_not_looked_for_twice_the_pause_has_left_the_crowd() -> None:
+def test_a_crowd_is_who_has_joined_and_neither_left_nor_been_silent_for_a_minute() -> None:
     time = 0.0
     crowd = Crowd(clock=lambda: time)
 
-    crowd.note("a", 0.5)
-    crowd.note("b", 2)
-    crowd.note("a", 0.5)
+    for member in ("a", "b", "c", "a"):
+        crowd.join(member, 0.5)
+    assert crowd.size() == 3
+    crowd.leave("a")
+    crowd.leave("a")
     assert crowd.size() == 2
-    time = 1.1
+    time = 50
+    crowd.join("b", 0.5)
+    time = 61
     assert crowd.size() == 1
-    time = 4.1
-    assert crowd.size() == 0
+
+
+def test_in_a_crowd_no_pause_becomes_shorter_as_each_change_would_make_more_work() -> None:
+    crowd = Crowd(clock=lambda: 0)
+
+    assert [crowd.join("a", pause) for pause in (0.5, 2, 1)] == [0.5, 2, 2]
+    crowd.leave("a")
+    assert crowd.join("a", 0.5) == 0.5
 
 
 def test_one_failure_is_nothing_new_and_two_are() -> None:
