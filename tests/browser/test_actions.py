@@ -146,7 +146,7 @@ def test_cancelling_while_the_model_is_at_it_throws_its_answer_away(
     sender.button("Yes, cancel it").click()
 
     sender.expect_heading("Cancelled")
-    sender.expect_text("after the model had been asked")
+    sender.expect_text("The AI had been asked by then")
 
 
 def test_a_failed_analysis_is_tried_again(visit: Visiting, product: Product) -> None:

@@ -174,6 +174,7 @@ def test_from_the_form_to_the_result_and_back(tried: Tried, tab: Visit) -> None:
     example, seen = in_json(task.example), [str(tab.page.evaluate(TEXT))]
     fits_a_phone(tab)
     tab.expect_heading(task.headline)
+    tab.page.locator("summary").click()
     tab.expect_text(task.description)
 
     fill(tab.page, task.form, example)

@@ -33,7 +33,7 @@ def test_fill_submit_wait_read_and_rest(visit: Visiting, product: Product) -> No
     sender.submit()
     sender.expect_heading("Your analysis")
 
-    assert "Your request is in the queue" in str(sender.page.evaluate("window.shown"))
+    assert "In the queue" in str(sender.page.evaluate("window.shown"))
     sender.expect_text(ANALYSIS.summary)
     expect(sender.page.locator("h1.minor")).to_be_focused()
     expect(sender.page).to_have_title("✓ Ready · Ask later")
@@ -159,7 +159,7 @@ def swap_click_and_list(tab: WebSocketRoute) -> None:
 
     def pass_on(message: str | bytes) -> None:
         assert isinstance(message, bytes)
-        is_click = b"FormSubmitter" in message
+        is_click = b"-send" in message
         if replies and clicks:
             server.send(message)
         elif is_click or b'"unfinished"' in message:
