@@ -8,7 +8,7 @@ import pytest
 
 from tests.fakes import ADA, ANALYSIS
 from tests.other_browsers.conftest import OpenTab
-from tests.other_browsers.tab import BRIGHTNESS, HREF, SIDEWAYS, Tab
+from tests.other_browsers.tab import BRIGHTNESS, HREF, SIDEWAYS, TEXT, Tab
 from tests.product import Product
 from tests.toy.task import TASK
 
@@ -68,7 +68,8 @@ def test_the_main_journey(
         tab.expect_text(ANALYSIS.summary)
 
     tab.open(product.page.url)
-    tab.expect_text(READY)
+    tab.expect(ENTRY, "any")
+    tab.wait_for(f"the entry says {READY}", lambda: READY in tab.run(TEXT, ENTRY))
     expect_looks(tab, "list", size, is_dark)
     assert tab.run(HREF, ENTRY) == address
     tab.open(address)
