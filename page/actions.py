@@ -133,7 +133,9 @@ def delete(request_id: str, owner_token: str) -> None:
 
 
 def _edit(request_id: str, owner_token: str) -> None:
-    go_to(request_id, is_editing=True)
+    """Open the form with what was written, which stays in it whatever becomes of the request."""
+    form = connect().submissions.input_of(request_id, owner_token)
+    go_to(request_id, prefilled=form, is_editing=True)
 
 
 def _change_text(request_id: str, owner_token: str) -> None:

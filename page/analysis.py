@@ -133,9 +133,9 @@ def _draw_record(
             draw_notice()
             draw_sharing(record, owner_token)
             draw_notify(record)
-            browser.draw_progress(shown)
             _draw_origin(record)
             _draw_reference(record)
+            browser.draw_progress(shown)  # last, as it folds once it is there
     else:
         with under_way:
             browser.draw_progress(shown)

@@ -141,8 +141,9 @@ class Under(Model):
 
 def draw_under(under: Under) -> None:
     """Draw how long a text is, and how long it may be; and examples to tap."""
-    name = (under.area or "examples").replace("_", "-")  # Streamlit takes no `__` in this key
-    _counter(key=f"counter-{name}", data=under.model_dump(mode="json", by_alias=True))
+    offers = "examples-" if under.examples else ""
+    name = f"counter-{offers}{under.area.replace('_', '-')}"  # Streamlit takes no `__` in this key
+    _counter(key=name, data=under.model_dump(mode="json", by_alias=True))
 
 
 class FormOnPage(Model):

@@ -17,8 +17,13 @@ def draw_header(*, offers_new: bool = False) -> None:
         name = html.escape(TASK.name)
         st.html(f'<a class="brand" href="./" target="_self">{name}</a>', width="content")
         if offers_new:
-            st.button("New", type="tertiary", key="new", on_click=go_to, args=(None,))
+            _draw_new()
     draw_connection()
+
+
+@st.fragment  # for the reason that `draw_actions` has
+def _draw_new() -> None:
+    st.button("New", type="tertiary", key="new", on_click=go_to, args=(None,))
 
 
 def draw_heading(text: str, *, is_minor: bool = False) -> None:

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 import streamlit as st
 
 from page import browser, texts
-from page.connection import connect, now, pause_of, timing
+from page.connection import connect, now, timing
 from page.entries import entry
-from page.snapshot import Snapshot, has_become_ready, has_changed, poll_seconds
+from page.snapshot import SOON_SECONDS, Snapshot, has_become_ready, has_changed, poll_seconds
 from page.state import fetch, page_state
 
 LookUp = Callable[[str, Snapshot | None], Snapshot]
@@ -91,7 +91,8 @@ def _draw(following: Following) -> None:
     following.meet(reply.unfinished)
     kept, usual, ready = connect().kept, timing().usual, following.ready
     entries = [entry(snapshot, kept, usual=usual) for snapshot in following.snapshots.values()]
-    soonest = following.soonest(_pace())
+    pace = _pace()
+    soonest = following.soonest(pace)
     browser.draw_listing(
         browser.Listing(
             now=following.changed_at,  # so that what is the same is not drawn again
@@ -99,7 +100,7 @@ def _draw(following: Following) -> None:
             forget=page_state().deleted,
             announcement=_news(len(ready)),
             reply=reply,
-            pause=pause_of(page_state().visitor, soonest) if soonest else None,
+            pause=pace(soonest) if soonest else None,
             ready=len(ready),
             title=texts.tab_title(ready[-1]) if ready else "",
         ),
@@ -108,9 +109,14 @@ def _draw(following: Following) -> None:
 
 
 def _pace() -> Pace:
-    """As on the page of the request itself."""
-    time, usual, crowd = now(), timing().usual, connect().crowd.size()
-    return lambda snapshot: poll_seconds(snapshot, time, usual, crowd)
+    """As on the page of the request itself, but in less of a hurry."""
+    time, usual = now(), timing().usual
+
+    def pace(snapshot: Snapshot) -> float | None:
+        pause = poll_seconds(snapshot, time, usual)
+        return pause and max(pause, SOON_SECONDS)
+
+    return pace
 
 
 def _news(ready: int) -> str:

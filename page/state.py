@@ -80,7 +80,8 @@ def go_to(
 ) -> NoReturn:
     """Go to an analysis, or to a form that is empty or `prefilled`, and end this run."""
     state = page_state()
-    state.begin_form(prefilled, reason)
+    if is_editing or not request_id:  # else a second press of Send must still find its form
+        state.begin_form(prefilled, reason)
     state.editing = request_id if is_editing else None
     if not request_id:
         state.draft = None

@@ -52,7 +52,7 @@ def draw_fields(
     offer = Under(examples=tuple(examples), texts=texts)
     fields = Fields({}, {})
     for number, row in enumerate(_rows(asked)):
-        with st.container(key=f"row-{number}-{row[-1].kind.split()[-1]}" if row[1:] else None):
+        with st.container(key=f"row-{number}-{row[-1].kind.split()[-1]}"):
             places = st.columns([2, 1]) if row[1:] else [st.container()]
             for question, place in zip(row, places, strict=True):
                 with place:
@@ -135,7 +135,8 @@ def _draw_widget(question: Question, default: Any) -> object:
     if can_be_emptied(question) and default is not None:
         # Streamlit lets only that be emptied which is so by default: this value is put into it,
         # in each run until the browser has it.
-        if page_state().drawn != page_state().form_id:
+        is_drawn = page_state().drawn == page_state().form_id
+        if not is_drawn and st.session_state.get(key, default) == default:
             st.session_state[key] = default
         default = None
     match question.kind:

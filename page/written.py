@@ -41,7 +41,7 @@ def draw_edit(record: AnalysisRecord, owner_token: str) -> None:
     draw_header()
     draw_heading("Edit what you wrote")
     st.html(f'<p class="promise">{texts.edit_until(record, st.context.timezone)}</p>')
-    form, note = ask_for(TASK.form, "Save", record.input)
+    form, note = ask_for(TASK.form, "Save", page_state().prefilled)
     st.button("Keep it as it was", type="tertiary", on_click=go_to, args=(record.request_id,))
     if form:
         with note, st.spinner("Saving…"):

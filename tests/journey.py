@@ -88,7 +88,7 @@ def sentences(form: type[Form], values: dict[str, object]) -> dict[str, str]:
 def fill(page: Page, form: type[Form], values: dict[str, Any]) -> None:
     """Put values, as they are in JSON, into the fields; each is found by what it is called."""
     for question in questions(form):
-        _enter(page, question, values[question.key])
+        enter(page, question, values[question.key])
         page.keyboard.press("Tab")  # what was entered counts once the field is left
 
 
@@ -97,7 +97,8 @@ def written(page: Page, form: type[Form]) -> dict[str, Any]:
     return {question.key: _read(page, question) for question in questions(form)}
 
 
-def _enter(page: Page, question: Question, value: Any) -> None:
+def enter(page: Page, question: Question, value: Any) -> None:
+    """Put one value into its field, or empty it."""
     match question.kind:
         case Kind.LINE | Kind.AREA:
             _field(page, "textbox", question).fill(value or "")

@@ -4,6 +4,7 @@
 .venv/bin/python -m tests.screenshots DIR  # every state, on desktop and phone, light and dark
 """
 
+import os
 import re
 import tempfile
 from argparse import ArgumentParser
@@ -13,10 +14,13 @@ from pathlib import Path
 from typing import Literal
 
 from PIL import Image
-from playwright.sync_api import Browser, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
 
 from tests.chromium import CHROMIUM_ARGUMENTS, DESKTOP, PHONE, Visit, find_chromium, open_context
-from tests.processes import ROOT, start_stack
+from tests.http_server import answer
+from tests.journey import TASK_FILE, expect_fields, fill, in_json, load
+from tests.model_replies import response
+from tests.processes import ROOT
 from tests.product import Product, start_product
 from tests.walk import walk
 
@@ -25,10 +29,7 @@ Scheme = Literal["light", "dark"]
 SCREENS = {"desktop": DESKTOP, "phone": PHONE}
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 HALF: ViewportSize = {"width": 820, "height": 900}
-TEXT = (
-    "I sketch machines that could weave numbers as looms weave flowers. I like long walks, and I "
-    "write down every idea about machines before it flies away!"
-)
+TASK = load(ROOT / TASK_FILE)
 
 
 def picture(tab: Visit, height: int) -> Image.Image:
@@ -64,26 +65,41 @@ def take_states(
     context.close()
 
 
+def take_page(browser: Browser, product: Product, path: Path) -> None:
+    """The README's first: the form on the left; the result, a little later, on the right."""
+    tab = open_form(browser, product, HALF, "light")
+    left = picture(tab, HALF["height"])
+    tab.send.click()
+    tab.expect_heading(f"Your {TASK.noun}")
+    right = picture(tab, HALF["height"])
+    tab.context.close()
+    beside(left, right).quantize(128).save(path, optimize=True)
+
+
 def take_waiting(browser: Browser, product: Product, path: Path) -> None:
     """The README's second: waiting, and waiting for the next attempt, on a phone in the dark."""
-    taken = dict(take_states(browser, product, PHONE, "dark"))
-    beside(taken["waiting"], taken["retrying"]).quantize(128).save(path, optimize=True)
+    product.gate.clear()
+    tab = open_form(browser, product, PHONE, "dark")
+    tab.send.click()
+    expect(tab.page).to_have_url(re.compile(r"\?request="))
+    taken = []
+    for state in ("waiting", "retrying"):
+        product.put(tab.request_id, state)
+        tab.page.reload()
+        tab.settle()
+        taken.append(picture(tab, PHONE["height"]))
+    tab.context.close()
+    beside(*taken).quantize(128).save(path, optimize=True)
 
 
-def take_page(browser: Browser, path: Path) -> None:
-    """The README's first: the form on the left; the analysis, a few seconds later, on the right."""
-    with tempfile.TemporaryDirectory() as directory, start_stack(Path(directory)) as stack:
-        context = open_context(browser, viewport=HALF, color_scheme="light")
-        form = Visit(context, stack.page_url)
-        form.expect_text("Nothing here yet")
-        form.fill(name="Ada Lovelace", description=TEXT)
-        left = picture(form, HALF["height"])
-        form.send.click()
-        form.expect_heading("Your analysis")
-        form.settle()
-        right = picture(form, HALF["height"])
-        context.close()
-    beside(left, right).quantize(128).save(path, optimize=True)
+def open_form(browser: Browser, product: Product, size: ViewportSize, scheme: Scheme) -> Visit:
+    """Open the project's own form, filled in with its example."""
+    context = open_context(browser, viewport=size, color_scheme=scheme)
+    tab = Visit(context, product.page.url)
+    expect_fields(tab.page, TASK.form)
+    tab.rest()
+    fill(tab.page, TASK.form, in_json(TASK.examples[0]))
+    return tab
 
 
 def beside(left: Image.Image, right: Image.Image) -> Image.Image:
@@ -98,6 +114,8 @@ def main() -> None:
     parser = ArgumentParser(description="Take pictures of the page: the README's, or all.")
     parser.add_argument("out", nargs="?", type=Path, help="a folder for one of every state")
     out: Path | None = parser.parse_args().out
+    if out is None:
+        os.environ["PYTHONPATH"] = ""  # the README shows the project's own task, not the tests'
     with (
         sync_playwright() as playwright,
         tempfile.TemporaryDirectory() as directory,
@@ -110,7 +128,11 @@ def main() -> None:
             out.mkdir(parents=True, exist_ok=True)
             take_all(browser, product, out)
         else:
-            take_page(browser, ROOT / "docs" / "page.png")
+            answered = response(
+                TASK.example_result.model_dump_json(by_alias=True), model="gpt-5.4-mini"
+            )
+            product.model = answer(200, answered)
+            take_page(browser, product, ROOT / "docs" / "page.png")
             take_waiting(browser, product, ROOT / "docs" / "waiting.png")
         browser.close()
 

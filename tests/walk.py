@@ -84,14 +84,14 @@ def _write(tab: Visit, product: Product) -> Iterator[str]:
     tab.fill()
     product.redis.refuse_connections()
     tab.send.click()
-    tab.expect_text("We can't take your request just now. Your text is still here")
+    tab.expect_text("Your text is still here: please try again.")
     yield "store away at sending"
     product.redis.repair()
     if not (ROOT / "operations" / "__init__.py").exists():
         return  # nothing else rejects
     product.client.set("paused", "1", px=timedelta(minutes=5))
     tab.send.click()
-    tab.expect_text("so we take no new requests")
+    tab.expect_text("Your text is still here: try again in 5 minutes.")
     yield "rejected"
     product.client.delete("paused")
 

@@ -20,7 +20,11 @@ const exactTime = format({ hour: "2-digit", minute: "2-digit", second: "2-digit"
 const day = format({ day: "numeric", month: "short" });
 const mounts = new WeakMap();
 
-const lost = { isOffline: !navigator.onLine, isCutOff: false, since: undefined };
+const lost = {
+  isOffline: !navigator.onLine,
+  isCutOff: document.documentElement.hasAttribute("data-ask-lost"), // connection.js
+  since: undefined,
+};
 noteConnection({});
 window.addEventListener("offline", () => noteConnection({ isOffline: true }));
 window.addEventListener("online", () => noteConnection({ isOffline: false }));

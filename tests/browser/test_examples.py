@@ -25,6 +25,7 @@ from tests.journey import (
     TASK_FILE,
     TEXT,
     copy_with,
+    enter,
     example_files,
     expect_fields,
     fill,
@@ -173,6 +174,7 @@ def test_from_the_form_to_the_result_and_back(tried: Tried, tab: Visit) -> None:
     example, seen = in_json(task.example), [str(tab.page.evaluate(TEXT))]
     fits_a_phone(tab)
     tab.expect_heading(task.headline)
+    tab.page.locator("summary").click()
     tab.expect_text(task.description)
 
     fill(tab.page, task.form, example)
@@ -207,6 +209,11 @@ def test_from_the_form_to_the_result_and_back(tried: Tried, tab: Visit) -> None:
     expect_fields(tab.page, task.form)
     tab.rest()
     wait_for(lambda: written(tab.page, task.form) == example, PATIENCE / 1000)
+    for question in questions(task.form):
+        if question.kind.is_number and not question.is_required:
+            enter(tab.page, question, None)
+            tab.page.keyboard.press("Tab")
+            assert written(tab.page, task.form) == example | {question.key: None}
 
     log = tried.stack.output
     assert words_of_others(tried.task, *seen, shown, as_json, as_markdown, as_text, log) == set()

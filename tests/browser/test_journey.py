@@ -33,9 +33,9 @@ def test_fill_submit_wait_read_and_rest(visit: Visiting, product: Product) -> No
     sender.submit()
     sender.expect_heading("Your analysis")
 
-    assert "Your request is in the queue" in str(sender.page.evaluate("window.shown"))
+    assert "In the queue" in str(sender.page.evaluate("window.shown"))
     sender.expect_text(ANALYSIS.summary)
-    expect(sender.page.locator("h1")).to_be_focused()
+    expect(sender.page.locator("h1.minor")).to_be_focused()
     expect(sender.page).to_have_title("✓ Ready · Ask later")
     sender.settle()
     assert "sketch" not in sender.page.inner_text("body")
@@ -45,7 +45,7 @@ def test_fill_submit_wait_read_and_rest(visit: Visiting, product: Product) -> No
     sender.page.reload()
     sender.expect_text(ANALYSIS.summary)
     sender.settle()
-    expect(sender.page.locator("h1")).not_to_be_focused()
+    expect(sender.page.locator("h1.minor")).not_to_be_focused()
 
 
 # The element in focus, and whether it or its frame can be seen to be.
@@ -159,7 +159,7 @@ def swap_click_and_list(tab: WebSocketRoute) -> None:
 
     def pass_on(message: str | bytes) -> None:
         assert isinstance(message, bytes)
-        is_click = b"FormSubmitter" in message
+        is_click = b"-send" in message
         if replies and clicks:
             server.send(message)
         elif is_click or b'"unfinished"' in message:

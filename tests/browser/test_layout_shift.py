@@ -1,4 +1,7 @@
-"""Nothing moves when it needn't: Chromium's own measure of what did, from step to step."""
+"""Nothing moves when it needn't: Chromium's own measure of what did, from step to step.
+
+What moves just after a click counts, too: on a slow line the answer comes later than that.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +25,6 @@ WATCH_SHIFTS = """
     window.shifts = [];
     const note = (shift) => shifts.push({
         by: shift.value,
-        pressed: shift.hadRecentInput,
         moved: shift.sources.map(({ node, previousRect, currentRect }) => {
             const element = node?.nodeType === 1 ? node : node?.parentElement;
             const place = ({ x, y, width, height }) => [x, y, width, height].map(Math.round).join();
@@ -64,14 +66,9 @@ def test_nothing_moves_from_the_form_to_the_result(
     tab.expect_text(ANALYSIS.summary)
     shifts["result again"] = shifts_of(tab)
 
-    by_itself = {
-        step: [each for each in found if not each["pressed"]] for step, found in shifts.items()
-    }
-    record_property("said", f"Layout shift by itself: {sums(by_itself)}; in all: {sums(shifts)}")
-    too_much = [step for step, found in by_itself.items() if total(found) > MOST]
-    assert not too_much, "\n".join(
-        f"{step}: {each}" for step in too_much for each in by_itself[step]
-    )
+    record_property("said", f"Layout shift: {sums(shifts)}")
+    too_much = [step for step, found in shifts.items() if total(found) > MOST]
+    assert not too_much, "\n".join(f"{step}: {each}" for step in too_much for each in shifts[step])
 
 
 def shifts_of(tab: Visit) -> list[dict[str, Any]]:
@@ -82,7 +79,7 @@ def shifts_of(tab: Visit) -> list[dict[str, Any]]:
 
 
 def total(shifts: list[dict[str, Any]]) -> float:
-    return round(sum(shift["by"] for shift in shifts), 3)
+    return round(float(sum(shift["by"] for shift in shifts)), 3)
 
 
 def sums(shifts: dict[str, list[dict[str, Any]]]) -> str:

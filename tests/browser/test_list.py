@@ -193,7 +193,7 @@ def test_what_is_damaged_in_the_list_is_not_sent_again_and_again(
     reader.page.evaluate("x => localStorage['ask-later-requests'] = JSON.stringify(x)", damaged)
     for url in (product.page.url, f"{product.page.url}/?request={ID}"):
         reader.page.goto(url)
-        expect(reader.button("New request" if ID in url else "Clear the list")).to_be_visible()
+        expect(reader.button("New" if ID in url else "Clear the list")).to_be_visible()
 
         frames_while(reader, 1000)  # what was on its way
         assert frames_while(reader, 1000) == 0
@@ -292,6 +292,6 @@ def test_an_unknown_link_says_that_it_leads_nowhere(visit: Visiting, product: Pr
 
         reader.expect_text("not found, or is no longer kept")
 
-    reader.button("New").click()
+    reader.button("New request").click()
     expect(reader.page.get_by_label("Short description")).to_be_visible()
     expect(reader.page).to_have_url(re.compile(r"^[^?]+$"))

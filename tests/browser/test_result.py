@@ -144,7 +144,7 @@ def test_a_result_comes_without_moving_anything_and_takes_the_focus(
 
     product.put(sender.request_id, "done")
 
-    heading = sender.page.locator("h1")
+    heading = sender.page.locator("h1.minor")
     sender.expect_heading(HEADINGS["done"])
     expect(heading).to_be_focused()
     expect(heading).to_have_css("outline-style", "none")

@@ -134,6 +134,7 @@ TEXT, NUMBER, AREA, SEND = (
     "Short description",
     f"Get my {TASK.noun}",
 )
+FORM = "page_form"
 DEEP = '{"reply": %s}' % ("[" * 100_000 + "]" * 100_000)
 
 
@@ -148,6 +149,11 @@ DEEP = '{"reply": %s}' % ("[" * 100_000 + "]" * 100_000)
         (REQUESTS, "trigger_value", True),
         (REQUESTS, "double_value", float("nan")),
         (REQUESTS, "int_array_value", [1]),
+        (FORM, "json_trigger_value", '{"typed": {"name": NaN, "age": [1]}}'),
+        (FORM, "json_trigger_value", '{"typed": ["canary"], "example": -1, "drawn": {}}'),
+        (FORM, "json_trigger_value", "[1]"),
+        (FORM, "json_value", '{"typed": "canary"}'),
+        (FORM, "string_value", "{{"),
         (NUMBER, "string_value", "canary"),
         (NUMBER, "string_array_value", ["canary"]),
         (NUMBER, "json_value", '{"canary": 1}'),

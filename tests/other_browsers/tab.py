@@ -65,6 +65,7 @@ POINT = f"""async (kind, called) => {{
 
 COUNT = f"(kind, called) => {{ {FIND} return find(kind, called).length; }}"
 HREF = f"(selector) => {{ {FIND} return find('any', selector)[0].href; }}"
+TEXT = f"(selector) => {{ {FIND} return find('any', selector)[0].innerText; }}"
 VALUE = f"(called) => {{ {FIND} return find('field', called)[0]?.value; }}"
 READ = """() => {
     const of = (root) => [...root.querySelectorAll("*")].filter((each) => each.shadowRoot)

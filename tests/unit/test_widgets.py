@@ -210,6 +210,19 @@ def test_what_was_written_is_put_back_and_can_be_sent_again(form: Form) -> None:
     assert send(page, {}).session_state["sent"] == form
 
 
+def test_what_is_optional_can_be_emptied_again() -> None:
+    """Streamlit offers that only where it is empty by default."""
+    page = draw(form=ALL_GIVEN)
+    defaults = [list(widgets(page)["born"].proto.default)]
+    defaults += [widgets(page)[key].proto.HasField("default") for key in ("weight", "month")]
+    emptied = {"born": None, "weight": None, "month": None}
+
+    sent = send(page, emptied).session_state["sent"]
+
+    assert defaults == [[], False, False]
+    assert sent == ALL_GIVEN.model_copy(update=emptied)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "entered"),
     [
