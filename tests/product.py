@@ -105,7 +105,6 @@ class Product:
     store: Store
     client: Redis
     gate: threading.Event  # shut, it keeps deliveries away from the service
-    asked: list[bytes]  # of the model, as it came over the wire
     model: Behaviour = GOOD
 
     def make_whole(self) -> None:
@@ -220,7 +219,6 @@ def start_product(directory: Path) -> Iterator[Product]:
             store=make_store(client),
             client=client,
             gate=gate,
-            asked=openai.requests,
         )
         for server in servers.values():
             parts.callback(server.stop)

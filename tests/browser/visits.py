@@ -5,8 +5,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from playwright.sync_api import expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
+from common.states import Status
 from tests.chromium import (
     PATIENCE,
     Visit,
@@ -23,7 +25,9 @@ def send(visit: Visiting, product: Product, state: str, **options: Any) -> Visit
     """Send a form, and bring the analysis into a state for good: no delivery reaches it."""
     product.gate.clear()
     sender = visit(**options)
-    product.put(sender.submit(), state)
+    status = product.put(sender.submit(), state).status
+    drawn = Status.FAILED if state == "timed out" else status
+    expect(sender.page.locator(f"[data-state={drawn}]")).to_be_attached()
     sender.expect_heading(HEADINGS[state])
     return sender
 
