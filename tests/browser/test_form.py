@@ -142,6 +142,7 @@ def test_on_a_phone_the_fields_fit_and_a_refusal_is_seen_and_heard(
     said = writer.text("Please enter a whole number from 1 to 120.")
     expect(age).to_be_focused()
     expect(said).to_be_in_viewport()
+    expect(age).to_have_attribute("aria-invalid", "true")
     described = age.get_attribute("aria-describedby")
     assert writer.page.locator(f"[id='{described}']").inner_text() == said.inner_text()
     for field, is_wrong in ((name, None), (age, "true"), (area(writer), "true")):
