@@ -47,19 +47,19 @@ def draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
             draw_written(record.input)
             if record.status is Status.PENDING and not record.attempt:
                 action_button("Edit", _edit, record, owner_token, "tertiary")
+    draw_quiet_actions(record, owner_token)
+
+
+def draw_quiet_actions(record: AnalysisRecord, owner_token: str) -> None:
+    """Offer to cancel and to delete; each asks before it does."""
     with st.container(key="quiet-actions", horizontal=True, horizontal_alignment="center"):
         if not record.status.is_terminal:
             with st.popover("Cancel", type="tertiary", key="cancel"):
                 st.markdown(f"**Cancel this request?** {texts.cancel_warning(record)}")
                 action_button("Yes, cancel it", _cancel, record, owner_token)
-        draw_delete(record, owner_token)
-
-
-def draw_delete(record: AnalysisRecord, owner_token: str) -> None:
-    """Draw a button that asks before it deletes."""
-    with st.popover("Delete", type="tertiary", key="delete"):
-        st.markdown(texts.DELETE_WARNING)
-        action_button("Yes, delete it", delete, record, owner_token)
+        with st.popover("Delete", type="tertiary", key="delete"):
+            st.markdown(texts.DELETE_WARNING)
+            action_button("Yes, delete it", _delete, record, owner_token)
 
 
 def new_request_button(kind: Kind = "secondary") -> None:
@@ -124,8 +124,7 @@ def _cancel(request_id: str, owner_token: str) -> None:
     page_state().draft = None  # the same text is another request from here on
 
 
-def delete(request_id: str, owner_token: str) -> None:
-    """Delete all of it, and go to the form."""
+def _delete(request_id: str, owner_token: str) -> None:
     with suppress(NotFound):
         connect().submissions.delete(request_id, owner_token)
     page_state().deleted = request_id

@@ -149,12 +149,6 @@ class Visit:
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)
 
-    def ask_to_delete(self) -> None:
-        """Open the question whether to delete a result; no click of this opens the next."""
-        self.button("More").click()
-        self.button("Delete…").click()
-        expect(self.button("Yes, delete it")).to_be_visible()
-
     def text(self, text: str) -> Locator:
         return self.page.get_by_text(text).first
 

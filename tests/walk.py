@@ -61,7 +61,8 @@ def _walk(tab: Visit, product: Product) -> Iterator[str]:
             yield "store away"
             product.redis.repair()
         if state == "done":
-            tab.ask_to_delete()
+            tab.button("Delete").click()
+            expect(tab.button("Yes, delete it")).to_be_visible()
             yield "asking to delete"
 
     tab.page.goto(product.page.url)

@@ -75,11 +75,14 @@ def are_apart(one: Locator, other: Locator) -> bool:
     return is_beside or bottom <= others_top or others_bottom <= top
 
 
-@pytest.mark.parametrize("button", ["Cancel", "Delete"])
+@pytest.mark.parametrize(
+    ("state", "button"), [("waiting", "Cancel"), ("waiting", "Delete"), ("done", "Delete")]
+)
 def test_a_double_click_asks_and_never_confirms(
-    visit: Visiting, product: Product, button: str
+    visit: Visiting, product: Product, state: str, button: str
 ) -> None:
-    sender = send(visit, product, "waiting")
+    sender = send(visit, product, state)
+    before = product.store.read(sender.request_id).status
     for size in (DESKTOP, PHONE):
         sender.page.set_viewport_size(size)
         sender.button(button).click()
@@ -93,7 +96,7 @@ def test_a_double_click_asks_and_never_confirms(
         sender.button(button).dblclick()
         sender.rest()
 
-    assert not product.store.read(sender.request_id).status.is_terminal
+    assert product.store.read(sender.request_id).status is before
 
 
 def test_cancelling_asks_first_and_says_that_the_model_was_not_asked(
@@ -164,7 +167,8 @@ def test_a_failed_analysis_is_tried_again(visit: Visiting, product: Product) -> 
 def test_what_is_deleted_is_gone_for_everybody(visit: Visiting, product: Product) -> None:
     sender = send(visit, product, "done")
     request_id = sender.request_id
-    sender.ask_to_delete()
+    sender.button("Delete").click()
+    expect(sender.button("Yes, delete it")).to_be_visible()
     sender.button("Yes, delete it").click()
     sender.expect_text("Deleted.")
     sender.expect_text("Nothing here yet")

@@ -107,7 +107,8 @@ def test_what_takes_long_gives_a_sign_of_life(
     visit: Visiting, product: Product, motion: str
 ) -> None:
     sender = send(visit, product, "done", reduced_motion=motion)
-    sender.ask_to_delete()
+    sender.button("Delete").click()
+    expect(sender.button("Yes, delete it")).to_be_visible()
     product.redis.break_with(lambda exchange: None)  # no answer comes
 
     sender.button("Yes, delete it").click()

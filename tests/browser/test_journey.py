@@ -180,7 +180,8 @@ def test_what_was_confirmed_is_done_even_if_the_next_click_comes_at_once(
     context.route_web_socket(lambda url: True, lambda tab: hold_first_of_two(tab, waits, asked))
     sender = send(visit, product, "done", context=context)
     request_id = sender.request_id
-    sender.ask_to_delete()
+    sender.button("Delete").click()
+    expect(sender.button("Yes, delete it")).to_be_visible()
 
     waits.set()
     sender.button("Yes, delete it").click()
@@ -225,7 +226,8 @@ def test_a_double_click_does_what_one_does(
     if state == "waiting":
         sender.button("Cancel").click()
     if state == "done":
-        sender.ask_to_delete()
+        sender.button("Delete").click()
+        expect(sender.button("Yes, delete it")).to_be_visible()
     expect(sender.button(action)).to_be_visible()
     sender.settle()
 
@@ -248,7 +250,8 @@ def test_two_tabs_of_one_browser_show_the_same_and_may_do_the_same(
 
     for tab in (first, second):
         tab.expect_text(ANALYSIS.summary)
-        tab.ask_to_delete()
+        tab.button("Delete").click()
+        expect(tab.button("Yes, delete it")).to_be_visible()
 
 
 def test_a_refresh_changes_nothing(visit: Visiting, product: Product) -> None:
