@@ -255,7 +255,7 @@ def needs_other_text(record: AnalysisRecord) -> bool:
 def gone_text(is_listed: bool) -> str:
     """Why there is nothing under a link; only the browser that sent it knows that it existed."""
     if is_listed:
-        return "This request was sent from this browser. Its time is over: all it held was removed."
+        return "You sent this from here. It has expired and was deleted."
     return "There is nothing under this link: it was not found, or is no longer kept."
 
 

@@ -82,10 +82,14 @@ def take_waiting(browser: Browser, product: Product, path: Path) -> None:
     tab = open_form(browser, product, PHONE, "dark")
     tab.send.click()
     expect(tab.page).to_have_url(re.compile(r"\?request="))
+    tab.page.wait_for_function(
+        "id => JSON.stringify(localStorage).includes(id)", arg=tab.request_id
+    )
     taken = []
     for state in ("waiting", "retrying"):
         product.put(tab.request_id, state)
         tab.page.reload()
+        expect(tab.button("Delete")).to_be_visible()
         tab.settle()
         taken.append(picture(tab, PHONE["height"]))
     tab.context.close()

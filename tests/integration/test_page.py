@@ -501,7 +501,7 @@ def test_a_reply_about_another_page_says_nothing_about_this_one(store: Store) ->
 
 def test_a_dead_link_is_expired_only_for_the_browser_that_sent_it() -> None:
     assert "not found, or is no longer kept" in text(open_page(ID))
-    assert "Its time is over" in text(open_page(ID, requestId=ID, ownerToken="token"))
+    assert "It has expired and was deleted" in text(open_page(ID, requestId=ID, ownerToken="token"))
 
 
 # ── Ready, or not ───────────────────────────────────────────────────────────────────────────
