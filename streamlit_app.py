@@ -19,18 +19,21 @@ def draw_page() -> None:
     from page.analysis import draw_analysis
     from page.connection import connect
     from page.form import draw_form
+    from page.head import view
     from page.requests import draw_requests
     from page.state import page_state
 
     st.html(browser.STYLE)
     connect()
-    if "request" in st.query_params:
-        draw_analysis(st.query_params["request"])
-    else:
-        draw_form()
-        draw_requests()
-    view = st.query_params.get("request", "")
-    browser.draw_arrival(view, has_arrived=view == page_state().arrived)
+    request_id = st.query_params.get("request")
+    with view("form" if request_id is None else "analysis"):
+        if request_id is None:
+            draw_form()
+            draw_requests()
+        else:
+            draw_analysis(request_id)
+    shown = request_id or ""
+    browser.draw_arrival(shown, has_arrived=shown == page_state().arrived)
 
 
 try:

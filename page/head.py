@@ -1,12 +1,27 @@
 """What each page begins with: the product's name, and a heading."""
 
 import html
+from typing import Literal
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from common.task import TASK
 from page.notices import draw_connection
 from page.state import go_to
+
+
+def view(name: Literal["form", "analysis"]) -> DeltaGenerator:
+    """Return the place of one of the two views.
+
+    What Streamlit leaves of the other one until the run ends is hidden at once, so that none of it
+    moves meanwhile.
+    """
+    other = "analysis" if name == "form" else "form"
+    wrapper = f'[data-testid="stLayoutWrapper"]:has(> .st-key-view-{other})'
+    st.html(f"<style>{wrapper} {{ display: none !important; }}</style>")
+    places = {each: st.container(key=f"view-{each}") for each in ("form", "analysis")}
+    return places[name]
 
 
 def draw_header(*, offers_new: bool = False) -> None:

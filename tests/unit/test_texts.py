@@ -207,7 +207,7 @@ def test_cancelling_a_later_round_says_nothing_about_the_earlier_ones() -> None:
 
 
 def test_only_the_browser_that_sent_it_learns_that_a_request_existed() -> None:
-    assert "sent from this browser" in texts.gone_text(is_listed=True)
+    assert "You sent this from here" in texts.gone_text(is_listed=True)
     assert "not found, or is no longer kept" in texts.gone_text(is_listed=False)
 
 
