@@ -30,6 +30,7 @@ from benchmarks.page_polls import describe_machine
 from common.store import Store
 from common.task import TASK
 from tests.chromium import CHROMIUM_ARGUMENTS, find_chromium, open_context
+from tests.fakes import note_duration
 from tests.journey import expect_fields, fill, in_json, leaves
 from tests.processes import ROOT, free_port, start_stack
 
@@ -87,7 +88,7 @@ def running_product(code: Path, quickest: float, slowest: float) -> Iterator[Pro
         parts.callback(client.close)
         store = Store(client, ttl=timedelta(hours=1))
         for _ in range(20):
-            store.note_duration(timedelta(seconds=random.uniform(quickest, slowest)))
+            note_duration(store, random.uniform(quickest, slowest))
         model = free_port()
         settings = {
             "REDIS_URL": url,

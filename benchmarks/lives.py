@@ -13,6 +13,7 @@ from benchmarks.records import CALL, DEADLINE, LEASE
 from common.record import AnalysisRecord
 from common.store import Store, record_key
 from common.task import TASK
+from tests.fakes import note_duration
 
 QUEUE = timedelta(seconds=60)
 QUICKEST, SLOWEST = 3.0, 10.0  # seconds of writing
@@ -29,7 +30,7 @@ class Lives:
         self._numbers = itertools.count()
         store = Store(self._client, ttl=timedelta(hours=1))
         for _ in range(DURATIONS):
-            store.note_duration(_writing())
+            note_duration(store, _writing().total_seconds())
 
     def start(self, begun_ago: timedelta = timedelta(0)) -> str:
         """Start one, or one that has begun some time ago; return its id."""

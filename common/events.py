@@ -154,6 +154,18 @@ class AttemptFailed(Answered):
     usual_level = logging.WARNING
 
 
+@dataclass(frozen=True)
+class Discarded(RecordEvent):
+    """An answer came too late: the analysis was cancelled, deleted or settled meanwhile."""
+
+    seconds: float
+    tokens: Tokens | None
+    line = "answer discarded"
+
+    def fields(self) -> dict[str, Any]:
+        return super().fields() | {"tokens": None}  # "answered" has told them
+
+
 # The end
 
 

@@ -54,9 +54,12 @@ class Tokens(Model):
     output_tokens: Annotated[int, Field(ge=0, le=10**9)]
 
 
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
 def displayable(text: str) -> str:
     """Refuse what no form sends: lone surrogates, control characters but line breaks and tabs."""
-    if any(unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\r\t" for char in text):
+    if _CONTROL.search(text):
         raise PydanticCustomError("not_displayable", "control character or surrogate")
     return text
 
@@ -74,6 +77,10 @@ _INVISIBLE = re.compile(
 )
 
 
+# All of it visible, or white space: most texts in Latin letters, and much quicker to tell.
+_PLAIN = re.compile("[\t\n\r -~\u00a0-\u00ac\u00ae-\u02ff]*")
+
+
 def visible(text: str) -> str:
     """Leave out the characters that draw nothing, but keep white space.
 
@@ -81,6 +88,8 @@ def visible(text: str) -> str:
     may be an emoji that is newer than Python's Unicode tables.
     Source: https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point
     """
+    if _PLAIN.fullmatch(text):
+        return text
     visible, has_base = [], False
     for char in text:
         category = unicodedata.category(char)

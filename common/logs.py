@@ -49,7 +49,7 @@ def start_logging(settings: LogSettings | None = None, *, anew: bool = False) ->
     is_json = settings.log_format == "json" or (
         settings.log_format == "auto" and not sys.stderr.isatty()
     )
-    handler = logging.StreamHandler()
+    handler = _Lines()
     handler.setFormatter(make_formatter(is_json=is_json))
     # Others' debug lines may quote what a person wrote (openai's do): DEBUG is for ours.
     logging.basicConfig(handlers=[handler], level=max(logging.INFO, settings.level), force=anew)
@@ -61,6 +61,24 @@ def start_logging(settings: LogSettings | None = None, *, anew: bool = False) ->
         # It gives each logger a handler, those of modules imported later, too.
         vars(streamlit)["setup_formatter"] = lambda logger: take_over(logger.name)
         streamlit.update_formatter()
+
+
+class _Lines(logging.Handler):
+    """Writes each line with one system call, which the kernel keeps in one piece.
+
+    So threads need not wait for one another: with the usual handler's lock, many did in a burst.
+    """
+
+    def createLock(self) -> None:  # noqa: N802  # the library's name
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
+            while line:  # all of it as a rule, less of it when a signal comes in between
+                line = line[os.write(sys.stderr.fileno(), line) :]
+        except Exception:
+            self.handleError(record)
 
 
 def quiet_servers() -> None:

@@ -8,8 +8,9 @@ durations       list: seconds that the latest attempts took  a week
 The braces are literal. The options keep keys of their own (`operations/`).
 """
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
@@ -18,34 +19,37 @@ from pydantic import ValidationError
 from common.connection import Client, Connection, StoreUnavailable, Unreadable, connect
 from common.events import Events, Settled
 from common.fields import REQUEST_ID_PATTERN
+from common.logs import get_logger
 from common.record import AnalysisRecord
 from common.settings import Settings
+from common.states import Status
 
 MAX_SWAPS = 20  # more rivals than one record ever has
 DURATIONS, DURATIONS_KEPT, DURATIONS_TTL = "durations", 20, timedelta(days=7)
 PROBE, PROBE_TTL_MS = "analysis:probe", 1000
 
-# Decides nothing: it writes what Python decided, unless somebody was in between.
-# Safe to repeat: a repetition finds the new value in place and says so.
+# Decides nothing: it writes what Python decided, unless somebody was in between, and then runs the
+# commands that count it. Safe to repeat: a repetition finds the new value in place, says so, and
+# counts nothing. What can't be counted doesn't undo the change: the answer says why.
 SWAP = """
 local stored = redis.call('GET', KEYS[1])
-local old, new, ttl = unpack(ARGV)
+local old, new, ttl, counts = unpack(ARGV)
 if stored == new then return 'done' end
 if stored ~= old then return 'changed' end
 redis.call('SET', KEYS[1], new, 'PX', ttl)
-return 'done'
-"""
-
-# A repetition notes the attempt twice: the median hardly moves.
-NOTE = """
-local seconds, kept, ttl_ms = unpack(ARGV)
-redis.call('LPUSH', KEYS[1], seconds)
-redis.call('LTRIM', KEYS[1], 0, kept - 1)
-redis.call('PEXPIRE', KEYS[1], ttl_ms)
-return 'done'
+local outcome = 'done'
+for _, command in ipairs(cjson.decode(counts)) do
+  local answer = redis.pcall(unpack(command))
+  if type(answer) == 'table' and answer.err then outcome = answer.err end
+end
+return outcome
 """
 
 Transition = Callable[[AnalysisRecord, datetime], AnalysisRecord]
+Command = list[str]  # to Redis: its name, its key, and the rest
+Count = Callable[[AnalysisRecord, AnalysisRecord], Iterable[Command]]
+
+log = get_logger(__name__)
 
 
 class NotFound(Exception):
@@ -72,7 +76,7 @@ class Store:
         self._client = client
         self._errors = self.connection.errors
         self._swap_script = self.connection.script(SWAP)
-        self._note_script = self.connection.script(NOTE)
+        self._counts: list[Count] = [_note_duration]
         self.ttl = ttl
         self._clock = clock
         self.events = events or Events()
@@ -81,6 +85,13 @@ class Store:
         """Read Redis's clock: all times in records come from there."""
         with self._errors():
             return _aware(self._client.time())
+
+    def count_with_changes(self, count: Count) -> None:
+        """Run the commands that this makes of a record, before and after, with each change.
+
+        They run in the change's own step: no crash comes between, and nothing is counted twice.
+        """
+        self._counts.append(count)
 
     def create(self, record: AnalysisRecord) -> bool:
         """Store a new record; False when there is one with this id. A replay may say False."""
@@ -122,7 +133,7 @@ class Store:
             new = transition(record.time_out(now=now), now)
             if new is record:
                 return new
-            if self._swap(raw, new, now):
+            if self._swap(raw, record, new, now):
                 if new.status.is_terminal and not record.status.is_terminal:
                     self.events.emit(Settled(new, cause))
                 return new
@@ -146,11 +157,6 @@ class Store:
         with self._errors():
             self._client.delete(record_key(request_id))
 
-    def note_duration(self, took: timedelta) -> None:
-        """Remember how long an attempt took. One Redis command."""
-        ttl_ms = milliseconds(DURATIONS_TTL)
-        self._note_script([DURATIONS], [took.total_seconds(), DURATIONS_KEPT, ttl_ms])
-
     def usual_duration(self) -> timedelta | None:
         """The median of the latest attempts; None when none was completed for a week."""
         with self._errors():
@@ -165,7 +171,7 @@ class Store:
         """
         with self._errors():
             self._client.set(PROBE, "old", px=PROBE_TTL_MS)
-        self._swap_script([PROBE, DURATIONS], ["old", "new", PROBE_TTL_MS])
+        self._swap_script([PROBE, DURATIONS], ["old", "new", PROBE_TTL_MS, "[]"])
 
     def _load(self, request_id: str) -> tuple[AnalysisRecord, str, datetime]:
         with self._errors():
@@ -175,9 +181,14 @@ class Store:
             raw, time = both.execute()
         return parse_record(raw, request_id), raw, _aware(time)
 
-    def _swap(self, raw: str, new: AnalysisRecord, now: datetime) -> bool:
-        values = [raw, new.model_dump_json(by_alias=True), self._ttl_ms(new, now)]
-        return bool(self._swap_script([record_key(new.request_id)], values) == "done")
+    def _swap(self, raw: str, old: AnalysisRecord, new: AnalysisRecord, now: datetime) -> bool:
+        commands = [command for count in self._counts for command in count(old, new)]
+        keys = {record_key(new.request_id): None} | {key: None for _, key, *_ in commands}
+        changed, ttl = new.model_dump_json(by_alias=True), self._ttl_ms(new, now)
+        outcome = self._swap_script(list(keys), [raw, changed, ttl, json.dumps(commands)])
+        if outcome not in ("done", "changed"):
+            log.warning("not counted", request_id=new.request_id, cause=outcome.partition(" ")[0])
+        return bool(outcome != "changed")
 
     def _ttl_ms(self, record: AnalysisRecord, now: datetime) -> int:
         unfinished = timedelta(0) if record.status.is_terminal else record.deadline_at - now
@@ -187,6 +198,17 @@ class Store:
 def open_store(settings: Settings, events: Events | None = None) -> Store:
     """Make the store that the settings name. Connects at first use."""
     return Store(connect(settings), ttl=settings.ttl, events=events)
+
+
+def _note_duration(old: AnalysisRecord, new: AnalysisRecord) -> Iterator[Command]:
+    """Remember how long the latest attempts took that gave a result."""
+    if old.status is Status.PROCESSING and new.status is Status.COMPLETED:
+        assert old.claimed_at, "a claimed record says when"
+        assert new.finished_at, "a completed record says when"
+        seconds = (new.finished_at - old.claimed_at).total_seconds()
+        yield ["LPUSH", DURATIONS, f"{seconds:.3f}"]
+        yield ["LTRIM", DURATIONS, "0", str(DURATIONS_KEPT - 1)]
+        yield ["PEXPIRE", DURATIONS, str(milliseconds(DURATIONS_TTL))]
 
 
 def record_key(request_id: str) -> str:

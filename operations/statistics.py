@@ -5,20 +5,22 @@ unfinished                   sorted set: rounds that are    a little longer than
                              not over, by deadline
 count:<name>:<period>        how much of it was used        an hour more; a day's, five weeks more
 
-A process that is killed between a change and its event leaves a count behind: an analysis that is
-over counts as unfinished until its deadline has passed.
+What a change of a record brings is counted in the change's own step. The rest follows it: a process
+that is killed before it has counted a failed attempt's tokens, or a deletion, leaves them out.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from common.connection import Unreadable
-from common.events import Answered, Deleted, Event, Reopened, Settled, Submitted
+from common.events import AttemptFailed, Deleted, Discarded, Event, Reopened, Submitted
 from common.failures import Limit
 from common.fields import Tokens
 from common.record import AnalysisRecord
-from common.store import NotFound, Store, milliseconds, parse_record, record_key
+from common.states import Status
+from common.store import Command, NotFound, Store, milliseconds, parse_record, record_key
 
 UNFINISHED = "unfinished"
 UNFINISHED_TTL = timedelta(days=8)  # more than the longest delay and deadline
@@ -80,12 +82,15 @@ class Statistics:
                     self._add(record)
             case Reopened(record):  # one that was not queued is admitted again by nobody
                 self._add(record)
-            case Settled(record) | Deleted(_, AnalysisRecord() as record):
+            case Deleted(_, AnalysisRecord() as record):
                 with self._errors():
                     self._client.zrem(UNFINISHED, member(record))
-            case Answered(record, seconds, Tokens() as tokens):
+            case AttemptFailed(record, seconds, Tokens() as tokens) | Discarded(
+                record, seconds, Tokens() as tokens
+            ):
                 assert record.claimed_at, "a claimed record says when"
-                self._count_tokens(tokens, day_of(record.claimed_at + timedelta(seconds=seconds)))
+                counts = token_counts(tokens, record.claimed_at + timedelta(seconds=seconds))
+                self._count_script([*counts], [milliseconds(COUNTS_TTL), *counts.values()])
 
     def unfinished(self, now: datetime) -> Unfinished:
         """Count the analyses that are not over. Three Redis commands."""
@@ -140,19 +145,32 @@ class Statistics:
             [UNFINISHED], [member(record), timestamp(record.deadline_at), ttl_ms, forgotten]
         )
 
-    def _count_tokens(self, tokens: Tokens, day: str) -> None:
-        counts = {
-            INPUT: tokens.input_tokens,
-            OUTPUT: tokens.output_tokens,
-            Limit.DAILY_TOKENS: tokens.input_tokens + tokens.output_tokens,
-        }
-        keys = [count_key(name, day) for name in counts]
-        self._count_script(keys, [milliseconds(COUNTS_TTL), *counts.values()])
+
+def count_change(old: AnalysisRecord, new: AnalysisRecord) -> Iterator[Command]:
+    """Count what a change ends, and what its result has cost."""
+    if new.status.is_terminal and not old.status.is_terminal:
+        yield ["ZREM", UNFINISHED, member(new)]
+    if new.status is Status.COMPLETED is not old.status and new.tokens:
+        assert new.finished_at, "a completed record says when"
+        for key, count in token_counts(new.tokens, new.finished_at).items():
+            yield ["INCRBY", key, str(count)]
+            yield ["PEXPIRE", key, str(milliseconds(COUNTS_TTL))]
+
+
+def token_counts(tokens: Tokens, at: datetime) -> dict[str, int]:
+    """What a call at this time adds to each of the day's counts."""
+    counts = {
+        INPUT: tokens.input_tokens,
+        OUTPUT: tokens.output_tokens,
+        Limit.DAILY_TOKENS: tokens.input_tokens + tokens.output_tokens,
+    }
+    return {count_key(name, day_of(at)): count for name, count in counts.items()}
 
 
 def connect_statistics(store: Store) -> Statistics:
-    """Make the statistics of a store, and count its events from now on."""
+    """Make the statistics of a store, and count its changes and events from now on."""
     statistics = Statistics(store)
+    store.count_with_changes(count_change)
     store.events.subscribe(statistics.watch)
     return statistics
 

@@ -10,6 +10,7 @@ from common.fields import Tokens
 from common.form import Form
 from common.qstash import Queue
 from common.record import AnalysisRecord
+from common.store import Store
 from tests.toy.task import Analysis, AnalysisInput
 
 if TYPE_CHECKING:  # many processes need the samples alone, and the service imports OpenAI's SDK
@@ -96,3 +97,10 @@ class FakeAnalyst:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+def note_duration(store: Store, seconds: float) -> None:
+    """Let an attempt have taken so long, without making one."""
+    client = store.connection.client
+    client.lpush("durations", seconds)
+    client.expire("durations", 3600)

@@ -22,7 +22,7 @@ from common.settings import DEVELOPMENT_TOKEN
 from common.store import NotFound, Store
 from local_stack import qstash_queue
 from tests.conftest import make_store
-from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, LEASE, with_fields
+from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, LEASE, note_duration, with_fields
 from tests.http_server import Behaviour, answer, serve
 from tests.model_replies import response
 from tests.processes import ROOT, bare_environment, free_port, wait_for
@@ -113,7 +113,7 @@ class Product:
         self.model = GOOD
         self.redis.repair()
         self.client.delete("paused", "durations")
-        self.store.note_duration(USUAL)
+        note_duration(self.store, USUAL.total_seconds())
         self.gate.set()
         for server in (self.qstash, self.service, self.page):
             server.start()

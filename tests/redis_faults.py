@@ -21,7 +21,7 @@ from common.ports import Limits, NoLimits
 from common.record import AnalysisRecord
 from common.settings import ServiceSettings
 from common.states import Status, TransitionError
-from common.store import NOTE, SWAP, NotFound, Store
+from common.store import SWAP, NotFound, Store
 from common.submission import Submissions, new_request_id
 from local_stack import qstash_queue
 from tests.conftest import WEBHOOK_URL
@@ -139,7 +139,7 @@ class Server(NamedTuple):
     client: redis.Redis
     store: Store
     chosen: Part | None = None  # the options' settings
-    scripts: tuple[str, ...] = (SWAP, NOTE)
+    scripts: tuple[str, ...] = (SWAP,)
     limits_of: Callable[[Store], Limits] = lambda _: NoLimits()
 
 

@@ -18,6 +18,7 @@ from common.events import (
     AttemptFailed,
     Claimed,
     DeliveryIgnored,
+    Discarded,
     StoreFailed,
 )
 from common.failures import Failure, Kind
@@ -149,7 +150,14 @@ class Worker:
         assert record.claimed_at is not None, "a claimed record says when"
         waited = (record.claimed_at - record.next_attempt_at).total_seconds()
         self._events.emit(Claimed(record, token, round(waited, 3)))
-        return self._settle(record, token, self._ask(record, token, started), started)
+        answer = self._ask(record, token, started)
+        try:
+            return self._settle(record, token, answer, started)
+        except (NotFound, TransitionError):
+            if isinstance(answer, Answer):
+                seconds = round(self._monotonic() - started, 3)
+                self._events.emit(Discarded(record, seconds, answer.tokens))
+            raise
 
     def _ask(self, record: AnalysisRecord, token: str, started: float) -> Answer | AnalysisFailed:
         """Ask the model. A failure is returned, too: it is settled as an answer is."""
@@ -201,15 +209,7 @@ class Worker:
                 if self._monotonic() + SETTLE_PAUSE_SECONDS >= lease_ends:
                     raise
                 self._sleep(SETTLE_PAUSE_SECONDS)
-        if settled.status is Status.COMPLETED:
-            self._note_duration(took)
         return _outcome(settled, now)
-
-    def _note_duration(self, took: timedelta) -> None:
-        try:
-            self._store.note_duration(took)
-        except StoreUnavailable as error:  # the analysis is settled, and this a courtesy
-            log.warning("duration not noted", cause=str(error))
 
 
 def _outcome(record: AnalysisRecord, now: datetime) -> Outcome:

@@ -323,46 +323,27 @@ def the_model_is_asked_about_what_was_written_before_the_claim() -> None:
     replace(Worker, "_ask", ask_about_it)
 
 
-# The write to Redis: each script is the product's, but for one line
+# The write to Redis: the product's script, but for one line
+
+
+def swap_with(line: str, instead: str) -> None:
+    assert line in common.store.SWAP
+    replace(common.store, "SWAP", common.store.SWAP.replace(line, instead))
 
 
 @fault(seed=8)
 def settling_on_a_missing_key_makes_one() -> None:
-    swap = """
-    local stored = redis.call('GET', KEYS[1])
-    local old, new, ttl = unpack(ARGV)
-    if stored == new then return 'done' end
-    if stored and stored ~= old then return 'changed' end
-    redis.call('SET', KEYS[1], new, 'PX', ttl)
-    return 'done'
-    """
-    replace(common.store, "SWAP", swap)
+    swap_with("if stored ~= old then", "if stored and stored ~= old then")
 
 
 @fault(seed=1)
 def a_write_drops_the_time_to_live() -> None:
-    swap = """
-    local stored = redis.call('GET', KEYS[1])
-    local old, new, ttl = unpack(ARGV)
-    if stored == new then return 'done' end
-    if stored ~= old then return 'changed' end
-    redis.call('SET', KEYS[1], new)
-    return 'done'
-    """
-    replace(common.store, "SWAP", swap)
+    swap_with(", 'PX', ttl)", ")")
 
 
 @fault(seed=1)
 def the_swap_compares_nothing() -> None:
-    swap = """
-    local stored = redis.call('GET', KEYS[1])
-    local old, new, ttl = unpack(ARGV)
-    if stored == new then return 'done' end
-    if not stored then return 'changed' end
-    redis.call('SET', KEYS[1], new, 'PX', ttl)
-    return 'done'
-    """
-    replace(common.store, "SWAP", swap)
+    swap_with("if stored ~= old then", "if not stored then")
 
 
 def find(put_in: Fault, redis_url: str) -> None:

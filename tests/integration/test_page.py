@@ -2,7 +2,6 @@
 
 import json
 import tomllib
-from datetime import timedelta
 from hashlib import sha256
 from unittest.mock import Mock
 
@@ -29,6 +28,7 @@ from tests.fakes import (
     ID,
     LEASE,
     OTHER_ID,
+    note_duration,
     pending,
     with_fields,
 )
@@ -606,7 +606,7 @@ def test_the_form_says_that_the_stand_in_asks_no_model(monkeypatch: pytest.Monke
 
 
 def test_the_form_says_the_usual_duration(store: Store) -> None:
-    store.note_duration(timedelta(seconds=8))
+    note_duration(store, 8)
 
     assert "then about 8 seconds of writing" in text(open_page())
 
@@ -616,7 +616,7 @@ def test_while_the_store_is_away_its_latest_usual_duration_is_used(
 ) -> None:
     times = iter([0.0] * 100)
     monkeypatch.setattr(cache_utils, "TTLCACHE_TIMER", lambda: next(times, 31.0))
-    store.note_duration(timedelta(seconds=8))
+    note_duration(store, 8)
     page = open_page()
     list(times)  # what is cached for 30 s is asked for again
     monkeypatch.setattr(Store, "usual_duration", Mock(side_effect=StoreUnavailable))

@@ -15,7 +15,7 @@ from common.connection import StoreUnavailable, connect
 from common.store import Store
 from local_stack.redis_server import PERSISTENCE
 from tests.conftest import make_settings
-from tests.fakes import ADA, ID, FakeAnalyst, FakeQueue, pending
+from tests.fakes import ADA, ID, FakeAnalyst, FakeQueue, note_duration, pending
 from tests.processes import free_port, wait_for
 from tests.redis_faults import errors
 from tests.redis_proxy import redis_proxy
@@ -255,7 +255,7 @@ def test_being_ready_leaves_nothing_and_notes_nothing(real_redis: redis.Redis) -
     port = real_redis.connection_pool.connection_kwargs["port"]
     with store_at(port) as store:
         store.create(pending(store.now()))
-        store.note_duration(timedelta(seconds=8))
+        note_duration(store, 8)
         before, keys = store.usual_duration(), set(real_redis.keys())
 
         assert ready(store) == 200

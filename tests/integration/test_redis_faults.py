@@ -12,7 +12,7 @@ from common.record import REPUBLISH_AFTER, AnalysisRecord
 from common.states import Status
 from common.store import NotFound, Store
 from tests.conftest import make_settings, make_store
-from tests.fakes import ANALYSIS, BOB, CALL, LEASE
+from tests.fakes import ANALYSIS, BOB, LEASE
 from tests.redis_faults import (
     CANCELLED,
     CLAIMED,
@@ -102,7 +102,6 @@ def edit(world: World) -> None:
 OPERATIONS = {
     "check": Operation(lambda world: world.store.check(), None, None),
     "now": Operation(read_clock, None, None),
-    "note duration": Operation(lambda world: world.store.note_duration(CALL), None, None),
     "usual duration": Operation(lambda world: world.store.usual_duration(), None, None),
     "create": Operation(lambda world: world.store.create(world.record), None, PENDING),
     "read": Operation(read, PENDING, PENDING),
@@ -184,7 +183,7 @@ def test_no_method_of_the_store_is_left_out(server: Server) -> None:
             called |= watched.called
 
     public = {name for name, value in vars(Store).items() if callable(value) and name[0] != "_"}
-    assert public <= called
+    assert public - {"count_with_changes"} <= called  # which sends nothing
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -183,10 +183,37 @@ def test_a_swap_repeated_after_a_lost_reply_is_done(
     new = record.claim("a", of_round=1, now=now, call=CALL, lease=LEASE)
     raw = record.model_dump_json(by_alias=True)
 
-    assert store._swap(raw, new, now)
-    assert store._swap(raw, new, now)
+    store.count_with_changes(lambda old, new: [["INCR", f"from-{old.status}-to-{new.status}"]])
+
+    assert store._swap(raw, record, new, now)
+    assert store._swap(raw, record, new, now)
 
     assert store.read(ID) == new
+    assert client.get("from-pending-to-processing") == "1"
+
+
+def test_what_cannot_be_counted_undoes_no_change(
+    store: Store, record: AnalysisRecord, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.set("text", "no number")
+    store.count_with_changes(lambda *_: [["INCR", "text"], ["INCR", "counted"]])
+
+    store.update(ID, lambda r, now: r.cancel(now=now))
+
+    assert store.read(ID).status is Status.CANCELLED
+    assert client.get("counted") == "1"
+    assert "not counted" in caplog.text
+
+
+def test_what_does_not_happen_is_not_counted(store: Store, record: AnalysisRecord) -> None:
+    counted: list[Status] = []
+    store.count_with_changes(lambda _, new: counted.append(new.status) or [])  # type: ignore[func-returns-value]
+
+    store.update(ID, lambda r, _: r)
+    with pytest.raises(TransitionError):
+        store.update(ID, lambda r, _: r.published("msg", of_round=2))
+
+    assert not counted
 
 
 def test_a_record_that_always_changes_is_given_up(store: Store, record: AnalysisRecord) -> None:
@@ -312,7 +339,7 @@ def test_a_redis_that_does_not_answer_is_told_within_seconds() -> None:
         wait_for(lambda: not server.open_connections)
 
 
-def test_one_analysis_costs_eight_commands_and_a_poll_one(real_redis: redis.Redis) -> None:
+def test_one_analysis_costs_seven_commands_and_a_poll_one(real_redis: redis.Redis) -> None:
     store = make_store(real_redis)
     settings = make_settings(qstash_delay="0s")
     submissions = Submissions(store, FakeQueue(), settings)
@@ -330,7 +357,7 @@ def test_one_analysis_costs_eight_commands_and_a_poll_one(real_redis: redis.Redi
         poll = sent()
 
     assert submitted == ["TIME", "SET", "EVALSHA"]  # stored, and the message's id
-    assert delivered == ["GET", "TIME", "EVALSHA", "EVALSHA", "EVALSHA"]
+    assert delivered == ["GET", "TIME", "EVALSHA", "EVALSHA"]
     assert poll == ["GET"]
 
 
@@ -367,7 +394,10 @@ def test_the_usual_duration_is_forgotten_after_a_week(real_redis: redis.Redis) -
     store = make_store(real_redis)
     assert store.usual_duration() is None
 
-    store.note_duration(timedelta(seconds=8.5))
+    store.create(pending(now := store.now(), NO_DELAY))
+    store.update(ID, lambda r, _: r.claim("a", of_round=1, now=now, call=CALL, lease=LEASE))
+    finished = now + timedelta(seconds=8.5)
+    store.update(ID, lambda r, _: r.complete("a", ANALYSIS, model="m", now=finished))
 
     assert store.usual_duration() == timedelta(seconds=8.5)
     assert 0 < real_redis.ttl("durations") <= 7 * 86_400

@@ -16,6 +16,7 @@ from common.events import (
     Deleted,
     DeliveryIgnored,
     DeliveryRefused,
+    Discarded,
     Edited,
     Event,
     Events,
@@ -106,6 +107,7 @@ LINES: list[tuple[Event, dict[str, Any]]] = [
             "cause": "429",
         },
     ),
+    (Discarded(CLAIMED, 1.5, TOKENS), {"event": "answer discarded", **FIRST, "seconds": 1.5}),
     (Settled(COMPLETED), {"event": "settled", **FIRST, "status": "completed"}),
     (
         Settled(failed(Failure.NOT_QUEUED), "QStashError: no credit"),

@@ -29,6 +29,7 @@ from tests.fakes import (
     OTHER_ID,
     FakeAnalyst,
     FakeQueue,
+    note_duration,
     with_fields,
 )
 from webhook_service.worker import Delivery, Worker
@@ -413,7 +414,7 @@ def test_what_was_written_is_given_back_to_its_owner_alone(submissions: Submissi
 
 
 def test_the_pace_tells_rediss_clock_and_the_usual_duration(store: Store, queue: FakeQueue) -> None:
-    store.note_duration(timedelta(seconds=8))
+    note_duration(store, 8)
 
     ahead, usual = later(store, queue, seconds=-100).timing()
 

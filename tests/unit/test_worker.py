@@ -97,18 +97,6 @@ def test_the_usual_duration_is_the_median_of_all_workers_latest(
     assert store.usual_duration() == timedelta(seconds=8.5)
 
 
-def test_a_duration_that_cannot_be_noted_does_not_matter(
-    worker: Worker, store: Store, due: AnalysisRecord, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(*_: object, **__: object) -> None:
-        raise StoreUnavailable
-
-    monkeypatch.setattr(store, "note_duration", away)
-
-    assert worker.process(DELIVERY) == SETTLED
-    assert store.read(ID).status is Status.COMPLETED
-
-
 def test_the_tokens_of_a_call_are_stored_with_its_result(
     worker: Worker, store: Store, analyst: FakeAnalyst, due: AnalysisRecord
 ) -> None:

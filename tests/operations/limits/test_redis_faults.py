@@ -9,10 +9,10 @@ import redis
 from werkzeug.test import TestResponse
 
 from common.connection import StoreUnavailable
-from common.events import Answered, Reopened, Settled
+from common.events import Deleted, Discarded, Reopened
 from common.failures import Limit
 from common.states import Status
-from common.store import NOTE, SWAP, NotFound
+from common.store import SWAP, NotFound
 from operations.limits import ADMIT, RedisLimits, _quotas
 from operations.records import condition, every_record
 from operations.statistics import ADD, COUNT, Statistics, count_key, member
@@ -58,7 +58,7 @@ def server(real_redis: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         real_redis,
         make_store(real_redis),
         CHOSEN,
-        (SWAP, NOTE, ADMIT, ADD, COUNT),
+        (SWAP, ADMIT, ADD, COUNT),
         lambda store: RedisLimits(settings, CHOSEN, store),
     )
 
@@ -74,14 +74,16 @@ def statistics(world: World) -> Statistics:
 
 def count_tokens(world: World) -> None:
     claimed = world.record.claim("a", of_round=1, now=world.record.due_at, call=CALL, lease=LEASE)
-    statistics(world).watch(Answered(claimed, 1.0, TOKENS))
+    statistics(world).watch(Discarded(claimed, 1.0, TOKENS))
 
 
 OPERATIONS = {
     "check": Operation(lambda world: limits(world).check(), None, None),
     "admit": Operation(lambda world: limits(world).admit(world.record), None, None),
     "begin": Operation(lambda world: statistics(world).watch(Reopened(world.record)), None, None),
-    "end": Operation(lambda world: statistics(world).watch(Settled(world.record)), None, None),
+    "end": Operation(
+        lambda world: statistics(world).watch(Deleted(world.id, world.record)), None, None
+    ),
     "count tokens": Operation(count_tokens, None, None),
     "ahead": Operation(lambda world: limits(world).ahead(world.record), None, None),
     "spent": Operation(lambda world: statistics(world).spent("2026-11-24"), None, None),

@@ -14,7 +14,7 @@ import redis
 from click.testing import CliRunner, Result
 
 from common.connection import Unreadable
-from common.events import Answered
+from common.events import Discarded
 from common.qstash import Queue
 from common.record import AnalysisRecord
 from common.settings import ServiceSettings
@@ -343,7 +343,7 @@ def test_what_is_in_the_history_alone_has_ended(run: Run, put: Put) -> None:
 def test_todays_spend_is_told(run: Run, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     claimed = in_state("processing", ID, None, store.now())
     connect_statistics(store)
-    store.events.emit(Answered(claimed, 1.0, TOKENS))
+    store.events.emit(Discarded(claimed, 1.0, TOKENS))
     without_limit = run("stats").stdout
     monkeypatch.setenv("DAILY_ANALYSES", "9")
 

@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from common.connection import StoreUnavailable
+from common.events import AttemptFailed
 from common.failures import Failure
 from common.qstash import QStashRefused
 from common.record import AnalysisRecord
@@ -326,20 +327,25 @@ def test_a_call_whose_analysis_is_no_longer_wanted_is_spent_too(
 
 
 def test_a_call_that_ends_after_midnight_is_spent_on_the_new_day(
-    store: Store, statistics: Statistics, analyst: FakeAnalyst
+    store: Store, statistics: Statistics
 ) -> None:
     before = datetime.fromisoformat("2026-11-23T23:59:50+00:00")
-    times = iter([0.0] + [20.0] * 9)
-    worker = Worker(store, analyst, make_settings().times, monotonic=lambda: next(times))
+    after = before + timedelta(seconds=20)
     claimed = pending(before, NO_DELAY).claim("a", of_round=1, now=before, call=CALL, lease=LEASE)
+    store.create(claimed)
 
-    worker._ask(claimed, "a", worker._monotonic())
+    store.events.emit(AttemptFailed(claimed, 20.0, TOKENS, Failure.ANSWER_TRUNCATED, "incomplete"))
+    store.update(
+        ID,
+        lambda r, now: r.complete("a", ANALYSIS, model="m", now=now, tokens=TOKENS),
+        known=(claimed, after),
+    )
 
     assert statistics.spent("2026-11-23") == (0, 0, 0)
-    assert statistics.spent("2026-11-24") == (0, 300, 200)
+    assert statistics.spent("2026-11-24") == (0, 600, 400)
 
 
-def test_a_count_that_fails_stops_no_delivery_and_is_told_once(
+def test_a_count_that_fails_stops_no_delivery_and_is_told(
     deliver: Callable[[], Outcome],
     store: Store,
     client: redis.Redis,
@@ -351,7 +357,7 @@ def test_a_count_that_fails_stops_no_delivery_and_is_told_once(
     assert deliver() == Outcome(OutcomeKind.SETTLED)
 
     assert store.read(ID).status is Status.COMPLETED
-    assert caplog.text.count("subscriber failed") == 1
+    assert caplog.text.count("not counted") == 1
 
 
 def test_nothing_is_unfinished_where_there_was_nothing(
