@@ -144,7 +144,8 @@ class Session:
             elif kind == "heartbeat_ack":
                 self._note_answer()
             elif kind == "script_finished":
-                if self.is_run and message.script_finished in (FRAGMENT_DONE, RUN_DONE):
+                is_run = self.is_run and message.script_finished == FRAGMENT_DONE
+                if is_run or message.script_finished == RUN_DONE:  # which may eat the heartbeat
                     self._note_answer()
                 self.runs += message.script_finished == FRAGMENT_DONE
                 self.whole_runs += message.script_finished == RUN_DONE
