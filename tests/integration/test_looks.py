@@ -96,8 +96,8 @@ def test_a_question_ends_with_its_websocket_and_none_can_be_left_with_anothers()
     looks.leave(first.socket, lambda: False)
 
     assert first.socket != second.socket
-    assert first.socket not in looks._questions
-    assert "one of another's" not in looks._questions
+    assert first.socket not in looks._sockets
+    assert "one of another's" not in looks._sockets
 
 
 class Tab:
