@@ -1,9 +1,10 @@
 """What one page process costs while people wait: real page, real Valkey, real websockets.
 
 Each session is what a browser tab is to Streamlit: a websocket that opens `?request=<id>` and
-from then on asks for the fragment at the interval the page gave it. A poll lasts from its request
-until the page says that the fragment's run, or one of the whole page that it led to, has finished;
-one that is not answered before the next is due goes on counting.
+from then on asks for the fragment at the interval the page gave it. A poll that finds no news is
+not answered; Redis knows how many there were. One in ten is followed by a heartbeat, which is
+answered once the page has looked: so long it took. One that is not answered before the next is due
+goes on counting. Without our server each poll is a run, and takes until that has finished.
 
 People either all wait for a model that writes and never ends (`at once`), or each is somewhere
 between Send and the result (`spread`), and begins anew from there.
@@ -43,8 +44,10 @@ from benchmarks.records import processing
 from common.settings import DEVELOPMENT_TOKEN
 from tests.processes import ROOT, bare_environment, free_port, wait_for
 
+ALL_RUN = "streamlit run"  # without our server, each poll is a run of the fragment
 VARIANTS = {
     "": {},
+    ALL_RUN: {},
     "postScriptGC on": {"STREAMLIT_RUNNER_POST_SCRIPT_GC": "true"},
     "file watcher on": {"STREAMLIT_SERVER_FILE_WATCHER_TYPE": "auto"},
 }
@@ -53,6 +56,7 @@ FRAGMENT_DONE = ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY
 RUN_DONE = ForwardMsg.FINISHED_SUCCESSFULLY
 MAX_SETTLING = 30  # seconds; a process that can't keep up never settles
 QUIET = 0.5  # cores that other programs may use
+PROBED = 10  # one poll in so many
 PROCESSING_FOR = timedelta(hours=1)  # nothing becomes overdue meanwhile
 
 
@@ -62,6 +66,7 @@ class Session:
 
     url: str
     request_id: str
+    is_run: bool = False  # each poll
     lives: Lives | None = None  # which has the next analysis, once this one is over
     latencies: list[float] = field(default_factory=list)
     runs: int = 0
@@ -69,7 +74,8 @@ class Session:
     interval: float = 0.0
     fragment_id: str = ""
     script_hash: str = ""
-    asked_at: float | None = None
+    polls: int = 0
+    asked_at: float | None = None  # of the poll that is probed
     has_changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def wait(self, delay: float, until: asyncio.Event) -> None:
@@ -92,9 +98,22 @@ class Session:
                 if not self.fragment_id:
                     continue  # the whole page runs, and says when to go on
                 due += self.interval
-                self.asked_at = self.asked_at or time.monotonic()
                 await socket.send(self._request())
+                await self._probe(socket)
         await receiving
+
+    async def _probe(self, socket) -> None:  # type: ignore[no-untyped-def]
+        self.polls += 1
+        if self.polls % PROBED != 1 or self.asked_at is not None:
+            return
+        self.asked_at = time.monotonic()
+        if not self.is_run:
+            await socket.send(BackMsg(app_heartbeat=True).SerializeToString())
+
+    def _note_answer(self) -> None:
+        if self.asked_at is not None:
+            self.latencies.append(time.monotonic() - self.asked_at)
+            self.asked_at = None
 
     def _request(self) -> bytes:
         message = BackMsg()
@@ -122,19 +141,16 @@ class Session:
                 self.has_changed.set()
             elif kind == "stop_auto_rerun":
                 raise RuntimeError("the page has stopped polling")
+            elif kind == "heartbeat_ack":
+                self._note_answer()
             elif kind == "script_finished":
-                self._finish(message.script_finished)
+                is_run = self.is_run and message.script_finished == FRAGMENT_DONE
+                if is_run or message.script_finished == RUN_DONE:  # which may eat the heartbeat
+                    self._note_answer()
+                self.runs += message.script_finished == FRAGMENT_DONE
+                self.whole_runs += message.script_finished == RUN_DONE
                 if not self.fragment_id and message.script_finished == RUN_DONE:
                     await self._begin_anew(socket)
-
-    def _finish(self, how: int) -> None:
-        if how not in (FRAGMENT_DONE, RUN_DONE):
-            return
-        self.runs += how == FRAGMENT_DONE
-        self.whole_runs += how == RUN_DONE
-        if self.asked_at is not None:
-            self.latencies.append(time.monotonic() - self.asked_at)
-            self.asked_at = None
 
     async def _begin_anew(self, socket) -> None:  # type: ignore[no-untyped-def]
         if self.lives is None:
@@ -168,10 +184,12 @@ def running_page(redis_url: str, home: Path, variant: str) -> Iterator[tuple[str
         "QSTASH_URL": "http://127.0.0.1:1",
         "QSTASH_WEBHOOK_URL": "https://service.example/webhook",
         "PORT": str(port),
+        "STREAMLIT_SERVER_PORT": str(port),
         "STREAMLIT_SERVER_ADDRESS": "127.0.0.1",
         **VARIANTS[variant],
     }
-    command = [sys.executable, "-m", "page"]
+    page = ["streamlit", "run", "streamlit_app.py"] if variant == ALL_RUN else ["page"]
+    command = [sys.executable, "-m", *page]
     with (home / "page.log").open("w") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, env=bare_environment(home, **settings), stdout=output, stderr=output
@@ -197,10 +215,14 @@ def store_running_analyses(redis_url: str, number: int) -> list[str]:
     return ids
 
 
-async def measure(url: str, pid: int, sessions: list[Session], seconds: float) -> Figures:
+async def measure(
+    url: str, pid: int, redis_url: str, sessions: list[Session], seconds: float
+) -> Figures:
     """Open the tabs, let them settle, and measure for some seconds."""
     page, client = psutil.Process(pid), psutil.Process()
-    await _meet_first_visitor(url, sessions[0].request_id)
+    store = redis.Redis.from_url(redis_url)
+    first = sessions[0]
+    await _meet_first_visitor(Session(url, first.request_id, first.is_run, first.lives))
     before = page.memory_info().rss
     over = asyncio.Event()
     opening = len(sessions) / 15  # visitors do not come all at once; nor do polls then
@@ -226,12 +248,14 @@ async def measure(url: str, pid: int, sessions: list[Session], seconds: float) -
         _busy,
         lambda: sum(session.runs for session in sessions),
         lambda: sum(session.whole_runs for session in sessions),
+        lambda: store.info("commandstats")["cmdstat_get"]["calls"],
     ]
     start = [clock() for clock in clocks]
     await asyncio.sleep(seconds)
-    elapsed, cpu, own_cpu, busy, polls, whole_runs = (
+    elapsed, cpu, own_cpu, busy, runs, whole_runs, reads = (
         clock() - begin for clock, begin in zip(clocks, start, strict=True)
     )
+    polls = max(runs, reads - runs - whole_runs)  # each is a run, or else none has one of its own
     now = time.monotonic()  # a poll still open counts with the time it has taken so far
     latencies = [latency for session in sessions for latency in session.latencies]
     latencies += [now - s.asked_at for s in sessions if s.asked_at and now - s.asked_at > 1]
@@ -253,9 +277,9 @@ async def measure(url: str, pid: int, sessions: list[Session], seconds: float) -
     return figures
 
 
-async def _meet_first_visitor(url: str, request_id: str) -> None:
+async def _meet_first_visitor(session: Session) -> None:
     """Poll once: what the process loads for its first visitor is not the price of a session."""
-    session, over = Session(url, request_id), asyncio.Event()
+    over = asyncio.Event()
     task = asyncio.create_task(session.wait(0, over))
     while not session.latencies and not task.done():
         await asyncio.sleep(0.05)
@@ -280,21 +304,23 @@ def run(people: int, seconds: float, variant: str, crowd: str) -> Figures:
     with tempfile.TemporaryDirectory() as home, ValkeyServer(port=free_port()) as server:
         redis_url = f"redis://127.0.0.1:{server.port}/0"
         with running_page(redis_url, Path(home), variant) as (url, pid):
+            is_run = variant == ALL_RUN
             if crowd == "spread":
-                return asyncio.run(measure_spread(url, pid, redis_url, people, seconds))
+                return asyncio.run(measure_spread(url, pid, redis_url, people, seconds, is_run))
             ids = store_running_analyses(redis_url, people)
-            sessions = [Session(url, request_id) for request_id in ids]
-            return asyncio.run(measure(url, pid, sessions, seconds))
+            sessions = [Session(url, request_id, is_run) for request_id in ids]
+            return asyncio.run(measure(url, pid, redis_url, sessions, seconds))
 
 
 async def measure_spread(
-    url: str, pid: int, redis_url: str, people: int, seconds: float
+    url: str, pid: int, redis_url: str, people: int, seconds: float, is_run: bool
 ) -> Figures:
     """Measure people of whom each is somewhere between Send and the result."""
     lives = Lives(redis_url)
     going_on = asyncio.create_task(lives.go_on())
     ids = [lives.start(lives.length() * random.random()) for _ in range(people)]
-    figures = await measure(url, pid, [Session(url, each, lives) for each in ids], seconds)
+    sessions = [Session(url, each, is_run, lives) for each in ids]
+    figures = await measure(url, pid, redis_url, sessions, seconds)
     going_on.cancel()
     return figures
 

@@ -5,13 +5,14 @@ Markdown would let it load images from anywhere.
 """
 
 import html
+from functools import partial
 
 import streamlit as st
 
 from common.record import AnalysisRecord
 from common.states import Status
 from common.submission import Submissions
-from page import browser, texts
+from page import browser, looks, texts
 from page.actions import draw_actions, new_request_button
 from page.connection import connect, now, pause_of, timing
 from page.entries import entry
@@ -22,7 +23,7 @@ from page.progress import progress
 from page.result import draw_result
 from page.sharing import draw_sharing
 from page.snapshot import Snapshot, has_changed
-from page.state import page_state, refresh
+from page.state import look, page_state, refresh
 from page.written import draw_edit
 
 
@@ -48,18 +49,31 @@ def draw_analysis(request_id: str) -> None:
 
 
 def _poll(drawn: Snapshot, pause: float) -> None:
-    """Fetch again. This draws nothing, so that a poll costs little more than its read."""
+    """Fetch again. This draws nothing; the next time the server looks first whether to run it."""
     state = page_state()
     if state.is_fresh:
         state.is_fresh = False
-        return
-    snapshot = refresh(drawn.request_id)
-    is_news = has_changed(drawn, snapshot)
-    if is_news:
-        state.notice = ""  # it was about what was to be seen before
-    if is_news or pause_of(state.visitor, snapshot) != pause:
-        state.is_fresh = True
-        st.rerun()
+    else:
+        snapshot = refresh(drawn.request_id)
+        is_news = has_changed(drawn, snapshot)
+        if is_news:
+            state.notice = ""  # it was about what was to be seen before
+        if is_news or pause_of(state.visitor, snapshot) != pause:
+            state.is_fresh = True
+            st.rerun()
+    is_well = state.snapshot is not None and not state.snapshot.failures  # else each one counts
+    question = partial(_has_news, state.visitor, drawn, pause) if is_well else None
+    looks.leave(st.context.headers.get(looks.HEADER), question)
+
+
+def _has_news(visitor: str, drawn: Snapshot, pause: float) -> bool:
+    """Whether the fragment has something to do. Nothing of the session is used or changed."""
+    snapshot = look(drawn.request_id, drawn)
+    return (
+        snapshot.failures > 0
+        or has_changed(drawn, snapshot)
+        or pause_of(visitor, snapshot) != pause
+    )
 
 
 def _draw_snapshot(snapshot: Snapshot, owner_token: str | None) -> None:

@@ -27,7 +27,7 @@ from common.form import questions
 from common.logs import quiet_servers
 from common.security_headers import NO_INDEX, SECURITY_HEADERS
 from common.task import TASK
-from page import preload
+from page import looks, preload
 from page.errors import on_script_error
 
 SCRIPT = Path(__file__).parent.parent / "streamlit_app.py"
@@ -86,7 +86,7 @@ class GuardedSockets:
 
     Streamlit would refuse such websockets, too, but first asks an outside server for its own public
     address while everybody else waits. It accepts, from anybody, a message that empties the caches
-    of the whole process, our connections among them.
+    of the whole process, our connections among them. Looks that find no news are dropped, too.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -98,13 +98,30 @@ class GuardedSockets:
             await send({"type": "websocket.close", "code": POLICY_VIOLATION})
             return
 
-        async def receive_known() -> Message:
+        if scope["type"] != "websocket":
+            await self._app(scope, receive, send)
+            return
+        socket = looks.open_socket()
+
+        async def receive_wanted() -> Message:
             while True:
                 message = await receive()
-                if message["type"] != "websocket.receive" or _is_known(message.get("bytes")):
+                if message["type"] != "websocket.receive":
+                    return message
+                if await _is_wanted(message.get("bytes"), socket):
                     return message
 
-        await self._app(scope, receive_known, send)
+        try:
+            await self._app(_named(scope, socket), receive_wanted, send)
+        finally:
+            looks.close_socket(socket)
+
+
+def _named(scope: Scope, socket: str) -> Scope:
+    """Have the page know its websocket, whatever the browser calls it."""
+    name = looks.HEADER.encode()
+    others = [header for header in scope["headers"] if header[0] != name]
+    return {**scope, "headers": [*others, (name, socket.encode())]}
 
 
 def _is_foreign(headers: Headers) -> bool:
@@ -117,17 +134,20 @@ def _is_foreign(headers: Headers) -> bool:
         return True
 
 
-def _is_known(frame: bytes | None) -> bool:
-    """Whether the page's own script sends such messages.
+async def _is_wanted(frame: bytes | None, socket: str) -> bool:
+    """Whether the page's own script sends such messages, and there is something to do.
 
     What is no message at all is let through: it ends the session.
     """
     if frame is None:
         return True
     try:
-        return BackMsg.FromString(frame).WhichOneof("type") in KNOWN_MESSAGES
+        message = BackMsg.FromString(frame)
     except DecodeError:
         return True
+    if message.WhichOneof("type") not in KNOWN_MESSAGES:
+        return False
+    return not await looks.is_needless(socket, message)
 
 
 @asynccontextmanager

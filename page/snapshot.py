@@ -14,7 +14,7 @@ SOON_SECONDS, FAR_SECONDS, MAX_PAUSE_SECONDS = 2, 5, 30
 FAR = timedelta(seconds=10)  # from here on the due time counts as near
 SHARE = 1 / 30  # of the time waited for the result so far: so much longer it may seem
 CROWD_SECONDS = 60  # after the last look: who closes a tab does not say so
-MOST_POLLS = 160  # a second, by all whose result is near: a process can do some 250
+MOST_POLLS = 160  # a second, by all whose result is near: what they lead to needs the time, too
 
 
 @dataclass(frozen=True)

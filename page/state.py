@@ -108,15 +108,21 @@ def fetch(request_id: str, last: Snapshot | None = None) -> Snapshot:
         return replace(last, failures=last.failures + 1)
 
 
+def look(request_id: str, last: Snapshot) -> Snapshot:
+    """Fetch an analysis, and how many come before it. This may run in any thread."""
+    snapshot = fetch(request_id, last)
+    if snapshot.record:
+        snapshot = replace(snapshot, ahead=ahead(snapshot.record))
+    return snapshot
+
+
 def refresh(request_id: str) -> Snapshot:
     """Fetch the analysis in view, and note if it has become ready since the last time."""
     state = page_state()
     last = state.snapshot
     if last is None or last.request_id != request_id:
         last = Snapshot(request_id)
-    state.snapshot = fetch(request_id, last)
-    if state.snapshot.record:
-        state.snapshot = replace(state.snapshot, ahead=ahead(state.snapshot.record))
+    state.snapshot = look(request_id, last)
     if has_become_ready(last, state.snapshot):
         state.arrived = request_id
     return state.snapshot

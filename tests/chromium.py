@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from playwright.sync_api import (
     Page,
     Playwright,
     ViewportSize,
+    WebSocket,
     expect,
 )
 
@@ -68,7 +70,7 @@ def open_context(browser: Browser, **options: Any) -> BrowserContext:
 
 
 class Visit:
-    """A tab, what it requested and received, and what went wrong in it.
+    """A tab, what it requested, sent and received, and what went wrong in it.
 
     `media` is what Playwright's `emulate_media` takes.
     """
@@ -83,6 +85,7 @@ class Visit:
     ) -> None:
         self.context = context
         self.requests: list[str] = []
+        self.sent: list[bytes] = []
         self.received: list[bytes] = []
         self.trouble: list[str] = []
         self.origin = "/".join(url.split("/")[:3])
@@ -91,13 +94,19 @@ class Visit:
             self.page.set_viewport_size(viewport)
         self.page.emulate_media(**media)
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("websocket", lambda socket: socket.on("framereceived", self._receive))
+        self.page.on("websocket", self._follow)
         self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
         self.page.on("dialog", self._dismiss)
         self.page.goto(url)
 
-    def _receive(self, frame: str | bytes) -> None:
-        self.received.append(frame if isinstance(frame, bytes) else frame.encode())
+    def _follow(self, socket: WebSocket) -> None:
+        def note(frames: list[bytes]) -> Callable[[str | bytes], None]:
+            return lambda frame: frames.append(
+                frame if isinstance(frame, bytes) else frame.encode()
+            )
+
+        socket.on("framesent", note(self.sent))
+        socket.on("framereceived", note(self.received))
 
     def _dismiss(self, dialog: Any) -> None:
         self.trouble.append(f"a dialog said: {dialog.message}")

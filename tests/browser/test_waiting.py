@@ -7,9 +7,10 @@ from playwright.sync_api import (
     Browser,
     expect,
 )
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-from tests.browser.visits import WATCH, Visiting, wait_for_poll, wait_for_quiet, wait_in
-from tests.chromium import PHONE, open_context
+from tests.browser.visits import WATCH, Visiting, wait_for_quiet, wait_in
+from tests.chromium import PHONE, Visit, open_context
 from tests.fakes import ID
 from tests.product import Product
 from tests.walk import HEADINGS
@@ -17,6 +18,11 @@ from tests.walk import HEADINGS
 pytestmark = pytest.mark.browser
 
 TIME = re.compile(r"^\d+:\d\d$")
+
+
+def runs(visit: Visit) -> int:
+    """How often the server has run the page, or a part of it."""
+    return sum(ForwardMsg.FromString(each).HasField("new_session") for each in visit.received)
 
 
 @pytest.mark.parametrize("state", ["waiting", "slow"])
@@ -29,8 +35,12 @@ def test_the_page_polls_while_it_waits_and_nothing_flickers_or_is_read_aloud(
     wait_for_quiet(reader)
     reader.page.evaluate(WATCH)
 
-    wait_for_poll(reader)
+    asked, answers = len(reader.sent), runs(reader)
 
+    wait_in(reader, lambda: len(reader.sent) > asked)
+    wait_for_quiet(reader)
+
+    assert runs(reader) == answers  # the server has looked, and run nothing
     assert reader.page.evaluate("[window.removed, window.spoken]") == [[], []]
 
 

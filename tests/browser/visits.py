@@ -33,9 +33,10 @@ def send(visit: Visiting, product: Product, state: str, **options: Any) -> Visit
 
 
 def frames_while(visit: Visit, milliseconds: int) -> int:
-    before = len(visit.received)
+    """How much is sent and received meanwhile."""
+    before = len(visit.sent) + len(visit.received)
     visit.page.wait_for_timeout(milliseconds)
-    return len(visit.received) - before
+    return len(visit.sent) + len(visit.received) - before
 
 
 def wait_for_poll(visit: Visit) -> None:
