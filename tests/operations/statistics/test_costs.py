@@ -7,6 +7,7 @@ from common.ports import LimitReached
 from common.qstash import QStashRefused
 from common.states import Status
 from common.store import Store
+from docs.scale_figures import COMMANDS
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, ID, TOKENS, FakeAnalyst, FakeQueue
 from tests.monitor import monitored
@@ -50,6 +51,7 @@ def test_an_analysis_costs_eleven_commands_with_every_limit(
     assert submitted == ["TIME", "EVALSHA", "SET", "EVALSHA"]  # admit, and the message's id
     claim_and_count, settle, durations = ["GET", "TIME", "EVALSHA", "EVALSHA"], "EVALSHA", "EVALSHA"
     assert delivered == [*claim_and_count, settle, "ZREM", durations]
+    assert len(submitted) + len(delivered) == COMMANDS  # docs/scale.md counts with them
 
 
 def test_what_is_rejected_costs_two_commands(store: Store, real_redis: redis.Redis) -> None:
