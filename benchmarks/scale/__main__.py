@@ -75,6 +75,7 @@ def gather(site: Site, number: int, seen: Seen, story: Story) -> Run:
     return Run(
         planned=number,
         accepted=list(story.accepted.values()),
+        tried=seen.tried,
         sent=seen.sent,
         shown=seen.shown,
         restarted=seen.restarted,
@@ -83,6 +84,7 @@ def gather(site: Site, number: int, seen: Seen, story: Story) -> Run:
         archived=site.archived(),
         new_field=NEW_FIELD_IN_JSON,
         answers=story.answers,
+        pressed_again=seen.pressed_again,
     )
 
 

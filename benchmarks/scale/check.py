@@ -13,7 +13,8 @@ class Run:
 
     planned: int
     accepted: list[str]  # request ids: of programs
-    sent: list[str]  # … of people in browsers
+    tried: int  # by people in browsers
+    sent: list[str]  # … request ids
     shown: list[str]
     restarted: list[int]  # tabs under each restart of a page
     evidence: Evidence
@@ -21,6 +22,7 @@ class Run:
     archived: dict[str, str]  # statuses in the history's database
     new_field: str  # what only records of the other version have
     answers: Counter[str] = field(default_factory=Counter)  # to who submitted
+    pressed_again: int = 0  # in browsers
 
     @property
     def ids(self) -> set[str]:
@@ -41,7 +43,8 @@ def check(run: Run) -> list[Row]:
     return [
         Row("submitted through the API", run.planned, run.planned - len(set(run.accepted))),
         Row("… sent again, as an error or no answer had come", repeated, 0, _listed(run.answers)),
-        Row("sent from browsers", len(run.sent), len(run.sent) - len(set(run.sent))),
+        Row("sent from browsers", run.tried, run.tried - len(set(run.sent))),
+        Row("… with a press more, as nothing had come in 30 s", run.pressed_again, 0),
         Row("completed, not lost", states["completed"], len(run.ids) - states["completed"]),
         Row(
             "changed after their end",

@@ -13,7 +13,7 @@ import httpx
 from benchmarks.scale.site import API_KEY, Site
 from common.task import TASK
 
-SUBMITTERS = 8
+SUBMITTERS = 6
 PATIENCE_SECONDS = 120.0  # of who submits
 PAUSE_SECONDS = 0.5
 

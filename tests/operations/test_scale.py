@@ -41,6 +41,7 @@ def run() -> Run:
     return Run(
         planned=1,
         accepted=[FIRST],
+        tried=1,
         sent=[SECOND],
         shown=[SECOND],
         restarted=[1],
@@ -98,6 +99,10 @@ def keep_otherwise(seen: Run) -> None:
     seen.archived[SECOND] = "failed"
 
 
+def send_in_vain(seen: Run) -> None:
+    seen.tried = 2
+
+
 def show_nothing(seen: Run) -> None:
     seen.shown.clear()
 
@@ -128,6 +133,7 @@ def run_one_version(seen: Run) -> None:
         (write_after_the_end, "changed after their end"),
         (forget, "in PostgreSQL, as Redis has them"),
         (keep_otherwise, "in PostgreSQL, as Redis has them"),
+        (send_in_vain, "sent from browsers"),
         (show_nothing, "results shown in browsers"),
         (restart_under_nobody, "… tabs whose page's process was restarted meanwhile"),
         (kill_nobody, "processes killed"),
