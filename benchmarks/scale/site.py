@@ -147,8 +147,11 @@ def _service(size: Size) -> list[str]:
 
 
 @contextmanager
-def open_site(directory: Path, size: Size, *, has_pages: bool = True) -> Iterator[Site]:
-    """Run all of it until the end of the block; of the other version, nothing runs yet."""
+def open_site(directory: Path, size: Size, *, is_whole: bool = True) -> Iterator[Site]:
+    """Run all of it until the end of the block; of the other version, nothing runs yet.
+
+    If it isn't whole, there are no pages and no history.
+    """
     binaries = find_binaries()
     assert binaries, "PostgreSQL is missing: apt install postgresql"
     (directory / "nginx").mkdir(parents=True)
@@ -169,7 +172,8 @@ def open_site(directory: Path, size: Size, *, has_pages: bool = True) -> Iterato
         command = ["benchmarks.model_server", *port, *pace, *ledger, "--answer", answer]
         model = Server(command, bare_environment(directory), directory / "model.txt")
         environment = bare_environment(
-            directory, **_settings(valkey.port, database.url, model.port, size)
+            directory,
+            **_settings(valkey.port, database.url if is_whole else "", model.port, size),
         )
 
         def server(name: str, command: list[str], **where: Any) -> Server:
@@ -179,7 +183,7 @@ def open_site(directory: Path, size: Size, *, has_pages: bool = True) -> Iterato
 
         port_of_services = free_port()
         qstash = server("qstash", COMMANDS["qstash"])
-        code = another_version(directory / "newer") if has_pages else ROOT
+        code = another_version(directory / "newer") if is_whole else ROOT
         services, newer = (
             [
                 server(
@@ -206,7 +210,7 @@ def open_site(directory: Path, size: Size, *, has_pages: bool = True) -> Iterato
         proxy.names.addresses.update({"service": " ".join(SERVICES), "page-2": "127.0.0.1"})
         environment.update(QSTASH_URL=qstash.url, QSTASH_WEBHOOK_URL=f"{proxy.webhook_url}/webhook")
         parts.callback(model.stop)
-        for each in (model, qstash, *services, *(pages if has_pages else ())):
+        for each in (model, qstash, *services, *(pages if is_whole else ())):
             each.start()
         client = redis.Redis(port=valkey.port, decode_responses=True)
         parts.callback(client.close)
