@@ -29,13 +29,13 @@ class Burst(NamedTuple):
 
 BURSTS = [
     Burst(
-        "one process of 32 threads each, calls of 1 s: who waits is the limit",
+        "one process of 32 threads each, calls of 1 s: the threads are the limit",
         Size(seconds=(1.0, 1.0), workers=1, threads=32),
         jobs=480,
         in_flight=96,  # more than both hold: nginx shares out by chance
     ),
     Burst(
-        "as configured, calls of 0.05 s: the two cores are the limit",
+        "two processes of 512 threads each, calls of 0.05 s: the two cores are the limit",
         Size(seconds=(0.05, 0.05)),
         jobs=1000,
         in_flight=200,
