@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE  # else each process of the tests compiles all of them anew
 
-.PHONY: run help test tests unit examples chaos conformance browsers pictures settings bench load smoke check audit lock clean
+.PHONY: run help test tests unit examples chaos conformance browsers pictures settings bench scale load smoke check audit lock clean
 
 run: .venv/installed  ## Run the whole product on this machine, without any account
 	@$(BIN)/python -m local_stack
@@ -35,9 +35,11 @@ browsers: .venv/installed  ## The main journey in Firefox and WebKit too: a minu
 pictures: .venv/installed  ## The README's pictures; with OUT=DIR, one of every state of the page
 	$(BIN)/python -m tests.screenshots $(OUT)
 
-settings: .venv/installed  ## docs/settings.md, from the classes of the settings
+settings: .venv/installed  ## docs/settings.md, from the classes of the settings; docs/scale.md, from its figures
 	$(BIN)/python -m docs.settings_table > docs/settings.md.new
 	mv docs/settings.md.new docs/settings.md
+	$(BIN)/python -m docs.scale_figures > docs/scale.md.new
+	mv docs/scale.md.new docs/scale.md
 
 smoke: .venv/installed  ## One analysis through whatever is configured, or through `make run`
 	@set -a; [ ! -f .local/settings.env ] || . ./.local/settings.env; $(BIN)/python -m common task && exec $(BIN)/python -m operations.smoke
@@ -80,6 +82,8 @@ OPERATOR := --repetitions 1 --number 5000
 POLLS := --repetitions 1 --people 50 --seconds 5 --tries 1
 FELT := --turns 1 --tabs 2
 COLD := --visits 1
+SIZE := 300
+TURNS := 1
 endif
 
 bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, and all other figures: an hour; QUICK=1, some minutes: does it all run?
@@ -99,6 +103,9 @@ bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, 
 	$(BIN)/python -m venv .venv-peers  # the same interpreter: another may be a quarter slower
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
 	@touch $@
+
+scale: .venv/installed  ## Two services and pages behind the proxy, replaced and killed amid 5,000 analyses: SIZE=5000, TURNS=3; QUICK=1
+	$(BIN)/python -m benchmarks.scale --number $(or $(SIZE),5000) --turns $(or $(TURNS),3)
 
 load: .venv/installed  ## Many who use the API at once: USERS=50 SECONDS=60 URL=http://127.0.0.1:3001
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt

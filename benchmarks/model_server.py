@@ -2,7 +2,8 @@
 
     python -m benchmarks.model_server --port 9000 --seconds 1 --answer '{"text": "Hello"}'
 
-With `--up-to`, each answer takes any time between the two.
+With `--up-to`, each answer takes any time between the two. With `--ledger`, the id of each call
+(X-Client-Request-Id) is written into a file as it comes, a line each.
 
 Written on bare asyncio, so that it takes as little as possible of the cores that are measured. It
 knows what the SDK's requests look like, and nothing else of HTTP.
@@ -13,8 +14,12 @@ import json
 import random
 import re
 from argparse import ArgumentParser
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TextIO
 
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+CALL_ID = re.compile(rb"x-client-request-id: *(\S+)", re.IGNORECASE)
 
 
 def response(text: str) -> dict[str, object]:
@@ -65,8 +70,11 @@ class Counts:
 class Connection(asyncio.Protocol):
     """One client: its requests come one after another."""
 
-    def __init__(self, seconds: tuple[float, float], answer: bytes, counts: Counts) -> None:
+    def __init__(
+        self, seconds: tuple[float, float], answer: bytes, counts: Counts, ledger: TextIO | None
+    ) -> None:
         self._seconds, self._answer, self._counts = seconds, answer, counts
+        self._ledger = ledger
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -83,6 +91,8 @@ class Connection(asyncio.Protocol):
         if head.startswith(b"GET"):
             self._transport.write(_answer(vars(self._counts)))
             return
+        if self._ledger and (call := CALL_ID.search(head)):
+            self._ledger.write(call[1].decode() + "\n")
         counts = self._counts
         counts.running += 1
         counts.most_running = max(counts.most_running, counts.running)
@@ -95,11 +105,11 @@ class Connection(asyncio.Protocol):
             self._transport.write(self._answer)
 
 
-async def serve(port: int, seconds: tuple[float, float], text: str) -> None:
+async def serve(port: int, seconds: tuple[float, float], text: str, ledger: TextIO | None) -> None:
     """Answer until the process ends."""
     answer, counts = _answer(response(text)), Counts()
     server = await asyncio.get_running_loop().create_server(
-        lambda: Connection(seconds, answer, counts), "127.0.0.1", port, backlog=4096
+        lambda: Connection(seconds, answer, counts, ledger), "127.0.0.1", port, backlog=4096
     )
     await server.serve_forever()
 
@@ -110,6 +120,9 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=1.0, help="until each answer")
     parser.add_argument("--up-to", type=float, help="seconds; else all take the same")
     parser.add_argument("--answer", required=True, help="what the model writes, as JSON")
+    parser.add_argument("--ledger", type=Path, help="where to write each call's id")
     arguments = parser.parse_args()
     pace = (arguments.seconds, arguments.up_to or arguments.seconds)
-    asyncio.run(serve(arguments.port, pace, arguments.answer))
+    path = arguments.ledger
+    with path.open("a", buffering=1) if path else nullcontext() as ledger:
+        asyncio.run(serve(arguments.port, pace, arguments.answer, ledger))

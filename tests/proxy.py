@@ -44,6 +44,7 @@ def nginx(
             .replace("resolver 127.0.0.11 valid=5s", f"resolver 127.0.0.1:{names.port} valid=1s")
             .replace("listen 8080", f"listen 127.0.0.1:{people}")
             .replace("listen 8081", f"listen 127.0.0.1:{qstash}")
+            .replace("127.0.0.1:8080", f"127.0.0.1:{people}")
             .replace("/tmp/", f"{directory}/")
         )
         (directory / "nginx.conf").write_text(conf)

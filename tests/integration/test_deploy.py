@@ -131,7 +131,7 @@ def test_each_image_holds_what_its_command_needs(name: str, stack: Stack, tmp_pa
 
 def test_the_compose_file_fits_the_images_and_the_proxy() -> None:
     services = COMPOSE["services"]
-    upstreams = dict(re.findall(r"set \$\w+ http://(\w+):(\d+);", NGINX_CONF))
+    upstreams = dict(re.findall(r"(?m)^ *(?:set \$\w+|\*) http://(\w+):(\d+);", NGINX_CONF))
 
     assert set(services) == {"proxy", "page", "service", "redis"}
     assert {services[name]["build"]["target"] for name in ("page", "service")} == {

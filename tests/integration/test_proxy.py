@@ -1,6 +1,7 @@
 """Behind the deployed proxy: a real nginx, foreign names, and visitors who mean no good."""
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,9 +17,9 @@ from common.security_headers import SECURITY_HEADERS
 from local_stack import qstash_queue
 from tests.chromium import NAME, Visit, open_context
 from tests.fakes import ID
-from tests.processes import Stack, bare_environment, wait_for
+from tests.processes import ROOT, Stack, bare_environment, wait_for
 from tests.product import Server
-from tests.proxy import Proxy, nginx
+from tests.proxy import NGINX_CONF, Proxy, nginx
 
 HANDSHAKE = (
     "GET /_stcore/stream HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -135,6 +136,47 @@ def test_an_upstream_is_found_when_it_appears_and_when_it_moves(tmp_path: Path) 
         with echo("127.0.0.2", int(first.rpartition(":")[2])):
             proxy.names.addresses["page"] = "127.0.0.2"
             wait_for(lambda: answered_by(proxy, "127.0.0.2"))
+
+
+def test_two_services_share_the_requests_and_one_that_is_gone_is_passed_over(
+    tmp_path: Path,
+) -> None:
+    def answered_by(proxy: Proxy) -> set[str]:
+        answers = [httpx.get(f"{proxy.webhook_url}/health") for _ in range(9)]
+        return {answer.json()["server"] for answer in answers if answer.status_code == 200}
+
+    with echo("127.0.0.2") as first, nginx(tmp_path, first, first) as proxy:
+        proxy.names.addresses["service"] = "127.0.0.2 127.0.0.3"
+        with echo("127.0.0.3", int(first.rpartition(":")[2])):
+            wait_for(lambda: answered_by(proxy) == {"127.0.0.2", "127.0.0.3"})
+
+        answers = [httpx.get(f"{proxy.webhook_url}/health") for _ in range(6)]
+
+        assert {(each.status_code, each.json()["server"]) for each in answers} == {
+            (200, "127.0.0.2")
+        }
+
+
+def test_each_visitor_keeps_to_one_of_two_pages(tmp_path: Path) -> None:
+    block = r"(?s)split_clients \$remote_addr \$page \{\n.*?\}"
+    documented = re.findall(block, (ROOT / "docs" / "deploy.md").read_text())[0]
+
+    with echo("127.0.0.2") as first, echo("127.0.0.3") as second:
+        two = documented.replace("page-2:8501", f"page-2:{second.rpartition(':')[2]}")
+        configured = re.sub(block, lambda _: two, NGINX_CONF)
+        with nginx(tmp_path, first, first, configured) as proxy:
+            proxy.names.addresses["page-2"] = "127.0.0.3"
+            seen = {visitor: pages_of(visitor, proxy) for visitor in range(40, 56)}
+
+    assert all(len(pages) == 1 for pages in seen.values())
+    assert {page for pages in seen.values() for page in pages} == {"127.0.0.2", "127.0.0.3"}
+
+
+def pages_of(visitor: int, proxy: Proxy) -> set[str]:
+    """Which pages a visitor gets who comes three times."""
+    way = httpx.HTTPTransport(local_address=f"127.0.0.{visitor}")
+    with httpx.Client(transport=way) as client:
+        return {client.get(proxy.url).json()["server"] for _ in range(3)}
 
 
 def test_the_pages_files_are_compressed_and_kept_by_the_browser(proxy: Proxy) -> None:

@@ -7,6 +7,7 @@ from common.ports import LimitReached
 from common.qstash import QStashRefused
 from common.states import Status
 from common.store import Store
+from docs.scale_figures import COMMANDS
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, ID, TOKENS, FakeAnalyst, FakeQueue
 from tests.monitor import monitored
@@ -49,6 +50,7 @@ def test_an_analysis_costs_eight_commands_with_every_limit(
     assert store.read(ID).status is Status.COMPLETED
     assert submitted == ["TIME", "EVALSHA", "SET", "EVALSHA"]  # admit, and the message's id
     assert delivered == ["GET", "TIME", "EVALSHA", "EVALSHA"]  # the last one counts, too
+    assert len(submitted) + len(delivered) == COMMANDS  # docs/scale.md counts with them
 
 
 def test_what_is_rejected_costs_two_commands(store: Store, real_redis: redis.Redis) -> None:
