@@ -1,12 +1,19 @@
 """All records in Redis, and whether Redis may lose them: for the operator's commands alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from common.connection import Unreadable
 from common.logs import get_logger
 from common.record import AnalysisRecord
-from common.store import NotFound, Store, parse_record
+from common.store import NotFound, Store, parse_record, record_key
+
+# One command for many, and a short answer: the values may be large.
+WHICH_EXIST = """
+local found = {}
+for i, key in ipairs(KEYS) do found[i] = redis.call('EXISTS', key) end
+return found
+"""
 
 log = get_logger(__name__)
 
@@ -53,6 +60,12 @@ def every_record(store: Store, unreadable: list[str]) -> Iterator[AnalysisRecord
             except Unreadable as error:
                 log.error("record not read", request_id=request_id, cause=str(error))
                 unreadable.append(request_id)
+
+
+def in_redis(store: Store, request_ids: Sequence[str]) -> set[str]:
+    """Those of these ids that Redis knows: one command."""
+    answers = store.connection.script(WHICH_EXIST)([record_key(each) for each in request_ids], [])
+    return {each for each, exists in zip(request_ids, answers, strict=True) if exists}
 
 
 def _values(store: Store, keys: list[str]) -> list[Any]:
