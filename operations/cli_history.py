@@ -9,7 +9,7 @@ import click
 from operations.cli_context import CliContext
 
 SAVED_AT_ONCE = 500
-TOLD_EVERY = 5000
+TOLD_EVERY = 10_000
 
 
 @click.command()

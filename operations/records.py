@@ -8,6 +8,7 @@ from common.logs import get_logger
 from common.record import AnalysisRecord
 from common.store import NotFound, Store, parse_record, record_key
 
+READ_AT_ONCE = 250  # records, which may be large
 # One command for many, and a short answer: the values may be large.
 WHICH_EXIST = """
 local found = {}
@@ -40,14 +41,14 @@ def condition(store: Store) -> Condition:
 def every_record(store: Store, unreadable: list[str]) -> Iterator[AnalysisRecord]:
     """All there are, as they are when their turn comes. Walks all keys.
 
-    Two commands for some 1,000 keys. Redis may tell one twice while it resizes its table.
+    Two commands for some 250 keys. Redis may tell one twice while it resizes its table.
     One that can't be read is logged, its id is added to `unreadable`, and the others go on.
     """
     cursor = None
     while cursor != 0:
         with store.connection.errors():
             cursor, found = store.connection.client.scan(
-                cursor or 0, match="analysis:{*}", count=1000
+                cursor or 0, match="analysis:{*}", count=READ_AT_ONCE
             )
             keys = [str(key) for key in found]
         for key, raw in zip(keys, _values(store, keys), strict=True):
