@@ -110,7 +110,7 @@ def show(request_id: str) -> None:
             f"dead letter: {letter.dlq_id} message={letter.message_id} "
             f"answered={letter.response_status}"
         )
-    elif len(lines) < 2:
+    elif len(lines) < 2 and context.is_complete:
         raise click.ClickException(f"{request_id}: there is no such analysis.")
     click.echo("\n".join(lines))
     context.end()

@@ -126,7 +126,7 @@ class Reports:
     def build_indexes(self, tell: Callable[[str], None]) -> None:
         """Build those that are missing, beside whoever writes."""
         self._connections.run(
-            lambda connection: indexes.bring_up_to_date(connection, tell), seconds=BUILD_SECONDS
+            partial(indexes.build_beside_writers, tell=tell), seconds=BUILD_SECONDS
         )
 
     def _run(self, work: Callable[[sql.Connection], T], *settings: str) -> T:

@@ -6,7 +6,8 @@ analyses  request_id                      the key: an analysis is there once
           status, code                    for the operator's commands; `deleted`: a tombstone
           record                          AnalysisRecord as JSON; nothing in a tombstone
 
-A tombstone's `finished_at` is when it was deleted. Change them by a migration (`migrations/`).
+A tombstone's `finished_at` is when it was deleted. Change them by a migration (`migrations/`), and
+the indexes here alone: they are no version, and `indexes.py` builds what is missing.
 
 index                            serves
 ix_analyses_finished_at          what is the oldest, to be purged
@@ -15,7 +16,6 @@ ix_analyses_code_finished_at     those that failed with one code; of the others 
 """
 
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sql
 
@@ -35,14 +35,12 @@ analyses = sql.Table(
 )
 
 _has_code = analyses.c.code.is_not(None)
-_beside_writers: dict[str, Any] = {"postgresql_concurrently": True}
-sql.Index("ix_analyses_finished_at", analyses.c.finished_at, **_beside_writers)
+sql.Index("ix_analyses_finished_at", analyses.c.finished_at)
 sql.Index(
     "ix_analyses_status_finished_at",
     analyses.c.status,
     analyses.c.finished_at,
     analyses.c.code,
-    **_beside_writers,
 )
 sql.Index(
     "ix_analyses_code_finished_at",
@@ -50,7 +48,6 @@ sql.Index(
     analyses.c.finished_at,
     postgresql_where=_has_code,
     sqlite_where=_has_code,
-    **_beside_writers,
 )
 
 

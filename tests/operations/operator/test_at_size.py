@@ -4,8 +4,7 @@ Scaled down: pages and batches are small here, and what would be millions of row
 """
 
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import psycopg
@@ -121,23 +120,29 @@ def test_none_in_that_time_is_told_of_that_time_alone(run: Run, ids: list[str]) 
     assert ended.stderr == ("None that is kept has failed with quota_exceeded in that time.\n")
 
 
-@contextmanager
-def failing_at(rows: Rows, request_id: str) -> Iterator[None]:
+@pytest.fixture
+def fail_at(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], object]:
     """Have the database fail as soon as it comes to a row."""
-    rows.execute("ALTER TABLE analyses RENAME TO kept")
-    rows.execute(
-        "CREATE VIEW analyses AS SELECT request_id, status, code, created_at, finished_at, record, "
-        f"round / CASE request_id WHEN '{request_id}' THEN 0 ELSE 1 END AS round FROM kept"
-    )
-    yield
+    monkeypatch.setattr("operations.history.indexes.MANY", 0)  # a view has none
+
+    def fail_at(request_id: str) -> None:
+        rows.execute("ALTER TABLE analyses RENAME TO kept")
+        rows.execute(
+            "CREATE VIEW analyses AS "
+            "SELECT request_id, status, code, created_at, finished_at, record, "
+            f"round / CASE request_id WHEN '{request_id}' THEN 0 ELSE 1 END AS round FROM kept"
+        )
+
+    return fail_at
 
 
 @pytest.mark.usefixtures("small_pages")
 def test_a_history_that_goes_away_half_way_is_told_and_the_rest_goes_on(
-    run: Run, ids: list[str], rows: Rows
+    run: Run, ids: list[str], fail_at: Callable[[str], object]
 ) -> None:
-    with failing_at(rows, ids[5]):  # in the history alone, on its third page
-        ended, again = run("failed"), run(*QUOTA)
+    fail_at(ids[5])  # in the history alone, on its third page
+
+    ended, again = run("failed"), run(*QUOTA)
 
     for each in (ended, again):
         assert set(ids) - set(listed(each.stdout)) == {ids[5]}
@@ -145,13 +150,16 @@ def test_a_history_that_goes_away_half_way_is_told_and_the_rest_goes_on(
         assert "The history does not answer: database: " in each.stderr
 
 
-def test_nothing_is_called_none_when_the_history_went_away(run: Run, put: Put, rows: Rows) -> None:
+def test_nothing_is_called_none_when_the_history_went_away(
+    run: Run, put: Put, fail_at: Callable[[str], object]
+) -> None:
     put("failed for us to fix", archived=True)
-    with failing_at(rows, ID):
-        ended = run(*QUOTA)
+    fail_at(ID)
+
+    ended = run(*QUOTA)
 
     assert (ended.exit_code, ended.stdout) == (1, "")
-    assert "None" not in ended.stderr
+    assert ended.stderr == "The history does not answer: database: DivisionByZero\n"
 
 
 def test_what_is_not_known_is_no_number(
@@ -284,10 +292,11 @@ def test_a_purge_that_lags_is_told(run: Run, put: Put, rows: Rows) -> None:
 
 
 def test_a_large_table_is_indexed_by_the_operator(
-    run: Run, put: Put, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    run: Run, put: Put, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("operations.history.indexes.is_large", lambda _: True)
+    monkeypatch.setattr("operations.history.indexes.MANY", 0)
     put("failed", archived=True)
+    rows.execute("DROP INDEX ix_analyses_code_finished_at")
 
     before, indexed, after = run("stats"), run("upgrade"), run("stats")
 
@@ -296,3 +305,14 @@ def test_a_large_table_is_indexed_by_the_operator(
     assert (indexed.exit_code, indexed.stdout) == (0, "The history is up to date.\n")
     assert after.stderr == ""
     assert run("upgrade").stderr == ""
+
+
+def test_nobody_is_called_unknown_while_qstash_is_silent(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QSTASH_URL", "http://127.0.0.1:1")
+
+    ended = run("show", ID)
+
+    assert (ended.exit_code, ended.stdout) == (1, "history: not in it\n")
+    assert "there is no such analysis" not in ended.stderr
