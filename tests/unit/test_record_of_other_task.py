@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
-from common.connection import Unreadable
 from common.failures import Failure
 from common.fields import Model
 from common.form import Form
@@ -16,6 +15,7 @@ from common.record import REPUBLISH_AFTER, AnalysisRecord
 from common.states import Reason, Status, TransitionError
 from common.store import parse_record
 from common.task import TASK
+from common.versions import Unreadable
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, LEASE, NOW
 from tests.states import (
     CANCELLED,
@@ -79,7 +79,7 @@ def test_it_is_kept_as_it_is(record: AnalysisRecord, task: str | None) -> None:
 )
 def test_an_input_that_does_not_fit_is_another_tasks_or_damaged(value: dict[str, object]) -> None:
     assert parse_record(changed(WAITING, input=value, task=OTHER_TASK)).is_of_other_task
-    with pytest.raises(Unreadable, match="can't be read: input"):
+    with pytest.raises(Unreadable, match="can't be read: damaged: input"):
         parse_record(changed(WAITING, input=value))
 
 
@@ -90,13 +90,13 @@ def test_an_input_that_does_not_fit_is_another_tasks_or_damaged(value: dict[str,
 )
 def test_a_result_that_does_not_fit_is_another_tasks_or_damaged(value: dict[str, object]) -> None:
     assert parse_record(changed(READY, result=value, task=OTHER_TASK)).is_of_other_task
-    with pytest.raises(Unreadable, match="can't be read: result"):
+    with pytest.raises(Unreadable, match="can't be read: damaged: result"):
         parse_record(changed(READY, result=value))
 
 
 @pytest.mark.parametrize("value", ["text", 7, [ADA.model_dump()], True])
 def test_what_is_no_object_is_damaged_whoever_wrote_it(value: object) -> None:
-    with pytest.raises(Unreadable, match="can't be read: input"):
+    with pytest.raises(Unreadable, match="can't be read: damaged: input"):
         parse_record(changed(WAITING, input=value, task=OTHER_TASK))
 
 

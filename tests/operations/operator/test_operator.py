@@ -13,7 +13,6 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from common.connection import Unreadable
 from common.events import Discarded
 from common.qstash import Queue
 from common.record import AnalysisRecord
@@ -21,6 +20,7 @@ from common.settings import ServiceSettings
 from common.states import Status
 from common.store import NotFound, Store, utc_now
 from common.submission import new_request_id
+from common.versions import Unreadable
 from operations.cli import commands
 from operations.history.database import Database
 from operations.settings import OperationsSettings

@@ -8,12 +8,12 @@ from unittest.mock import Mock
 import pytest
 import redis
 
-from common.connection import Unreadable
 from common.failures import Failure
 from common.options import Options
 from common.states import Status
 from common.store import Store, parse_record, record_key
 from common.submission import new_request_id
+from common.versions import Unreadable
 from operations.doctor import HINTS, Clients, Fault
 from operations.history.database import Database
 from operations.settings import OperationsSettings
