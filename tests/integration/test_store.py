@@ -32,6 +32,7 @@ from tests.fakes import (
 from tests.http_server import hang, serve
 from tests.monitor import monitored
 from tests.processes import wait_for
+from tests.versions import released
 from webhook_service.worker import Delivery, Worker
 
 NO_DELAY = timedelta(0)
@@ -365,17 +366,7 @@ def test_one_analysis_costs_seven_commands_and_a_poll_one(real_redis: redis.Redi
 
 
 # What an earlier version has stored, and may have in flight when this one takes its place.
-OLD_RECORD = (
-    '{"schemaVersion":1,"requestId":"0123456789abcdef0123456789abcdef","nonce":"c92a9eb8cda27cd7",'
-    '"idempotencyKey":"idempotency:app:abababababababababababababababab","status":"pending",'
-    '"input":{"name":"Ada","age":36,"description":"I sketch machines and like long walks."},'
-    '"ownerHash":null,"madeBy":"app","createdAt":"2026-11-27T12:00:00.123456Z",'
-    '"dueAt":"2026-11-27T12:01:00.123456Z","deadlineAt":"2099-11-27T12:11:00.123456Z","round":1,'
-    '"publishedAt":"2026-11-27T12:00:00.123456Z","messageId":"msg_1","attempt":0,'
-    '"nextAttemptAt":"2026-11-27T12:01:00.123456Z","claimToken":null,"claimedAt":null,'
-    '"lastFailure":null,"lastFailedAt":null,"failure":null,"result":null,"model":null,'
-    '"tokens":null,"finishedAt":null}'
-)
+OLD_RECORD = released("1-made-by")[0]
 
 
 def test_a_record_of_the_earlier_version_goes_on_and_keeps_its_maker(
