@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
-from pydantic import Field
+from pydantic import Field, create_model
 
 from common.failures import Failure
 from common.fields import Model
 from common.form import Form
-from common.other_task import OfTask, OtherForm
+from common.other_task import OfTask, OtherForm, OtherResult
 from common.record import REPUBLISH_AFTER, AnalysisRecord
 from common.states import Reason, Status, TransitionError
 from common.store import parse_record
@@ -31,6 +31,7 @@ from tests.states import (
     of_other_task,
     seconds,
 )
+from tests.toy.task import Analysis, AnalysisInput
 
 DUE = WAITING.due_at
 
@@ -145,6 +146,47 @@ def test_a_form_of_optional_fields_does_not_fit_everything(
     read = Wishes.model_validate({"task": OTHER_TASK, "input": value}, extra="ignore")
 
     assert isinstance(read.input, OtherForm) is is_other
+
+
+class Asked(AnalysisInput):
+    """The form with a field more, which must be filled in."""
+
+    city: Annotated[str, Field(max_length=80)]
+
+
+class MayBeAsked(AnalysisInput):
+    """The form with a field more, which may be left out."""
+
+    city: Annotated[str | None, Field(max_length=80)] = None
+
+
+class Answered(Analysis):
+    """The result with a field more: a model must always answer it."""
+
+    city: str | None
+
+
+@pytest.mark.parametrize(
+    ("model", "other", "value", "is_other"),
+    [
+        (Asked, OtherForm, ADA, True),
+        (MayBeAsked, OtherForm, ADA, False),
+        (Answered, OtherResult, ANALYSIS, True),
+    ],
+    ids=["asked", "may be asked", "answered"],
+)
+def test_a_field_more_in_the_task_makes_it_another_or_is_left_out_and_damages_nothing(
+    model: type[Model], other: type[Model], value: Model, is_other: bool
+) -> None:
+    fields: dict[str, Any] = {
+        "task": (str, ...),
+        "value": (Annotated[Any, OfTask(model, other, "of the new one")], ...),
+    }
+    stored = {"task": TASK.fingerprint, "value": value.model_dump(mode="json")}
+
+    read = create_model("Stored", **fields).model_validate(stored)
+
+    assert isinstance(vars(read)["value"], other if is_other else model)
 
 
 def test_what_fits_says_so_once_it_is_written_again() -> None:

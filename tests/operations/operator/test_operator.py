@@ -529,7 +529,7 @@ def test_a_record_that_cannot_be_read_is_a_sentence_and_can_be_deleted(
 
     for ended in refused.values():
         assert ended.exit_code == 1
-        assert "a stored record can't be read: incomplete for completed" in ended.stderr
+        assert "a stored record can't be read: damaged: incomplete for completed" in ended.stderr
         assert not isinstance(ended.exception, Unreadable)
     assert OTHER_ID in listed.stdout
     assert deleted.exit_code == 0

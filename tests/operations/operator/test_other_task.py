@@ -153,4 +153,4 @@ def test_a_damaged_one_of_our_own_task_is_still_told(
 
     with pytest.raises(Unreadable):
         parse_record(json.dumps(damaged))
-    assert "a stored record can't be read: input" in run("show", ID).stderr
+    assert "a stored record can't be read: damaged: input" in run("show", ID).stderr
