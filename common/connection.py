@@ -216,6 +216,10 @@ class Connection:
 
         return run
 
+    def refusal(self, answer: str) -> StoreUnavailable:
+        """Name an error that a script met and went on after."""
+        return unavailable(self.pool, redis.ResponseError(answer))
+
     def setting(self, name: str) -> str | None:
         """Read one of the server's settings; None where its host keeps them to itself."""
         with self.errors():

@@ -47,6 +47,10 @@ class QStashUnclear(Exception):
     """Nobody knows whether QStash did it. Publishing a message again makes no second one."""
 
 
+class QStashUnreadable(QStashUnclear):
+    """What answered is not QStash, or a version of it that we don't know."""
+
+
 class DeadLetter(NamedTuple):
     """A message that rests in QStash's dead-letter queue (for 3 days on the free plan)."""
 
@@ -76,7 +80,7 @@ class Queue:
             lambda client: client.message.publish_json(**self._message(record, now))
         )
         if not isinstance(response, PublishResponse) or not isinstance(response.message_id, str):
-            raise QStashUnclear("the answer names no message")
+            raise QStashUnreadable("the answer names no message")
         if is_first and response.deduplicated:
             raise QStashRefused(f"deduplicated: taken for {response.message_id:.100}")
         return response.message_id
@@ -141,15 +145,10 @@ class Queue:
             raise QStashAway(self._cause(error)) from error
         except (QStashError, UnicodeEncodeError) as error:
             raise QStashRefused(self._cause(error), _status(error)) from error
-        except (
-            TimeoutError,
-            AnswerTooLarge,
-            httpx.HTTPError,
-            ValueError,
-            LookupError,
-            TypeError,
-        ) as error:
+        except (TimeoutError, httpx.HTTPError) as error:
             raise QStashUnclear(self._cause(error)) from error
+        except (AnswerTooLarge, ValueError, LookupError, TypeError) as error:
+            raise QStashUnreadable(self._cause(error)) from error
 
     def _cause(self, error: Exception) -> str:
         """Name an error on one line, for the log.

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 from typing import Any, NamedTuple
 
 import sqlalchemy as sql
@@ -19,7 +20,7 @@ from common.ports import HistoryUnavailable
 from common.record import AnalysisRecord
 from common.states import Status
 from common.store import NotFound, parse_record, utc_now
-from operations.history import address
+from operations.history import address, causes
 from operations.history.connections import Connections
 from operations.history.schema import DELETED, analyses
 from operations.history.settings import HistorySettings
@@ -74,16 +75,7 @@ class Database:
         rows = [self._row(record) for record in records]
 
         def write(connection: sql.Connection) -> None:
-            insert = INSERTS[connection.dialect.name](analyses)
-            new = insert.excluded
-            connection.execute(
-                insert.on_conflict_do_update(
-                    index_elements=["request_id"],
-                    set_={column.name: new[column.name] for column in analyses.c},
-                    where=_is_later(new),
-                ),
-                rows,
-            )
+            connection.execute(_upsert(connection), rows)
 
         self.connections.run(write)
 
@@ -176,17 +168,20 @@ class Database:
         return self.connections.run(lambda connection: connection.execute(delete).rowcount)
 
     def ping(self) -> None:
-        """Raise HistoryUnavailable unless the database takes a row, with a schema that fits.
+        """Raise HistoryUnavailable unless a row can be written, changed, read and removed.
 
-        The row is rolled back: nobody sees it.
+        As deliveries and the commands do it; then it is rolled back, and nobody sees it.
         """
-        now = utc_now()
-        probe = {"request_id": "", "round": 0, "status": DELETED, "code": None, "record": None}
-        insert = sql.insert(analyses).values(created_at=now, finished_at=now, **probe)
+        row = analyses.c.request_id == (request_id := token_hex(16))
+        first, later = (_trial(request_id, of_round) for of_round in (1, 2))
 
         def try_it(connection: sql.Connection) -> None:
             with connection.begin_nested() as trial:
-                connection.execute(insert)
+                for each in (first, later):
+                    connection.execute(_upsert(connection), each)
+                if connection.scalar(sql.select(analyses.c.round).where(row)) != later["round"]:
+                    raise HistoryUnavailable(f"database: {causes.FOREIGN}")
+                connection.execute(analyses.delete().where(row))
                 trial.rollback()
 
         self.connections.run(try_it)
@@ -210,6 +205,31 @@ class Database:
             self.purge()
         except HistoryUnavailable as error:  # the analysis is written, and this can wait
             log.warning("history not purged", cause=str(error))
+
+
+def _upsert(connection: sql.Connection) -> sql.Executable:
+    """Write a row, unless what is there has happened after it."""
+    insert = INSERTS[connection.dialect.name](analyses)
+    new = insert.excluded
+    return insert.on_conflict_do_update(  # type: ignore[no-any-return]
+        index_elements=["request_id"],
+        set_={column.name: new[column.name] for column in analyses.c},
+        where=_is_later(new),
+    )
+
+
+def _trial(request_id: str, of_round: int) -> dict[str, object]:
+    """A row like any other, with characters that not every encoding has."""
+    now = utc_now()
+    return {
+        "request_id": request_id,
+        "round": of_round,
+        "status": Status.CANCELLED.value,
+        "code": None,
+        "created_at": now,
+        "finished_at": now,
+        "record": "Ω 字 🖋",
+    }
 
 
 def _is_later(new: Any) -> sql.ColumnElement[bool]:
