@@ -21,6 +21,7 @@ USE_SECONDS = 5.0  # connecting anew included
 CHECK_SECONDS = 9.0  # before the first use: whether the tables fit
 UPGRADE_SECONDS = 12.0  # and if not, making them so
 CONNECT_SECONDS = 4
+MIN_CONNECT_SECONDS = 2  # libpq takes no less
 STATEMENT_SECONDS = 2
 MAX_CONNECTIONS = 4  # of one process
 MAX_WAIT_SECONDS = 1.0  # for one of them; who waits longer is told that all are busy
@@ -64,9 +65,11 @@ def make_engine(address: str) -> AsyncEngine:
     is_postgres = url.get_backend_name() != "sqlite"
     options: dict[str, Any] = {"connect_args": {"timeout": STATEMENT_SECONDS}}
     if is_postgres:
+        hosts = 1 + str(url.query.get("host", "")).count(",")
+        connect_seconds = max(MIN_CONNECT_SECONDS, CONNECT_SECONDS // hosts)  # for each of them
         options = {
             # pgbouncer may give each transaction another server: nothing stays prepared there.
-            "connect_args": {"connect_timeout": CONNECT_SECONDS, "prepare_threshold": None},
+            "connect_args": {"connect_timeout": connect_seconds, "prepare_threshold": None},
             "isolation_level": "AUTOCOMMIT",
             "use_native_hstore": False,  # three commands fewer at the first use
         }

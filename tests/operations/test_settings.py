@@ -72,8 +72,8 @@ def test_a_malformed_variable_is_named_and_its_value_is_not(
             (
                 "DATABASE_URL",
                 "unknown",
-                "postgresql://host/name?foo=hunter2",
-                "the parameter foo, wh",
+                "postgresql://host/name?user=u&hunter2",
+                "a parameter, number 2, that",
             ),
             (
                 "DATABASE_URL",
