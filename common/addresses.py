@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
 UNIX_PATH_BYTES = 107  # the longest that a socket may have
@@ -70,7 +70,7 @@ def web(address: str) -> str:
     parts = split(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("write a whole address, beginning with https:// (or http://)")
-    if "@" in parts.netloc:
+    if "@" in address:
         raise ValueError("holds a user or password, which is not sent from here: leave it out")
     if "?" in address or "#" in address:
         raise ValueError("holds a ? or #: write the address without parameters or fragment")
@@ -150,7 +150,9 @@ def parameters(
     """
     kept: dict[str, str] = {}
     dropped: list[str] = []
-    for number, (name, value) in enumerate(parse_qsl(query, keep_blank_values=True), 1):
+    # Not by `parse_qsl`: a + in a password is none of a form's spaces.
+    pairs = [pair.partition("=") for pair in query.split("&")] if query else []
+    for number, (name, value) in enumerate(((unquote(n), unquote(v)) for n, _, v in pairs), 1):
         if name in drops:
             dropped.append(name)
         elif name in kept:
