@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 from statistics import median
 
 from pydantic import ValidationError
@@ -27,7 +28,6 @@ from common.states import Status
 
 MAX_SWAPS = 20  # more rivals than one record ever has
 DURATIONS, DURATIONS_KEPT, DURATIONS_TTL = "durations", 20, timedelta(days=7)
-NOBODYS = "f" * 32  # an id that stands for none, to try out what is done with those that do
 
 # Decides nothing: it writes what Python decided, unless somebody was in between, and then runs the
 # commands that count it, each naming its key by its place. Safe to repeat: a repetition finds the
@@ -173,8 +173,9 @@ class Store:
         on the key of a record that is nobody's and is gone when the script ends. The keys that
         count are only named: Redis checks the right to each, and that it is no cluster.
         """
-        probe, ended = record_key(NOBODYS), _an_end(self._clock())
-        commands = [command for count in self._counts for command in count(*ended)]
+        before, after = _an_end(self._clock())
+        commands = [command for count in self._counts for command in count(before, after)]
+        probe = record_key(after.request_id)
         keys = list({probe: None} | {key: None for _, key, *_ in commands})
         anew = ["DEL", 1]
         trial = [step for name, _, *rest in commands for step in (anew, [name, 1, *rest])]
@@ -210,10 +211,15 @@ def open_store(settings: Settings, events: Events | None = None) -> Store:
     return Store(connect(settings), ttl=settings.ttl, events=events)
 
 
+def nobodys_id() -> str:
+    """Make an id that stands for no record, to try out what is done with those that do."""
+    return token_hex(16)
+
+
 def _an_end(now: datetime) -> tuple[AnalysisRecord, AnalysisRecord]:
     """A record before and after its last change: one by which everything is counted."""
     pending = AnalysisRecord(
-        request_id=NOBODYS,
+        request_id=nobodys_id(),
         input=None,
         created_at=now,
         due_at=now,

@@ -22,7 +22,7 @@ from common.options import Options
 from common.ports import HistoryUnavailable, NoLimits
 from common.qstash import QStashAway, QStashRefused, QStashUnclear, QStashUnreadable, Queue
 from common.settings import ServiceSettings
-from common.store import NOBODYS, Store, open_store, record_key, utc_now
+from common.store import Store, nobodys_id, open_store, record_key, utc_now
 from common.unreachable import reason
 from operations import plug_in
 from operations.records import condition
@@ -108,9 +108,9 @@ def redis_does_all(at: Clients) -> str:
     if isinstance(at.options.limits, Checkable):
         at.options.limits.check()
     with at.store.connection.errors():  # the operator's commands walk all keys
-        at.store.connection.client.scan(0, match=record_key(NOBODYS), count=1)
+        at.store.connection.client.scan(0, match=record_key(nobodys_id()), count=1)
     if at.settings.api_keys and at.settings.api_rate_limit:
-        at.store.connection.script("return KEYS[1]")([f"{RATE_KEYS}:{NOBODYS}"], [])
+        at.store.connection.script("return KEYS[1]")([f"{RATE_KEYS}:{nobodys_id()}"], [])
     return "Redis does everything that is needed."
 
 

@@ -27,7 +27,7 @@ from common.ports import LimitReached
 from common.record import AnalysisRecord
 from common.settings import Settings
 from common.states import Status
-from common.store import NOBODYS, Store, milliseconds, record_key, utc_now
+from common.store import Store, milliseconds, nobodys_id, record_key, utc_now
 from common.times import TimeLadder
 from operations.limit_settings import LimitSettings
 from operations.statistics import (
@@ -185,12 +185,13 @@ class RedisLimits:
         What is added to the unfinished is forgotten in the same step. The pause, which may be
         there, is only named: Redis checks the right to it.
         """
-        record, count = record_key(NOBODYS), count_key(Limit.EVERYONE, "probe")
+        nobodys = nobodys_id()
+        record, count = record_key(nobodys), count_key(Limit.EVERYONE, nobodys)
         never, now, ttl_ms = "-inf", timestamp(self._store.now()), milliseconds(UNFINISHED_TTL)
         quota = 10**12, 1, 1000
         self._script(
             [record, UNFINISHED, record, count, PAUSED],
-            [NOBODYS, 1, never, ttl_ms, now, now, never, 0, 0, *quota],
+            [nobodys, 1, never, ttl_ms, now, now, never, 0, 0, *quota],
         )
         with self._errors():
             self._client.delete(count)

@@ -21,11 +21,11 @@ from common.fields import Tokens
 from common.record import AnalysisRecord
 from common.states import Status
 from common.store import (
-    NOBODYS,
     Command,
     NotFound,
     Store,
     milliseconds,
+    nobodys_id,
     parse_record,
     record_key,
 )
@@ -143,12 +143,12 @@ class Statistics:
 
         What the first script adds is what it then forgets: nobody sees it in between.
         """
-        never, probe = "-inf", count_key(INPUT, "probe")
-        self._add_script([UNFINISHED], [NOBODYS, never, milliseconds(UNFINISHED_TTL), never])
+        never, nobodys, probe = "-inf", nobodys_id(), count_key(INPUT, nobodys_id())
+        self._add_script([UNFINISHED], [nobodys, never, milliseconds(UNFINISHED_TTL), never])
         self._count_script([probe], [1000, 1])
         with self._errors():
             self._client.delete(probe)
-            self._client.zrem(UNFINISHED, NOBODYS)
+            self._client.zrem(UNFINISHED, nobodys)
         now = self._store.now()
         self.unfinished(now)
         self.spent(day_of(now))

@@ -69,7 +69,11 @@ def make_engine(address: str) -> AsyncEngine:
         connect_seconds = max(MIN_CONNECT_SECONDS, CONNECT_SECONDS // hosts)  # for each of them
         options = {
             # pgbouncer may give each transaction another server: nothing stays prepared there.
-            "connect_args": {"connect_timeout": connect_seconds, "prepare_threshold": None},
+            "connect_args": {
+                "client_encoding": "utf8",  # else it is the database's, which may lack characters
+                "connect_timeout": connect_seconds,
+                "prepare_threshold": None,
+            },
             "isolation_level": "AUTOCOMMIT",
             "use_native_hstore": False,  # three commands fewer at the first use
         }
