@@ -21,7 +21,15 @@ from common.failures import Limit
 from common.fields import Tokens
 from common.record import MAX_ROUNDS, AnalysisRecord
 from common.states import Status
-from common.store import Command, NotFound, Store, milliseconds, parse_record, record_key
+from common.store import (
+    Command,
+    NotFound,
+    Store,
+    milliseconds,
+    nobodys_id,
+    parse_record,
+    record_key,
+)
 from common.versions import Unreadable
 
 UNFINISHED = "unfinished"
@@ -144,6 +152,21 @@ class Statistics:
         with self._errors():
             counts = self._client.mget(count_key(name, day) for name in names)
         return Spent(*(int(count or 0) for count in counts))
+
+    def check(self) -> None:
+        """Raise StoreUnavailable unless Redis does all that is counted and asked; counts nothing.
+
+        What the first script adds is what it then forgets: nobody sees it in between.
+        """
+        never, nobodys, probe = "-inf", nobodys_id(), count_key(INPUT, nobodys_id())
+        self._add_script([UNFINISHED], [nobodys, never, milliseconds(UNFINISHED_TTL), never])
+        self._count_script([probe], [1000, 1])
+        with self._errors():
+            self._client.delete(probe)
+            self._client.zrem(UNFINISHED, nobodys)
+        now = self._store.now()
+        self.unfinished(now)
+        self.spent(day_of(now))
 
     def _is_over(self, each: str) -> bool:
         """Settle this round if it is overdue; say whether nothing is left to be settled."""
