@@ -1,16 +1,16 @@
 """The operator's commands: `python -m operations --help`."""
 
-import sys
-
 from common.environment import SettingsError
+from common.logs import end, start_logging
 from common.tasks import load_task
 
 if __name__ == "__main__":
+    start_logging()
     try:
         load_task()
+
+        from operations.cli import commands  # imports the task, which is known to work now
+
+        commands(prog_name="python -m operations")
     except SettingsError as error:
-        sys.exit(str(error))
-
-    from operations.cli import commands  # imports the task, which is known to work now
-
-    commands(prog_name="python -m operations")
+        end(error)
