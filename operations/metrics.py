@@ -150,9 +150,8 @@ def forget(pid: int) -> None:
     mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
-def serve(port: int, events: Events) -> None:
+def serve(port: int) -> None:
     """Serve this process's metrics on a port of its own; if that can't be, say so and go on."""
-    start(events)
     try:
         start_http_server(port)
     except OSError as error:

@@ -76,11 +76,18 @@ def make_metrics(
 
 
 def serve_metrics(port: int, events: Events) -> None:
-    """Begin to count in the page, a single process, and serve that on a port of its own."""
+    """Begin to count in the page, a single process, and serve that on a port of its own; once.
+
+    Called again, for the events of another connection, it only counts those, too.
+    """
+    global _metrics
     unset("PROMETHEUS_MULTIPROC_DIR")  # the service's: the library would share its files
     from operations import metrics
 
-    metrics.serve(port, events)
+    metrics.start(events)
+    if _metrics is None:
+        metrics.serve(port)
+    _metrics = metrics
 
 
 def _write(store: Store, statistics: Statistics, metrics: ModuleType) -> bytes:
