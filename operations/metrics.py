@@ -4,8 +4,8 @@ Imported only where METRICS_TOKEN or METRICS_PORT is set.
 Source: https://prometheus.github.io/client_python/multiprocess/
 """
 
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, get_args, get_type_hints
 
 from prometheus_client import (
     REGISTRY,
@@ -22,6 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from common.events import (
+    NOT_OURS,
     Answered,
     AttemptFailed,
     Claimed,
@@ -62,6 +63,16 @@ START_DELAY = Histogram(
     "From due to the attempt's start",
     buckets=(0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600),
 )
+# Why deliveries are refused when a setting of ours is wrong; the others are anybody's requests.
+REASONS_OF_OURS = (
+    "wrong url",
+    "no known key",
+    "expired",
+    "not yet valid",
+    "body hash does not match",
+    NOT_OURS,
+)
+
 log = get_logger(__name__)
 
 
@@ -75,8 +86,10 @@ def start(events: Events) -> None:
     SETTLED.labels(Status.COMPLETED, "")
     for code in Failure:
         SETTLED.labels(Status.FAILED, code)
-    for store in ("redis", "database"):
+    for store in get_args(get_type_hints(StoreFailed)["store"]):
         STORE_ERRORS.labels(store)
+    for reason in REASONS_OF_OURS:
+        REFUSED.labels(reason)
 
 
 def count(event: Event) -> None:
@@ -117,31 +130,31 @@ def _count_attempt(event: Answered) -> None:
         FAILED_ATTEMPTS.labels(code).inc()
 
 
-class Unfinished(Collector):
-    """What Redis knows when it is asked: how many are not over, and how late the first is."""
+class FromRedis(Collector):
+    """What Redis knows when it is asked: a value for each of these gauges."""
 
-    def __init__(self, how_many: int, oldest: timedelta) -> None:
-        self._how_many = how_many
-        self._oldest = oldest
+    GAUGES: ClassVar = {
+        "analysis_unfinished": "Analyses not over",
+        "analysis_oldest_unfinished_seconds": "How long one of them has been due",
+        "analysis_late": "Those of the first 20 that have been due for more than five minutes",
+    }
+
+    def __init__(self, values: Mapping[str, float]) -> None:
+        self._values = values
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        yield GaugeMetricFamily("analysis_unfinished", "Analyses not over", self._how_many)
-        yield GaugeMetricFamily(
-            "analysis_oldest_unfinished_seconds",
-            "How long one of them has been due",
-            self._oldest.total_seconds(),
-        )
+        for name, value in self._values.items():
+            yield GaugeMetricFamily(name, self.GAUGES[name], value)
 
 
-def exposition(unfinished: Unfinished | None = None) -> bytes:
+def exposition(from_redis: Mapping[str, float]) -> bytes:
     """Write all metrics, summed over gunicorn's workers, as Prometheus reads them."""
     registry = CollectorRegistry()
     if getattr(values.ValueClass, "_multiprocess", False):
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     else:
         registry.register(REGISTRY)
-    if unfinished:
-        registry.register(unfinished)
+    registry.register(FromRedis(from_redis))
     return generate_latest(registry)
 
 

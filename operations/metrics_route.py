@@ -23,6 +23,8 @@ from common.store import Store
 from operations.metrics_settings import MetricsSettings
 from operations.statistics import Statistics
 
+LATE = timedelta(minutes=5)
+
 log = get_logger(__name__)
 
 _metrics: ModuleType | None = None
@@ -91,19 +93,28 @@ def serve_metrics(port: int, events: Events) -> None:
 
 
 def _write(store: Store, statistics: Statistics, metrics: ModuleType) -> bytes:
-    """All metrics; while Redis is away, those that only it knows are left out.
+    """All metrics; while Redis is away, those that only it knows are left out."""
+    try:
+        from_redis = _ask_redis(statistics)
+    except StoreUnavailable as error:  # counted, so that the alert needs no traffic
+        store.events.emit(StoreFailed(error.store, str(error), at="/metrics"))
+        from_redis = {}
+    return bytes(metrics.exposition(from_redis))
+
+
+def _ask_redis(statistics: Statistics) -> dict[str, float]:
+    """The gauges that Redis knows. Each command costs, as it is sent at each scrape.
 
     What has timed out without anybody reading it is settled first, and so counted.
     """
-    try:
-        now = store.now()
-        statistics.settle_overdue(now)
-        number, oldest = statistics.unfinished(now)
-    except StoreUnavailable as error:  # counted, so that the alert needs no traffic
-        store.events.emit(StoreFailed(error.store, str(error), at="/metrics"))
-        return bytes(metrics.exposition())
-    late = max(now - oldest, timedelta(0)) if oldest else timedelta(0)
-    return bytes(metrics.exposition(metrics.Unfinished(number, late)))
+    number, due_at, now, overdue = statistics.unfinished()
+    statistics.settle_overdue(overdue)
+    waits = [max(now - each, timedelta(0)) for each in due_at]
+    return {
+        "analysis_unfinished": number,
+        "analysis_oldest_unfinished_seconds": max(waits, default=timedelta(0)).total_seconds(),
+        "analysis_late": sum(wait > LATE for wait in waits),
+    }
 
 
 def _prepare_directory(named: Path | None) -> None:
