@@ -4,8 +4,8 @@ Imported only where METRICS_TOKEN or METRICS_PORT is set.
 Source: https://prometheus.github.io/client_python/multiprocess/
 """
 
-from collections.abc import Iterator, Mapping
-from typing import ClassVar, get_args, get_type_hints
+from collections.abc import Iterable, Iterator
+from typing import get_args, get_type_hints
 
 from prometheus_client import (
     REGISTRY,
@@ -40,6 +40,7 @@ from common.events import (
 from common.failures import Failure
 from common.logs import get_logger
 from common.states import Status
+from operations import statistics
 
 SUBMITTED = Counter("analysis_submitted", "Analyses accepted")
 REOPENED = Counter("analysis_reopened", "Failed analyses that were begun again")
@@ -130,31 +131,25 @@ def _count_attempt(event: Answered) -> None:
         FAILED_ATTEMPTS.labels(code).inc()
 
 
-class FromRedis(Collector):
-    """What Redis knows when it is asked: a value for each of these gauges."""
+class Gauges(Collector):
+    """What is known when it is asked."""
 
-    GAUGES: ClassVar = {
-        "analysis_unfinished": "Analyses not over",
-        "analysis_oldest_unfinished_seconds": "How long one of them has been due",
-        "analysis_late": "Those of the first 20 that have been due for more than five minutes",
-    }
-
-    def __init__(self, values: Mapping[str, float]) -> None:
-        self._values = values
+    def __init__(self, gauges: Iterable[statistics.Gauge]) -> None:
+        self._gauges = gauges
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        for name, value in self._values.items():
-            yield GaugeMetricFamily(name, self.GAUGES[name], value)
+        for gauge in self._gauges:
+            yield GaugeMetricFamily(*gauge)
 
 
-def exposition(from_redis: Mapping[str, float]) -> bytes:
+def exposition(gauges: Iterable[statistics.Gauge]) -> bytes:
     """Write all metrics, summed over gunicorn's workers, as Prometheus reads them."""
     registry = CollectorRegistry()
     if getattr(values.ValueClass, "_multiprocess", False):
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     else:
         registry.register(REGISTRY)
-    registry.register(FromRedis(from_redis))
+    registry.register(Gauges(gauges))
     return generate_latest(registry)
 
 

@@ -9,7 +9,7 @@ What a change of a record brings is counted in the change's own step. The rest f
 that is killed before it has counted a failed attempt's tokens, or a deletion, leaves them out.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -77,6 +77,14 @@ class Unfinished(NamedTuple):
     overdue: list[str]  # past their deadline, and not among the others
 
 
+class Gauge(NamedTuple):
+    """A number that an option adds to the metrics, as they are scraped."""
+
+    name: str
+    description: str
+    value: float
+
+
 class Statistics:
     """Counts. Every method raises StoreUnavailable when Redis is away."""
 
@@ -87,6 +95,7 @@ class Statistics:
         self._look_script = store.connection.script(LOOK)
         self._add_script = store.connection.script(ADD)
         self._count_script = store.connection.script(COUNT)
+        self._gauges: list[Callable[[datetime], Iterable[Gauge]]] = []
         self.adds_submissions = True  # unless the limits do, in the step that admits them
 
     def watch(self, event: Event) -> None:
@@ -140,6 +149,14 @@ class Statistics:
         with self._errors():
             counts = self._client.mget(count_key(name, day) for name in names)
         return Spent(*(int(count or 0) for count in counts))
+
+    def add_gauges(self, tell: Callable[[datetime], Iterable[Gauge]]) -> None:
+        """Ask this at each scrape, too; it may raise StoreUnavailable."""
+        self._gauges.append(tell)
+
+    def gauges(self, now: datetime) -> list[Gauge]:
+        """Tell what the options know."""
+        return [gauge for tell in self._gauges for gauge in tell(now)]
 
     def _is_over(self, each: str) -> bool:
         """Settle this round if it is overdue; say whether nothing is left to be settled."""
