@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from common.connection import StoreUnavailable, Unreadable
+from common.environment import SettingsError
 from common.failures import Failure
 from common.ports import LimitReached
 from common.setting_types import duration
@@ -39,7 +40,7 @@ class Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except StoreUnavailable as error:
+        except (SettingsError, StoreUnavailable) as error:
             raise click.ClickException(str(error)) from None
 
 
