@@ -20,6 +20,7 @@ from common.record import AnalysisRecord
 from common.states import Status
 from common.store import NotFound, Store
 from common.times import QSTASH_DELIVERIES
+from common.tracing import span
 from common.versions import Unreadable
 from operations.history.database import Database
 from operations.history.settings import HistorySettings
@@ -60,7 +61,8 @@ class DatabaseHistory:
         if not record.status.is_terminal:
             return
         try:
-            self.database.write(record)
+            with span("INSERT analyses", asks_another=True):
+                self.database.write(record)
         except HistoryUnavailable as error:
             raise HistoryUnavailable(str(error), self._retry_after) from error
 
