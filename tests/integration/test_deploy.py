@@ -169,6 +169,20 @@ def test_no_container_takes_all_of_the_machine() -> None:
         assert container["security_opt"] == ["no-new-privileges:true"]
 
 
+def test_every_call_in_flight_may_have_its_thread() -> None:
+    configured = (ROOT / "webhook_service" / "gunicorn.conf.py").read_text()
+    workers, threads = (
+        int(re.findall(rf"(?m)^{name} = (\d+)$", configured)[0]) for name in ("workers", "threads")
+    )
+    unit = (SYSTEMD / "ask-later-service.service").read_text()
+
+    for most in (
+        COMPOSE["services"]["service"]["pids_limit"],
+        *re.findall(r"TasksMax=(\d+)", unit),
+    ):
+        assert int(most) > 1.5 * workers * threads
+
+
 def test_a_full_redis_refuses_before_it_is_killed() -> None:
     redis = COMPOSE["services"]["redis"]
     most = redis["command"][redis["command"].index("--maxmemory") + 1]

@@ -1,4 +1,4 @@
-"""The guide's commands: a backup that is restored doesn't bring back what was erased since."""
+"""What the guide says of keeping the history: its commands and numbers."""
 
 import re
 import shutil
@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from common.store import NotFound
+from operations.history.connections import MAX_CONNECTIONS
 from operations.history.database import Database
 from operations.history.migrations import VERSION_TABLE
 from tests.conftest import NEIGHBOURS, make_store
@@ -62,7 +63,7 @@ def test_restored_copies_bring_nothing_back_that_was_erased_since(
     database.write_many([completed(), completed(request_id=OTHER_ID)])
     store.create(completed())
     (key,) = real_redis.keys("analysis:*")
-    copy = real_redis.get(key)
+    copy = str(real_redis.get(key))
     assert machine.run(BACK_UP).returncode == 0
     assert machine.run(f"python -m operations delete {ID}").stdout == f"{ID} deleted\n"
 
@@ -110,3 +111,8 @@ def test_the_version_before_reads_the_history_again_once_it_is_told_to(
 
     assert machine.run(set_version, OLDER=newer).returncode == 0
     assert Database(settings_for(postgres.url)).find(ID)
+
+
+def test_the_guide_counts_the_connections_that_a_process_opens() -> None:
+    assert f"A process opens at most {MAX_CONNECTIONS} connections" in GUIDE
+    assert f"\n{MAX_CONNECTIONS} × (4 for each service" in GUIDE
