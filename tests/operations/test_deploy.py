@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy
 
 from common.settings import PageSettings, ServiceSettings
+from operations.packages import require
 from operations.settings import OperationsSettings
 from tests.integration.test_deploy import (
     AS_ANYBODY,
@@ -63,6 +64,11 @@ def test_what_asks_for_an_option_has_its_packages_built_in(asking: str) -> None:
         assert argument[0] == "OPERATOR"
         assert interpolate(argument[1], {asking: "it"}) != ""
         assert interpolate(argument[1], {"OPENAI_API_KEY": "it"}) == ""
+
+
+def test_an_image_that_lacks_a_package_says_how_it_gets_it() -> None:
+    with pytest.raises(ValueError, match=r"needs no_such_package: .*an image: .*OPERATOR=1"):
+        require("no_such_package")
 
 
 def test_the_guides_database_is_the_one_of_the_profile() -> None:
