@@ -331,10 +331,8 @@ def test_an_analysis_whose_time_is_over_is_counted_once(make_app: MakeApp, store
     assert counted()["analysis_settled_total{code=timed_out}{status=failed}"] == 1
 
 
-def test_a_database_that_is_away_is_told_apart_from_redis(
-    make_app: MakeApp, tmp_path: Path
-) -> None:
-    app = make_app(database_url=SecretStr(f"sqlite:///{tmp_path}/missing/history.db"))
+def test_a_database_that_is_away_is_told_apart_from_redis(make_app: MakeApp) -> None:
+    app = make_app(database_url=SecretStr("postgresql://nobody@127.0.0.1:1/none"))
     counted = counted_from_now(app)
 
     answers = [deliver(app), app.test_client().get(f"/analyze/{ID}")]
