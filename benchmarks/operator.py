@@ -45,7 +45,8 @@ FILL = """
 INSERT INTO analyses
 SELECT id, 1, status, code, at, at, replace(record, repeat('0', 32), id)
 FROM (
-    SELECT i %% %(cycle)s AS k, md5(i::text) AS id, now() - i * interval '30 days' / %(number)s AS at
+    SELECT i %% %(cycle)s AS k, md5(i::text) AS id,
+        now() - i * interval '30 days' / %(number)s AS at
     FROM generate_series(%(number)s, 1, -1) AS i
 ) AS spread JOIN kinds USING (k)
 """

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from common.connection import Unreadable
-from common.logs import get_logger
+from common.connection import NotOurs
+from common.events import RecordNotRead
 from common.record import AnalysisRecord
 from common.store import NotFound, Store, parse_record, record_key
+from common.versions import Unreadable
 
 READ_AT_ONCE = 250  # records, which may be large
 # One command for many, and a short answer: the values may be large.
@@ -15,8 +16,6 @@ local found = {}
 for i, key in ipairs(KEYS) do found[i] = redis.call('EXISTS', key) end
 return found
 """
-
-log = get_logger(__name__)
 
 
 class Condition(NamedTuple):
@@ -59,7 +58,7 @@ def every_record(store: Store, unreadable: list[str]) -> Iterator[AnalysisRecord
             except NotFound:  # its time has ended meanwhile
                 continue
             except Unreadable as error:
-                log.error("record not read", request_id=request_id, cause=str(error))
+                store.events.emit(RecordNotRead(error))
                 unreadable.append(request_id)
 
 
@@ -74,5 +73,5 @@ def _values(store: Store, keys: list[str]) -> list[Any]:
     try:
         with store.connection.errors():
             return list(store.connection.client.mget(keys)) if keys else []
-    except Unreadable:
+    except NotOurs:
         return [None] * len(keys)
