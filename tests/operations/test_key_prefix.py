@@ -78,7 +78,7 @@ def test_a_deployment_uses_no_key_without_its_prefix(
 ) -> None:
     store = do_everything(settings)
     statistics = connect_statistics(store)
-    statistics.settle_overdue(store.now())
+    statistics.settle_overdue(statistics.unfinished().overdue)
 
     assert len(list(every_record(store, []))) == 4
     assert statistics.unfinished(store.now()).number == 1

@@ -116,7 +116,7 @@ def test_being_examined_leaves_nothing_and_counts_nothing(
     now, statistics = store.now(), Statistics(store)
 
     def counted() -> object:
-        numbers = statistics.unfinished(now), statistics.spent(day_of(now))
+        numbers = statistics.unfinished(now)[:2], statistics.spent(day_of(now))
         return *numbers, store.usual_duration(), real_redis.exists("paused")
 
     before, keys = counted(), set(real_redis.keys())
