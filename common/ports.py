@@ -60,9 +60,6 @@ class History(Protocol):
         Raises: NotFound; StoreUnavailable, or its HistoryUnavailable: QStash must not hear 200 yet.
         """
 
-    def noticed(self, record: AnalysisRecord) -> None:
-        """Keep a record that somebody reads, if it ended without a delivery. Raises nothing."""
-
     def find(self, request_id: str) -> AnalysisRecord:
         """Read what is kept. Raises: NotFound, HistoryUnavailable."""
 
@@ -86,9 +83,6 @@ class NoHistory:
     keeps = timedelta(0)
 
     def ended(self, request_id: str) -> None:
-        pass
-
-    def noticed(self, record: AnalysisRecord) -> None:
         pass
 
     def find(self, request_id: str) -> AnalysisRecord:

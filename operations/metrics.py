@@ -4,7 +4,7 @@ Imported only where METRICS_TOKEN or METRICS_PORT is set.
 Source: https://prometheus.github.io/client_python/multiprocess/
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from prometheus_client import (
@@ -39,6 +39,7 @@ from common.events import (
 from common.failures import Failure
 from common.logs import get_logger
 from common.states import Status
+from operations import statistics
 
 SUBMITTED = Counter("analysis_submitted", "Analyses accepted")
 REOPENED = Counter("analysis_reopened", "Failed analyses that were begun again")
@@ -118,11 +119,17 @@ def _count_attempt(event: Answered) -> None:
 
 
 class Unfinished(Collector):
-    """What Redis knows when it is asked: how many are not over, and how late the first is."""
+    """What Redis knows when it is asked: how many are not over, and how late the first is.
 
-    def __init__(self, how_many: int, oldest: timedelta) -> None:
+    And what the options add.
+    """
+
+    def __init__(
+        self, how_many: int, oldest: timedelta, others: Iterable[statistics.Gauge] = ()
+    ) -> None:
         self._how_many = how_many
         self._oldest = oldest
+        self._others = others
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         yield GaugeMetricFamily("analysis_unfinished", "Analyses not over", self._how_many)
@@ -131,6 +138,8 @@ class Unfinished(Collector):
             "How long one of them has been due",
             self._oldest.total_seconds(),
         )
+        for each in self._others:
+            yield GaugeMetricFamily(*each)
 
 
 def exposition(unfinished: Unfinished | None = None) -> bytes:

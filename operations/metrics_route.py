@@ -92,11 +92,12 @@ def _write(store: Store, statistics: Statistics, metrics: ModuleType) -> bytes:
         now = store.now()
         statistics.settle_overdue(now)
         number, oldest = statistics.unfinished(now)
+        others = statistics.gauges(now)
     except StoreUnavailable as error:  # counted, so that the alert needs no traffic
         store.events.emit(StoreFailed(error.store, str(error), at="/metrics"))
         return bytes(metrics.exposition())
     late = max(now - oldest, timedelta(0)) if oldest else timedelta(0)
-    return bytes(metrics.exposition(metrics.Unfinished(number, late)))
+    return bytes(metrics.exposition(metrics.Unfinished(number, late, others)))
 
 
 def _prepare_directory(named: Path | None) -> None:

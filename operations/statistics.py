@@ -9,7 +9,7 @@ What a change of a record brings is counted in the change's own step. The rest f
 that is killed before it has counted a failed attempt's tokens, or a deletion, leaves them out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -63,6 +63,14 @@ class Unfinished(NamedTuple):
     first_due_at: datetime | None
 
 
+class Gauge(NamedTuple):
+    """A number that an option adds to the metrics, as they are scraped."""
+
+    name: str
+    description: str
+    value: float
+
+
 class Statistics:
     """Counts. Every method raises StoreUnavailable when Redis is away."""
 
@@ -72,6 +80,7 @@ class Statistics:
         self._errors = store.connection.errors
         self._add_script = store.connection.script(ADD)
         self._count_script = store.connection.script(COUNT)
+        self._gauges: list[Callable[[datetime], Iterable[Gauge]]] = []
         self.adds_submissions = True  # unless the limits do, in the step that admits them
 
     def watch(self, event: Event) -> None:
@@ -129,6 +138,14 @@ class Statistics:
         with self._errors():
             counts = self._client.mget(count_key(name, day) for name in names)
         return Spent(*(int(count or 0) for count in counts))
+
+    def add_gauges(self, tell: Callable[[datetime], Iterable[Gauge]]) -> None:
+        """Ask this at each scrape, too; it may raise StoreUnavailable."""
+        self._gauges.append(tell)
+
+    def gauges(self, now: datetime) -> list[Gauge]:
+        """Tell what the options know."""
+        return [gauge for tell in self._gauges for gauge in tell(now)]
 
     def _is_over(self, each: str) -> bool:
         """Settle this round if it is overdue; say whether nothing is left to be settled."""
