@@ -6,13 +6,16 @@ import shutil
 import subprocess
 from datetime import timedelta
 
+import fakeredis
 import pytest
 import yaml
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 
 from common.failures import Failure, Kind
+from common.store import utc_now
 from operations import metrics
-from tests.conftest import leave_out
+from operations.history.archive import DatabaseHistory
+from tests.conftest import leave_out, make_options, make_store
 from tests.processes import ROOT
 
 ENDINGS = {
@@ -25,11 +28,19 @@ LABELS = {
     for metric in vars(metrics).values()
     if isinstance(metric, Counter | Gauge | Histogram)
 }
+HISTORY = DatabaseHistory(
+    make_options(database_url="sqlite:///none.db"),
+    make_store(fakeredis.FakeRedis(decode_responses=True)),
+)
+OF_OPTIONS = [*HISTORY.gauges(utc_now())]
 # Each sample that can be exported, with the names of its labels.
 EXPORTED = {
     family.name + ending: LABELS.get(family.name, set())
     | ({"le"} if ending == "_bucket" else set())
-    for family in [*REGISTRY.collect(), *metrics.Unfinished(0, timedelta(0)).collect()]
+    for family in [
+        *REGISTRY.collect(),
+        *metrics.Unfinished(0, timedelta(0), OF_OPTIONS).collect(),
+    ]
     if family.name.startswith("analysis_")
     for ending in ENDINGS[family.type]
 }
