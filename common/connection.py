@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from common import addresses
+from common.keys import with_prefix
 from common.logs import get_logger
 from common.settings import Settings
 
@@ -90,10 +91,33 @@ class _Pool(redis.BlockingConnectionPool):
         return connection
 
 
-class _Client(redis.Redis):
-    """Repeats a command once where another server may have taken over; all are safe to repeat."""
+class _Pipeline(redis.client.Pipeline):
+    """Puts the client's prefix before the names of keys."""
+
+    prefix = ""
 
     def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        arguments = with_prefix(self.prefix, arguments)
+        return super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
+
+
+class _Client(redis.Redis):
+    """Repeats a command once where another server may have taken over; all are safe to repeat.
+
+    Puts a prefix before the names of keys.
+    """
+
+    prefix = ""
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> _Pipeline:
+        """Send several commands at once."""
+        pool, callbacks = self.connection_pool, self.response_callbacks
+        pipeline = _Pipeline(pool, callbacks, transaction, shard_hint)
+        pipeline.prefix = self.prefix
+        return pipeline
+
+    def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        arguments = with_prefix(self.prefix, arguments)
         try:
             return super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
         except redis.RedisError as error:
@@ -145,7 +169,9 @@ def connect(settings: Settings) -> redis.Redis:
         retry=Retry(NoBackoff(), 1),
         health_check_interval=30,
     )
-    return _Client(connection_pool=pool)
+    client = _Client(connection_pool=pool)
+    client.prefix = settings.redis_key_prefix
+    return client
 
 
 class Connection:
@@ -153,6 +179,7 @@ class Connection:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self.prefix = client.prefix if isinstance(client, _Client) else ""
 
     @property
     def pool(self) -> ConnectionPool:

@@ -5,7 +5,8 @@ analysis:{id}   AnalysisRecord as JSON                       until the deadline,
                                                              from when it is terminal) the TTL
 durations       list: seconds that the latest attempts took  a week
 
-The braces are literal. The options keep keys of their own (`operations/`).
+The braces are literal. The options keep keys of their own (`operations/`). `keys.py` puts
+REDIS_KEY_PREFIX before each name.
 """
 
 import json
@@ -29,8 +30,9 @@ DURATIONS, DURATIONS_KEPT, DURATIONS_TTL = "durations", 20, timedelta(days=7)
 PROBE, PROBE_TTL_MS = "analysis:probe", 1000
 
 # Decides nothing: it writes what Python decided, unless somebody was in between, and then runs the
-# commands that count it. Safe to repeat: a repetition finds the new value in place, says so, and
-# counts nothing. What can't be counted doesn't undo the change: the answer says why.
+# commands that count it, each naming its key by its place. Safe to repeat: a repetition finds the
+# new value in place, says so, and counts nothing. What can't be counted undoes no change: the
+# answer says why.
 SWAP = """
 local stored = redis.call('GET', KEYS[1])
 local old, new, ttl, counts = unpack(ARGV)
@@ -39,6 +41,7 @@ if stored ~= old then return 'changed' end
 redis.call('SET', KEYS[1], new, 'PX', ttl)
 local outcome = 'done'
 for _, command in ipairs(cjson.decode(counts)) do
+  command[2] = KEYS[command[2]]
   local answer = redis.pcall(unpack(command))
   if type(answer) == 'table' and answer.err then outcome = answer.err end
 end
@@ -183,9 +186,10 @@ class Store:
 
     def _swap(self, raw: str, old: AnalysisRecord, new: AnalysisRecord, now: datetime) -> bool:
         commands = [command for count in self._counts for command in count(old, new)]
-        keys = {record_key(new.request_id): None} | {key: None for _, key, *_ in commands}
+        keys = list({record_key(new.request_id): None} | {key: None for _, key, *_ in commands})
+        counts = [[name, 1 + keys.index(key), *rest] for name, key, *rest in commands]
         changed, ttl = new.model_dump_json(by_alias=True), self._ttl_ms(new, now)
-        outcome = self._swap_script(list(keys), [raw, changed, ttl, json.dumps(commands)])
+        outcome = self._swap_script(keys, [raw, changed, ttl, json.dumps(counts)])
         if outcome not in ("done", "changed"):
             log.warning("not counted", request_id=new.request_id, cause=outcome.partition(" ")[0])
         return bool(outcome != "changed")

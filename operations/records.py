@@ -42,7 +42,7 @@ def every_record(store: Store, unreadable: list[str]) -> Iterator[AnalysisRecord
             cursor, found = store.connection.client.scan(
                 cursor or 0, match="analysis:{*}", count=1000
             )
-            keys = [str(key) for key in found]
+            keys = [str(key).removeprefix(store.connection.prefix) for key in found]
         for key, raw in zip(keys, _values(store, keys), strict=True):
             request_id = key.removeprefix("analysis:{").removesuffix("}")
             try:
