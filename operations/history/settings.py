@@ -41,7 +41,7 @@ class HistorySettings(Part):
     history_max_outage: Duration = Field(
         default=timedelta(days=1),
         description="For how long the database may be away before anything is lost: Redis keeps "
-        "what has ended meanwhile so much longer than `ANALYSIS_TTL_SECONDS`, about 2 kB each.",
+        "what has ended so much longer, about 2 kB each.",
     )
     keep_input: bool = Field(
         default=False,

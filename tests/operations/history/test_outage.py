@@ -1,11 +1,13 @@
 """A database that is away for longer than Redis usually keeps an analysis; on real servers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import fakeredis
 import psycopg
 import pytest
 import redis
@@ -23,6 +25,7 @@ from operations.history.database import Database
 from operations.history.unarchived import UNARCHIVED
 from operations.settings import OperationsSettings
 from operations.statistics import connect_statistics
+from tests.chaos.test_crash_points import Died, Life, MortalRedis
 from tests.fakes import ID, OTHER_ID, FakeAnalyst, FakeQueue, pending
 from tests.monitor import monitored
 from tests.operations.history.histories import CORE, HOUR, QUOTA, SECOND, settings_for
@@ -32,6 +35,7 @@ from webhook_service.answer import AnalysisFailed
 from webhook_service.worker import Delivery, OutcomeKind, Worker
 
 TTL = timedelta(milliseconds=400)
+RUN: list[str] = []  # the analyses of all deaths, each with an id of its own
 MANY = 15  # of each kind: more than the sweeper tries first
 BLOCKS = "ALTER TABLE analyses ADD CONSTRAINT poison CHECK (request_id <> '{}')"
 
@@ -145,10 +149,6 @@ def test_what_is_written_at_once_costs_one_command_and_keeps_its_usual_time(
     assert not real_redis.exists(UNARCHIVED)
 
 
-class Died(BaseException):
-    """The process is gone: nothing catches this."""
-
-
 def test_a_process_that_dies_before_the_database_has_it_loses_nothing(
     real_redis: redis.Redis,
     with_history: OperationsSettings,
@@ -188,6 +188,50 @@ def test_a_process_that_dies_when_the_database_has_it_writes_it_again(
     assert after.waiting() == {request_id}
     assert after.sweep()
     assert after.waiting() == set()
+
+
+def deaths(act: Callable[[Site, str], object], settings: OperationsSettings) -> Iterator[Site]:
+    """The site after a process died in an act, before and after each thing it does to Redis."""
+    for after in (False, True):
+        for last in range(100):
+            mortal = MortalRedis(server=fakeredis.FakeServer(), decode_responses=True)
+            mortal.life = Life()
+            site = Site(mortal, settings)
+            request_id = made(site.store, len(RUN))
+            RUN.append(request_id)
+            mortal.life = Life(last, after=after)
+            try:
+                act(site, request_id)
+            except Died:
+                mortal.life = Life()
+                yield Site(mortal, settings)
+            else:
+                break
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(lambda site, each: site.deliver(each), id="delivery"),
+        pytest.param(lambda site, each: site.people.cancel(each, ""), id="cancel"),
+        pytest.param(lambda site, each: site.people.delete(each, ""), id="delete"),
+    ],
+)
+def test_whenever_a_process_dies_what_has_ended_reaches_the_history(
+    act: Callable[[Site, str], object], tmp_path: Path
+) -> None:
+    count = 0
+    for after in deaths(act, settings_for(f"sqlite:///{tmp_path}/history.db")):
+        count += 1
+
+        after.sweep()
+
+        with suppress(NotFound):
+            record = after.store.read(RUN[-1])
+            if record.status.is_terminal:
+                assert after.history.database.find(RUN[-1]) == record
+        assert after.waiting() == set()
+    assert count >= 4
 
 
 def test_one_that_is_begun_again_waits_for_its_new_end(
