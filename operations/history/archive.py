@@ -8,6 +8,7 @@ written it.
 """
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -23,8 +24,8 @@ from common.store import Store
 from common.times import QSTASH_DELIVERIES
 from operations.history.database import Database
 from operations.history.settings import HistorySettings
-from operations.history.sweeper import Sweeper
-from operations.history.unarchived import Unarchived, ended
+from operations.history.sweeper import PAUSE_SECONDS, Sweeper
+from operations.history.unarchived import RECENT, Unarchived, ended
 from operations.statistics import Gauge
 
 MAX_RETRY = timedelta(hours=1)
@@ -45,7 +46,8 @@ class DatabaseHistory:
         self._max_outage = settings.history_max_outage
         self._unarchived = Unarchived(store, self._max_outage)
         self._sweeper = Sweeper(self.database, self._unarchived, store.events)
-        self._in_background = in_background
+        self._in_background = in_background  # else a command
+        self._resume_at = 0.0
         # A message's deliveries, and those of the report that it was given up, are spread over
         # the time that Redis keeps an analysis at least.
         self._retry_after = min(store.ttl / (2 * QSTASH_DELIVERIES), MAX_RETRY)
@@ -62,21 +64,22 @@ class DatabaseHistory:
         if not record.status.is_terminal:
             return
         try:
-            self.database.write(record)
+            self._write(record)
         except HistoryUnavailable as error:
             self._wake()
             raise HistoryUnavailable(str(error), self._retry_after) from error
-        with self._telling():  # the database has it, and is only told once more
-            if self._unarchived.leave([ended(record)]):
-                self._wake()
 
     def find(self, request_id: str) -> AnalysisRecord:
         """Read all that is kept. Raises: NotFound, HistoryUnavailable."""
         return self.database.find(request_id)
 
     def check(self) -> None:
-        """Raise HistoryUnavailable unless the database takes what ends; leaves nothing there."""
+        """Raise HistoryUnavailable unless the database takes what ends; leaves nothing there.
+
+        And StoreUnavailable, unless Redis does what that needs.
+        """
         self.database.ping()
+        self._unarchived.check()
 
     def forget(self, request_id: str) -> None:
         """Erase what is kept, and what is on its way; by Redis's clock, as all times are.
@@ -95,9 +98,9 @@ class DatabaseHistory:
     def gauges(self, now: datetime) -> Iterator[Gauge]:
         """Tell what waits to be written, and have it written: for each scrape of the metrics."""
         backlog = self._unarchived.backlog()
-        if backlog.number:
-            self._wake()
         longest = max(now - backlog.oldest, timedelta(0)) if backlog.oldest else timedelta(0)
+        if longest > RECENT:
+            self._wake()
         yield Gauge("analysis_unarchived", "Ended, and not in the history yet", backlog.number)
         yield Gauge(
             "analysis_oldest_unarchived_seconds",
@@ -118,7 +121,7 @@ class DatabaseHistory:
             case Settled(record):
                 self._this_thread.settled = record
                 if record.status is Status.CANCELLED or record.failure in ENDED_WITHOUT_DELIVERY:
-                    self._sweep_soon()
+                    self._wake() if self._in_background else self._try_to_write(record)
             case Deleted(request_id, _):
                 with self._telling():
                     self._unarchived.forget(request_id)
@@ -129,13 +132,20 @@ class DatabaseHistory:
         self._this_thread.settled = None
         return record if record and record.request_id == request_id else None
 
-    def _sweep_soon(self) -> None:
-        """At once in a command, which ends when it is done; whoever serves has others waiting."""
-        if self._in_background:
-            self._sweeper.wake()
+    def _write(self, record: AnalysisRecord) -> None:
+        self.database.write(record)
+        with self._telling():  # it is only written once more
+            if self._unarchived.leave([ended(record)]):
+                self._wake()
+
+    def _try_to_write(self, record: AnalysisRecord) -> None:
+        """In a command, which ends when it is done; a database that is away holds it up once."""
+        if time.monotonic() < self._resume_at:
             return
+        self._resume_at = time.monotonic() + PAUSE_SECONDS
         with self._telling():
-            self.sweep()
+            self._write(record)
+            self._resume_at = 0.0
 
     def _wake(self) -> None:
         if self._in_background:
@@ -143,7 +153,7 @@ class DatabaseHistory:
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        """Go on without a store: what is to be written is tried again."""
+        """Go on without a store: what waits to be written is tried again."""
         try:
             yield
         except StoreUnavailable as error:

@@ -151,6 +151,10 @@ class Unarchived:
         with self._errors():
             self._client.zrem(UNARCHIVED, request_id)
 
+    def check(self) -> None:
+        """Name all keys to Redis, which checks the right to them, and change nothing."""
+        self._drop_script([UNARCHIVED, LOST, TURN], [0])
+
     def backlog(self) -> Backlog:
         """Count them. One command."""
         number, first, lost = self._count_script([UNARCHIVED, LOST], [])

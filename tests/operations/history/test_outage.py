@@ -2,13 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fakeredis
-import psycopg
 import pytest
 import redis
 
@@ -18,72 +15,25 @@ from common.ports import HistoryUnavailable
 from common.record import AnalysisRecord
 from common.states import Status
 from common.store import NotFound, Store, milliseconds, record_key
-from common.submission import Submissions
-from operations.history import connect_history, sweeper
-from operations.history.archive import DatabaseHistory
-from operations.history.database import Database
 from operations.history.unarchived import UNARCHIVED
 from operations.settings import OperationsSettings
-from operations.statistics import connect_statistics
 from tests.chaos.test_crash_points import Died, Life, MortalRedis
-from tests.fakes import ID, OTHER_ID, FakeAnalyst, FakeQueue, pending
+from tests.fakes import FakeAnalyst
 from tests.monitor import monitored
-from tests.operations.history.histories import CORE, HOUR, QUOTA, SECOND, settings_for
-from tests.postgres import Postgres
+from tests.operations.history.histories import (
+    CORE,
+    HOUR,
+    QUOTA,
+    TTL,
+    Site,
+    made,
+    settings_for,
+)
 from tests.processes import wait_for
-from webhook_service.answer import AnalysisFailed
 from webhook_service.worker import Delivery, OutcomeKind, Worker
 
-TTL = timedelta(milliseconds=400)
 RUN: list[str] = []  # the analyses of all deaths, each with an id of its own
 MANY = 15  # of each kind: more than the sweeper tries first
-BLOCKS = "ALTER TABLE analyses ADD CONSTRAINT poison CHECK (request_id <> '{}')"
-
-
-def made(store: Store, number: int, **changes: Any) -> str:
-    """Store an analysis that is due."""
-    record = pending(store.now() - HOUR, timedelta(0), f"{number:032x}")
-    later = {"deadline_at": store.now() + HOUR}
-    store.create(record.model_copy(update=later | changes))
-    return record.request_id
-
-
-class Site:
-    """One process with a history, as it begins: nothing is known of the one before."""
-
-    def __init__(self, client: redis.Redis, settings: OperationsSettings, **options: Any) -> None:
-        self.store = Store(client, ttl=options.pop("ttl", TTL))
-        self.statistics = connect_statistics(self.store)
-        history = connect_history(settings, self.store, self.statistics, **options)
-        assert isinstance(history, DatabaseHistory)
-        self.history, self.client = history, client
-        self.people = Submissions(
-            self.store, FakeQueue(), CORE, history=self.history, is_operator=True
-        )
-
-    def deliver(self, request_id: str, *answers: AnalysisFailed, number: int = 1) -> OutcomeKind:
-        worker = Worker(self.store, FakeAnalyst(*answers), CORE.times, history=self.history)
-        return worker.process(Delivery(request_id=request_id, round=number)).kind
-
-    def sweep(self) -> bool:
-        """As if it were this process's turn."""
-        self.client.delete("unarchived:turn")
-        return self.history.sweep()
-
-    def waiting(self) -> set[str]:
-        return {str(each) for each in self.client.zrange(UNARCHIVED, 0, -1)}
-
-    def gauges(self) -> dict[str, float]:
-        told = self.statistics.gauges(self.store.now())
-        return {each.name.removeprefix("analysis_"): each.value for each in told}
-
-
-@pytest.fixture
-def away(with_history: OperationsSettings) -> OperationsSettings:
-    """The history while its database is away: nobody listens there."""
-    return with_history.model_copy(
-        update={"database_url": settings_for("postgresql://x@127.0.0.1:1/x").database_url}
-    )
 
 
 def test_what_ends_in_an_outage_longer_than_the_time_to_live_is_in_the_history_after_it(
@@ -346,51 +296,6 @@ def test_what_is_lost_is_counted_and_told_once_and_holds_up_nothing(
     assert after.history.database.find(f"{MANY:032x}")
 
 
-def test_what_the_database_refuses_and_what_can_not_be_read_hold_up_nothing(
-    real_redis: redis.Redis,
-    with_history: OperationsSettings,
-    away: OperationsSettings,
-    rows: psycopg.Connection,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    before, site = Site(real_redis, away), Site(real_redis, with_history)
-    ids = [made(site.store, number) for number in range(2 * MANY)]
-    for each in ids:
-        before.store.update(each, lambda record, now: record.cancel(now=now))
-    poisoned, broken, not_text = ids[1], ids[0], ids[MANY]
-    real_redis.set(record_key(broken), "{}")
-    real_redis.set(record_key(not_text), b"\xff")
-    site.history.check()
-    rows.execute(BLOCKS.format(poisoned))
-
-    swept = [site.sweep(), site.sweep()]
-
-    assert swept == [False, False]
-    assert site.waiting() == {poisoned, broken, not_text}
-    assert [count.number for count in site.history.database.counts()] == [2 * MANY - 3]
-    assert caplog.text.count('"record not read"') == 2
-    assert caplog.text.count('"history refuses an analysis"') == 1
-    rows.execute("ALTER TABLE analyses DROP CONSTRAINT poison")
-    site.sweep()
-    assert site.waiting() == {broken, not_text}
-
-
-def test_one_process_writes_at_a_time(
-    real_redis: redis.Redis, with_history: OperationsSettings, away: OperationsSettings
-) -> None:
-    Site(real_redis, away).people.cancel(made(Store(real_redis, ttl=TTL), 1), "")
-    one, other = Site(real_redis, with_history), Site(real_redis, with_history)
-    real_redis.delete("unarchived:turn")
-
-    assert one.history.sweep()
-    one.people.cancel(made(one.store, 2), "")
-    assert not other.history.sweep()
-
-    assert other.waiting() == {f"{2:032x}"}
-    assert 0 < real_redis.pttl("unarchived:turn") <= 20_000
-    assert other.sweep()
-
-
 def test_one_that_an_earlier_version_has_ended_is_written_by_its_redelivery(
     real_redis: redis.Redis, with_history: OperationsSettings
 ) -> None:
@@ -414,65 +319,3 @@ def test_one_that_an_earlier_version_has_begun_again_leaves_with_its_time_to_liv
 
     assert site.waiting() == set()
     assert real_redis.pttl(record_key(request_id)) > milliseconds(TTL)
-
-
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch, real_redis: redis.Redis) -> Iterator[None]:
-    """The thread doesn't wait; and a turn ends at once."""
-    monkeypatch.setattr(sweeper, "SOON_SECONDS", 0.0)
-    monkeypatch.setattr(sweeper, "PAUSE_SECONDS", 0.1)
-    monkeypatch.setattr("operations.history.unarchived.TURN_TTL", 0.05 * SECOND)
-    yield
-    real_redis.delete(UNARCHIVED)
-
-
-def is_kept(database: Database, request_id: str) -> bool:
-    with suppress(NotFound):
-        return bool(database.find(request_id))
-    return False
-
-
-@pytest.mark.usefixtures("hurried")
-def test_when_the_database_is_back_it_is_written_though_nothing_happens(
-    real_redis: redis.Redis, with_history: OperationsSettings, postgres: Postgres
-) -> None:
-    site = Site(real_redis, with_history, in_background=True)
-    first, second = made(site.store, 1), made(site.store, 2)
-    postgres.stop()
-    try:
-        site.people.cancel(first, "")
-        site.deliver(second)
-        wait_for(lambda: site.history._sweeper._is_running)
-    finally:
-        postgres.start()
-
-    wait_for(lambda: site.waiting() == set())
-    assert site.history.database.find(first).status is Status.CANCELLED
-    assert site.history.database.find(second).status is Status.COMPLETED
-    wait_for(lambda: not site.history._sweeper._is_running)
-
-
-@pytest.mark.usefixtures("hurried")
-def test_whoever_writes_or_is_scraped_has_the_others_written(
-    real_redis: redis.Redis, with_history: OperationsSettings, away: OperationsSettings
-) -> None:
-    dead, site = Site(real_redis, away), Site(real_redis, with_history, in_background=True)
-
-    for number, do in enumerate([lambda: site.deliver(OTHER_ID), site.gauges]):
-        left_behind = made(site.store, number)
-        dead.store.update(left_behind, lambda record, now: record.cancel(now=now - HOUR))
-        site.store.create(pending(site.store.now() - HOUR, HOUR, OTHER_ID))
-        do()
-        wait_for(partial(is_kept, site.history.database, left_behind))
-        wait_for(lambda: not site.history._sweeper._is_running)
-
-
-def test_redis_failing_after_the_write_costs_no_redelivery(
-    real_redis: redis.Redis, with_history: OperationsSettings
-) -> None:
-    site = Site(real_redis, with_history)
-    real_redis.set(UNARCHIVED, "of another program")
-    site.store.create(pending(site.store.now(), timedelta(0)))
-
-    assert site.deliver(ID) is OutcomeKind.SETTLED
-    assert site.history.database.find(ID).status is Status.COMPLETED
