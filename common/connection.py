@@ -59,8 +59,8 @@ class PasswordRefused(StoreUnavailable):
     """Redis answers, and refuses the password."""
 
 
-class Unreadable(StoreUnavailable):
-    """A stored record is not one of this version; only its own TTL removes it."""
+class NotOurs(StoreUnavailable):
+    """What is stored under a key of ours is not of the type that we store there."""
 
 
 class _Pool(redis.BlockingConnectionPool):
@@ -192,10 +192,10 @@ class Connection:
         try:
             yield
         except UnicodeDecodeError:
-            raise Unreadable("a stored value is not UTF-8") from None
+            raise NotOurs("a stored value is not UTF-8") from None
         except redis.RedisError as error:
             if _name(error) == "WRONGTYPE":
-                raise Unreadable("a stored value is of another type") from error
+                raise NotOurs("a stored value is of another type") from error
             raise unavailable(self.pool, error) from error
 
     def script(self, source: str) -> Script:

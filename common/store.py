@@ -12,18 +12,19 @@ REDIS_KEY_PREFIX before each name.
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
-from pydantic import ValidationError
-
-from common.connection import Client, Connection, StoreUnavailable, Unreadable, connect
+from common.connection import Client, Connection, NotOurs, StoreUnavailable, connect
 from common.events import Events, Settled
 from common.fields import REQUEST_ID_PATTERN
 from common.logs import get_logger
 from common.record import AnalysisRecord
 from common.settings import Settings
 from common.states import Status
+from common.stored import read_record
+from common.versions import Unreadable, Why
 
 MAX_SWAPS = 20  # more rivals than one record ever has
 DURATIONS, DURATIONS_KEPT, DURATIONS_TTL = "durations", 20, timedelta(days=7)
@@ -65,7 +66,9 @@ def utc_now() -> datetime:
 
 
 class Store:
-    """The records. Every method raises StoreUnavailable when Redis is away."""
+    """The records. Every method raises StoreUnavailable when Redis is away, and each that reads a
+    record Unreadable when that can't be read.
+    """
 
     def __init__(
         self,
@@ -108,9 +111,9 @@ class Store:
 
         One Redis command, unless the deadline has passed. Raises: NotFound, StoreUnavailable.
         """
-        with self._errors():
-            record = parse_record(self._client.get(record_key(request_id)), request_id)
-        return self.settle_overdue(record)
+        with self._reading(request_id):
+            raw = self._client.get(record_key(request_id))
+        return self.settle_overdue(parse_record(raw, request_id))
 
     def update(
         self,
@@ -176,8 +179,17 @@ class Store:
             self._client.set(PROBE, "old", px=PROBE_TTL_MS)
         self._swap_script([PROBE, DURATIONS], ["old", "new", PROBE_TTL_MS, "[]"])
 
+    @contextmanager
+    def _reading(self, request_id: str) -> Iterator[None]:
+        """Read a record within. Raises: StoreUnavailable, Unreadable."""
+        try:
+            with self._errors():
+                yield
+        except NotOurs as error:
+            raise Unreadable(request_id, Why.DAMAGED, str(error)) from None
+
     def _load(self, request_id: str) -> tuple[AnalysisRecord, str, datetime]:
-        with self._errors():
+        with self._reading(request_id):
             both = self._client.pipeline(transaction=False)
             both.get(record_key(request_id))
             both.time()
@@ -236,14 +248,4 @@ def parse_record(raw: object, request_id: str | None = None) -> AnalysisRecord:
     """Read a record as it is stored, under this id. Raises: NotFound, Unreadable."""
     if not isinstance(raw, str):
         raise NotFound("no such record")
-    try:
-        # A newer version may have written fields that this one doesn't know.
-        record = AnalysisRecord.model_validate_json(raw, extra="ignore")
-    except ValidationError as error:
-        fields = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
-        raise Unreadable(f"a stored record can't be read: {fields or 'not JSON'}") from None
-    if not record.is_consistent:
-        raise Unreadable(f"a stored record can't be read: incomplete for {record.status}")
-    if request_id not in (None, record.request_id):
-        raise Unreadable("a stored record can't be read: it has another id")
-    return record
+    return read_record(raw, request_id)

@@ -29,6 +29,7 @@ from common.events import (
     DeliveryRefused,
     Event,
     Events,
+    RecordNotRead,
     Rejected,
     Reopened,
     Settled,
@@ -39,6 +40,7 @@ from common.events import (
 from common.failures import Failure
 from common.logs import get_logger
 from common.states import Status
+from common.versions import Why
 from operations import statistics
 
 SUBMITTED = Counter("analysis_submitted", "Analyses accepted")
@@ -50,6 +52,7 @@ DUPLICATES = Counter("analysis_duplicates", "Submissions and deliveries with no 
 REFUSED = Counter("analysis_refused_deliveries", "Deliveries rejected", ["reason"])
 REJECTED = Counter("analysis_rejected", "Submissions over a limit", ["limit"])
 STORE_ERRORS = Counter("analysis_store_errors", "Times that one was away when needed", ["store"])
+UNREADABLE = Counter("analysis_unreadable_records", "Stored ones that were not read", ["reason"])
 TOKENS = Counter("analysis_tokens", "Tokens paid for", ["direction"])
 IN_FLIGHT = Gauge("analysis_calls_in_flight", "Model calls now", multiprocess_mode="livesum")
 MODEL_SECONDS = Histogram(
@@ -78,6 +81,8 @@ def start(events: Events) -> None:
         SETTLED.labels(Status.FAILED, code)
     for store in ("redis", "database"):
         STORE_ERRORS.labels(store)
+    for why in Why:
+        UNREADABLE.labels(why.name.lower())
 
 
 def count(event: Event) -> None:
@@ -103,6 +108,8 @@ def count(event: Event) -> None:
             DUPLICATES.labels(event.reason).inc()
         case DeliveryRefused():
             REFUSED.labels(event.reason).inc()
+        case RecordNotRead():
+            UNREADABLE.labels(event.error.why.name.lower()).inc()
         case StoreFailed():
             STORE_ERRORS.labels(event.store).inc()
 

@@ -12,15 +12,17 @@ that is killed before it has counted a failed attempt's tokens, or a deletion, l
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from common.connection import Unreadable
+from common.connection import NotOurs
 from common.events import AttemptFailed, Deleted, Discarded, Event, Reopened, Submitted
 from common.failures import Limit
 from common.fields import Tokens
-from common.record import AnalysisRecord
+from common.record import MAX_ROUNDS, AnalysisRecord
 from common.states import Status
 from common.store import Command, NotFound, Store, milliseconds, parse_record, record_key
+from common.versions import Unreadable
 
 UNFINISHED = "unfinished"
 UNFINISHED_TTL = timedelta(days=8)  # more than the longest delay and deadline
@@ -72,7 +74,10 @@ class Gauge(NamedTuple):
 
 
 class Statistics:
-    """Counts. Every method raises StoreUnavailable when Redis is away."""
+    """Counts. Every method raises StoreUnavailable when Redis is away.
+
+    A record that can't be read is left out: whoever looks at it is told.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -91,9 +96,10 @@ class Statistics:
                     self._add(record)
             case Reopened(record):  # one that was not queued is admitted again by nobody
                 self._add(record)
-            case Deleted(_, AnalysisRecord() as record):
+            case Deleted(request_id, _, number):
+                rounds = range(1, MAX_ROUNDS + 1) if number is None else [number]
                 with self._errors():
-                    self._client.zrem(UNFINISHED, member(record))
+                    self._client.zrem(UNFINISHED, *(f"{request_id}:{each}" for each in rounds))
             case AttemptFailed(record, seconds, Tokens() as tokens) | Discarded(
                 record, seconds, Tokens() as tokens
             ):
@@ -109,13 +115,22 @@ class Statistics:
             both.zcount(UNFINISHED, after, "+inf")
             both.zrangebyscore(UNFINISHED, after, "+inf", start=0, num=MAX_LEFT_BEHIND)
             number, first = both.execute()
-            keys = [record_key(request_id_of(each)) for each in first]
-            values = self._client.mget(keys) if keys else []
-        for raw in values:
-            with suppress(NotFound, Unreadable):
-                if not (record := parse_record(raw)).status.is_terminal:
-                    return Unfinished(number, record.due_at)
+        for record in self._read([request_id_of(each) for each in first]):
+            if not record.status.is_terminal:
+                return Unfinished(number, record.due_at)
         return Unfinished(number, None)
+
+    def _read(self, ids: list[str]) -> Iterator[AnalysisRecord]:
+        """Read what can be read of these, in one command; of any that is no text, each alone."""
+        values: list[Any] = []
+        try:
+            with self._errors():
+                values = self._client.mget(map(record_key, ids)) if ids else []
+        except NotOurs:
+            pass
+        for request_id, raw in zip_longest(ids, values):
+            with suppress(NotFound, Unreadable):
+                yield parse_record(raw, request_id) if values else self._store.read(request_id)
 
     def settle_overdue(self, now: datetime) -> None:
         """Settle analyses whose deadline has passed without anybody reading them.
@@ -151,8 +166,10 @@ class Statistics:
         """Settle this round if it is overdue; say whether nothing is left to be settled."""
         try:
             record = self._store.current(request_id_of(each))
-        except (NotFound, Unreadable):
+        except NotFound:
             return True
+        except Unreadable as error:
+            return not error.is_newer  # which that version settles
         return record.status.is_terminal or member(record) != each
 
     def _add(self, record: AnalysisRecord) -> None:

@@ -58,7 +58,7 @@ class DatabaseHistory:
     def ended(self, request_id: str) -> None:
         """Keep what Redis says, if it is terminal by Redis's own clock. Safe to repeat.
 
-        Raises: NotFound, StoreUnavailable, HistoryUnavailable.
+        Raises: NotFound, Unreadable, StoreUnavailable, HistoryUnavailable.
         """
         record = self._settled_here(request_id) or self._store.current(request_id)
         if not record.status.is_terminal:
@@ -70,7 +70,7 @@ class DatabaseHistory:
             raise HistoryUnavailable(str(error), self._retry_after) from error
 
     def find(self, request_id: str) -> AnalysisRecord:
-        """Read all that is kept. Raises: NotFound, HistoryUnavailable."""
+        """Read all that is kept. Raises: NotFound, Unreadable, HistoryUnavailable."""
         return self.database.find(request_id)
 
     def check(self) -> None:

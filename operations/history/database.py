@@ -107,7 +107,8 @@ class Database:
             raise NotFound("not a request id")
         wanted = analyses.c.request_id == request_id, self._is_kept()
         query = sql.select(analyses.c.record).where(*wanted)
-        return parse_record(self.connections.run(lambda connection: connection.scalar(query)))
+        raw = self.connections.run(lambda connection: connection.scalar(query))
+        return parse_record(raw, request_id)
 
     def failed(
         self,

@@ -4,15 +4,18 @@ It runs in a thread of its own, which there is only while something waits: woken
 analysis without a delivery, has failed to write, or finds others waiting.
 """
 
+import logging
 import threading
 import time
+from dataclasses import dataclass
 
-from common.connection import StoreUnavailable, Unreadable
-from common.events import Events, StoreFailed
+from common.connection import StoreUnavailable
+from common.events import Event, Events, RecordNotRead, StoreFailed
 from common.logs import get_logger
 from common.ports import HistoryUnavailable
 from common.record import AnalysisRecord
 from common.store import NotFound, parse_record
+from common.versions import Unreadable
 from operations.history.database import Database
 from operations.history.unarchived import Ended, Unarchived, ended, instant
 
@@ -22,6 +25,27 @@ FEW, MANY = 10, 200  # at a time: until the database has taken some, and then
 MAX_REMEMBERED = 1000
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Refused(Event):
+    """The database takes others, and not this one."""
+
+    request_id: str
+    cause: str
+    line = "history refuses an analysis"
+    usual_level = logging.ERROR
+
+
+@dataclass(frozen=True)
+class Lost(Event):
+    """The record was gone from Redis before the database had it."""
+
+    request_id: str
+    ended_at: str
+    cause: str = "the database was away for over HISTORY_MAX_OUTAGE, or Redis lost the record"
+    line = "history lost an analysis"
+    usual_level = logging.ERROR
 
 
 class Sweeper:
@@ -91,7 +115,7 @@ class Sweeper:
                 gone.append(each)
             except Unreadable as error:
                 left += 1
-                self._tell("record not read", each, error)
+                self._tell(each, RecordNotRead(error))
             else:
                 if record.status.is_terminal:
                     records[each.request_id] = record
@@ -121,7 +145,7 @@ class Sweeper:
             self._database.ping()
             if len(records) == 1:
                 this = ended(records[0])
-                self._tell("history refuses an analysis", this, error)
+                self._tell(this, Refused(this.request_id, str(error)))
                 return {this.request_id}
         middle = len(records) // 2
         return self._write_or_refuse(records[:middle]) | self._write_or_refuse(records[middle:])
@@ -130,18 +154,13 @@ class Sweeper:
         lost = self._unarchived.drop(gone, are_lost=True)
         for each in gone:
             if each.request_id in lost:
-                log.error(
-                    "history lost an analysis",
-                    request_id=each.request_id,
-                    ended_at=instant(each.ended_at).isoformat(),
-                    cause="gone from Redis: the database was away for over HISTORY_MAX_OUTAGE",
-                )
+                self._events.emit(Lost(each.request_id, instant(each.ended_at).isoformat()))
 
-    def _tell(self, line: str, this: Ended, error: Exception) -> None:
-        """Write a line about one that is left, once: it is tried again and again."""
+    def _tell(self, this: Ended, event: Event) -> None:
+        """Tell of one that is left, once: it is tried again and again."""
         if this in self._told:
             return
         if len(self._told) >= MAX_REMEMBERED:
             self._told.clear()
         self._told.add(this)
-        log.error(line, request_id=this.request_id, cause=str(error))
+        self._events.emit(event)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from common.connection import Unreadable
+from common.connection import NotOurs
 from common.record import AnalysisRecord
 from common.store import Command, Store, milliseconds, record_key
 from operations.statistics import COUNTS_TTL, timestamp
@@ -122,14 +122,14 @@ class Unarchived:
         try:
             with self._errors():
                 return list(self._client.mget(keys))
-        except Unreadable:  # one of them is no text
+        except NotOurs:  # one of them is no text
             return [self._value(key) for key in keys]
 
     def _value(self, key: str) -> object:
         try:
             with self._errors():
                 return self._client.get(key)
-        except Unreadable:
+        except NotOurs:
             return "no text"
 
     def leave(self, these: list[Ended]) -> bool:

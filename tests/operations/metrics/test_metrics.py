@@ -18,7 +18,7 @@ from common.environment import SettingsError, load
 from common.failures import Failure
 from common.fields import Tokens
 from common.record import AnalysisRecord
-from common.store import Store
+from common.store import Store, record_key
 from common.submission import Submissions
 from operations import metrics_route, packages
 from operations.metrics_settings import MetricsSettings
@@ -38,6 +38,7 @@ from tests.fakes import (
 from tests.operations.plugged import limits_with
 from tests.processes import wait_for
 from tests.tokens import ANOTHER, FAILURE_URL, MESSAGE, token
+from tests.versions import of_newer, of_older
 from webhook_service import create_app
 from webhook_service.answer import AnalysisFailed, Answer
 
@@ -313,6 +314,24 @@ def test_a_database_that_is_away_is_told_apart_from_redis(
     assert answers[1].status_code == 503
     assert counted()["analysis_store_errors_total{store=database}"] >= 1
     assert counted()["analysis_store_errors_total{store=redis}"] == 0
+
+
+def test_a_record_that_can_not_be_read_is_no_store_that_is_away(
+    make_app: MakeApp, store: Store, fake_redis: redis.Redis
+) -> None:
+    app = make_app()
+    counted = counted_from_now(app)
+    before = counted()
+    for write in (of_older, of_newer):
+        fake_redis.set(record_key(ID), write(pending(store.now())))
+        deliver(app)
+
+    told = counted()
+
+    for reason, number in {"older": 1, "newer": 1, "damaged": 0}.items():
+        assert told[f"analysis_unreadable_records_total{{reason={reason}}}"] == number
+    name = "analysis_store_errors_total{store=redis}"
+    assert told[name] == before[name]
 
 
 def test_while_redis_is_away_the_rest_is_still_told(queue: FakeQueue, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from common.failures import Failure
 from common.qstash import QStashRefused
 from common.record import AnalysisRecord
 from common.states import Status
-from common.store import Store, Transition
+from common.store import Store, Transition, record_key
 from common.submission import Submissions
 from operations.statistics import MAX_OVERDUE, Statistics, Unfinished, connect_statistics, day_of
 from tests.conftest import make_settings, make_store
@@ -30,12 +30,14 @@ from tests.fakes import (
     FakeQueue,
     pending,
 )
+from tests.versions import of_newer, of_older
 from webhook_service.answer import AnalysisFailed, Answer
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
 
 OWNER = "owner-token"
 NO_DELAY = timedelta(0)
 DELIVERY = Delivery(request_id=ID, round=1)
+Write = Callable[[AnalysisRecord], str]
 
 
 @pytest.fixture
@@ -130,6 +132,48 @@ def test_the_oldest_is_the_one_that_ends_first(store: Store, statistics: Statist
     assert number == 3
     assert first_due_at
     assert abs(first_due_at - (now - timedelta(minutes=9) + DELAY)) < timedelta(seconds=5)
+
+
+def test_one_that_can_not_be_read_hides_no_other(
+    store: Store, client: redis.Redis, statistics: Statistics
+) -> None:
+    make(store, timedelta(minutes=9))
+    other = make(store, timedelta(minutes=3), OTHER_ID)
+    for raw in (b"\xff", of_older(other), of_newer(other)):
+        client.set(record_key(ID), raw)
+
+        assert statistics.unfinished(store.now()) == (2, other.due_at)
+
+
+@pytest.mark.parametrize(
+    ("write", "left"),
+    [(of_older, []), (of_newer, [f"{ID}:1"])],
+    ids=["which nobody reads", "which a newer version settles"],
+)
+def test_an_overdue_one_that_can_not_be_read_is_forgotten_by_who_can_settle_it(
+    store: Store, client: redis.Redis, statistics: Statistics, write: Write, left: list[str]
+) -> None:
+    overdue, _ = make(store, timedelta(hours=1)), make(store, timedelta(hours=1), OTHER_ID)
+    client.set(record_key(ID), write(overdue))
+
+    statistics.settle_overdue(store.now())
+
+    assert names(client) == left
+    assert store.read(OTHER_ID).failure is Failure.TIMED_OUT
+
+
+@pytest.mark.parametrize("raw", [of_older, lambda _: "not JSON"], ids=["older", "damaged"])
+def test_one_that_can_not_be_read_is_unfinished_no_longer_once_it_is_deleted(
+    store: Store, client: redis.Redis, statistics: Statistics, queue: FakeQueue, raw: Write
+) -> None:
+    record = make(store, timedelta(0)).model_copy(update={"round": 3})
+    statistics._add(record)
+    client.zrem("unfinished", f"{ID}:1")
+    client.set(record_key(ID), raw(record))
+
+    Submissions(store, queue, make_settings(), is_operator=True).delete(ID, "")
+
+    assert names(client) == []
 
 
 @pytest.mark.parametrize(
