@@ -19,6 +19,7 @@ from common import addresses
 from common.keys import with_prefix
 from common.logs import get_logger
 from common.settings import Settings
+from common.unreachable import reason
 
 SOCKET_TIMEOUT_SECONDS = 1.0  # at worst four of them: connecting and the command, each twice
 MAX_CONNECTIONS = 512  # as many as gunicorn's threads: nobody waits for one; opened when needed
@@ -139,9 +140,12 @@ def unavailable(pool: ConnectionPool, error: Exception) -> StoreUnavailable:
     """Name an error of Redis with what to do, and leave this server if another may be well."""
     _leave(pool, error)
     name = _name(error)
-    remedy = f" ({REMEDIES[name]})" if name in REMEDIES else ""
+    is_network = type(error) in (redis.ConnectionError, redis.TimeoutError)
+    remedy = REMEDIES.get(name) or (reason(error) if is_network else None)
     is_refused = isinstance(error, redis.AuthenticationError)
-    return (PasswordRefused if is_refused else StoreUnavailable)(f"Redis: {name}{remedy}")
+    return (PasswordRefused if is_refused else StoreUnavailable)(
+        f"Redis: {name} ({remedy})" if remedy else f"Redis: {name}"
+    )
 
 
 def _name(error: Exception) -> str:
@@ -211,6 +215,10 @@ class Connection:
                     return registered(keys=keys, args=args)
 
         return run
+
+    def refusal(self, answer: str) -> StoreUnavailable:
+        """Name an error that a script met and went on after."""
+        return unavailable(self.pool, redis.ResponseError(answer))
 
     def setting(self, name: str) -> str | None:
         """Read one of the server's settings; None where its host keeps them to itself."""

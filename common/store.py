@@ -14,11 +14,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 from statistics import median
 
 from common.connection import Client, Connection, NotOurs, StoreUnavailable, connect
 from common.events import Events, Settled
-from common.fields import REQUEST_ID_PATTERN
+from common.fields import REQUEST_ID_PATTERN, Tokens
 from common.logs import get_logger
 from common.record import AnalysisRecord
 from common.settings import Settings
@@ -28,14 +29,13 @@ from common.versions import Unreadable, Why
 
 MAX_SWAPS = 20  # more rivals than one record ever has
 DURATIONS, DURATIONS_KEPT, DURATIONS_TTL = "durations", 20, timedelta(days=7)
-PROBE, PROBE_TTL_MS = "analysis:probe", 1000
 
 # Decides nothing: it writes what Python decided, unless somebody was in between, and then runs the
 # commands that count it, each naming its key by its place. Safe to repeat: a repetition finds the
 # new value in place, says so, and counts nothing. What can't be counted undoes no change: the
-# answer says why.
+# answer says why. The old value of what is not there is empty.
 SWAP = """
-local stored = redis.call('GET', KEYS[1])
+local stored = redis.call('GET', KEYS[1]) or ''
 local old, new, ttl, counts = unpack(ARGV)
 if stored == new then return 'done' end
 if stored ~= old then return 'changed' end
@@ -172,12 +172,19 @@ class Store:
     def check(self) -> None:
         """Raise StoreUnavailable unless Redis does what an analysis needs: for `/ready`.
 
-        Two Redis commands: the script of every change, on a key that stays for a second. The
-        second key is only named: Redis checks the right to it, and that it is no cluster.
+        One Redis command: the script of every change, with all that counts an analysis and its end,
+        on the key of a record that is nobody's and is gone when the script ends. The keys that
+        count are only named: Redis checks the right to each, and that it is no cluster.
         """
-        with self._errors():
-            self._client.set(PROBE, "old", px=PROBE_TTL_MS)
-        self._swap_script([PROBE, DURATIONS], ["old", "new", PROBE_TTL_MS, "[]"])
+        before, after = _an_end(self._clock())
+        commands = [command for count in self._counts for command in count(before, after)]
+        probe = record_key(after.request_id)
+        keys = list({probe: None} | {key: None for _, key, *_ in commands})
+        anew = ["DEL", 1]
+        trial = [step for name, _, *rest in commands for step in (anew, [name, 1, *rest])]
+        outcome = self._swap_script(keys, ["", "new", 1000, json.dumps([*trial, anew])])
+        if outcome != "done":
+            raise self.connection.refusal(outcome)
 
     @contextmanager
     def _reading(self, request_id: str) -> Iterator[None]:
@@ -214,6 +221,28 @@ class Store:
 def open_store(settings: Settings, events: Events | None = None) -> Store:
     """Make the store that the settings name. Connects at first use."""
     return Store(connect(settings), ttl=settings.ttl, events=events)
+
+
+def nobodys_id() -> str:
+    """Make an id that stands for no record, to try out what is done with those that do."""
+    return token_hex(16)
+
+
+def _an_end(now: datetime) -> tuple[AnalysisRecord, AnalysisRecord]:
+    """A record before and after its last change: one by which everything is counted."""
+    pending = AnalysisRecord(
+        request_id=nobodys_id(),
+        input=None,
+        created_at=now,
+        due_at=now,
+        deadline_at=now,
+        published_at=now,
+        next_attempt_at=now,
+    )
+    before = pending.model_copy(update={"status": Status.PROCESSING, "claimed_at": now})
+    tokens = Tokens(input_tokens=1, output_tokens=1)
+    ended = {"status": Status.COMPLETED, "finished_at": now, "tokens": tokens}
+    return before, before.model_copy(update=ended)
 
 
 def _note_duration(old: AnalysisRecord, new: AnalysisRecord) -> Iterator[Command]:

@@ -9,9 +9,9 @@ What a change of a record brings is counted in the change's own step. The rest f
 that is killed before it has counted a failed attempt's tokens, or a deletion, leaves them out.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
@@ -21,17 +21,37 @@ from common.failures import Limit
 from common.fields import Tokens
 from common.record import MAX_ROUNDS, AnalysisRecord
 from common.states import Status
-from common.store import Command, NotFound, Store, milliseconds, parse_record, record_key
+from common.store import (
+    Command,
+    NotFound,
+    Store,
+    milliseconds,
+    nobodys_id,
+    parse_record,
+    record_key,
+)
 from common.versions import Unreadable
 
 UNFINISHED = "unfinished"
 UNFINISHED_TTL = timedelta(days=8)  # more than the longest delay and deadline
 COUNTS_TTL = timedelta(days=35)  # for the operator to see what a month came to
-MAX_OVERDUE = 100
-MAX_LEFT_BEHIND = 20  # by crashes, before the first that is unfinished
+MAX_OVERDUE = 100  # settled at a time, the first first
+MAX_LOOKED_AT = 20  # more than crashes leave behind, before the first that is unfinished
 INPUT, OUTPUT = "input_tokens", "output_tokens"
 
 # Scripts, as each is one command for Redis, which also goes to the new primary after a fail-over.
+# Only reads.
+LOOK = """
+local overdue_at_once, first_at_once, now = unpack(ARGV)
+if now == '' then
+  local time = redis.call('TIME')
+  now = string.format('%d.%06d', time[1], time[2])
+end
+local overdue = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, overdue_at_once)
+local number = redis.call('ZCOUNT', KEYS[1], '(' .. now, '+inf')
+local first = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'LIMIT', 0, first_at_once)
+return {now, overdue, number, first}
+"""
 # Adds a round, and forgets those whose records are gone by now. Safe to repeat.
 ADD = """
 local member, deadline, ttl_ms, forgotten = unpack(ARGV)
@@ -59,10 +79,12 @@ class Spent(NamedTuple):
 
 
 class Unfinished(NamedTuple):
-    """How many analyses are not over, and when the next to time out is due."""
+    """How many analyses are not over; of the first to time out, when they were due; the time."""
 
     number: int
-    first_due_at: datetime | None
+    due_at: list[datetime]
+    now: datetime
+    overdue: list[str]  # past their deadline, and not among the others
 
 
 class Gauge(NamedTuple):
@@ -83,6 +105,7 @@ class Statistics:
         self._store = store
         self._client = store.connection.client
         self._errors = store.connection.errors
+        self._look_script = store.connection.script(LOOK)
         self._add_script = store.connection.script(ADD)
         self._count_script = store.connection.script(COUNT)
         self._gauges: list[Callable[[datetime], Iterable[Gauge]]] = []
@@ -107,18 +130,18 @@ class Statistics:
                 counts = token_counts(tokens, record.claimed_at + timedelta(seconds=seconds))
                 self._count_script([*counts], [milliseconds(COUNTS_TTL), *counts.values()])
 
-    def unfinished(self, now: datetime) -> Unfinished:
-        """Count the analyses that are not over. Three Redis commands."""
-        after = f"({timestamp(now)}"
-        with self._errors():
-            both = self._client.pipeline(transaction=False)
-            both.zcount(UNFINISHED, after, "+inf")
-            both.zrangebyscore(UNFINISHED, after, "+inf", start=0, num=MAX_LEFT_BEHIND)
-            number, first = both.execute()
-        for record in self._read([request_id_of(each) for each in first]):
-            if not record.status.is_terminal:
-                return Unfinished(number, record.due_at)
-        return Unfinished(number, None)
+    def unfinished(self, now: datetime | None = None) -> Unfinished:
+        """Count the analyses that are not over, by Redis's clock. Two Redis commands, or one."""
+        time = timestamp(now) if now else ""
+        now_there, overdue, number, first = self._look_script(
+            [UNFINISHED], [MAX_OVERDUE, MAX_LOOKED_AT, time]
+        )
+        due_at = [
+            record.due_at
+            for record in self._read([request_id_of(each) for each in first])
+            if not record.status.is_terminal
+        ]
+        return Unfinished(number, due_at, datetime.fromtimestamp(float(now_there), UTC), overdue)
 
     def _read(self, ids: list[str]) -> Iterator[AnalysisRecord]:
         """Read what can be read of these, in one command; of any that is no text, each alone."""
@@ -132,16 +155,12 @@ class Statistics:
             with suppress(NotFound, Unreadable):
                 yield parse_record(raw, request_id) if values else self._store.read(request_id)
 
-    def settle_overdue(self, now: datetime) -> None:
+    def settle_overdue(self, members: Sequence[str]) -> None:
         """Settle analyses whose deadline has passed without anybody reading them.
 
-        At most MAX_OVERDUE at a time, the first first. What is gone or can't be read is forgotten.
-        When Redis goes away in between, the next call begins where this one did.
+        What is gone or can't be read is forgotten. When Redis goes away in between, the next call
+        begins where this one did.
         """
-        with self._errors():
-            members: list[Any] = self._client.zrangebyscore(
-                UNFINISHED, "-inf", timestamp(now), start=0, num=MAX_OVERDUE
-            )
         over = [each for each in members if self._is_over(each)]
         if over:
             with self._errors():
@@ -153,6 +172,19 @@ class Statistics:
         with self._errors():
             counts = self._client.mget(count_key(name, day) for name in names)
         return Spent(*(int(count or 0) for count in counts))
+
+    def check(self) -> None:
+        """Raise StoreUnavailable unless Redis does all that is counted and asked; counts nothing.
+
+        What the first script adds is what it then forgets: nobody sees it in between.
+        """
+        never, nobodys, probe = "-inf", nobodys_id(), count_key(INPUT, nobodys_id())
+        self._add_script([UNFINISHED], [nobodys, never, milliseconds(UNFINISHED_TTL), never])
+        self._count_script([probe], [1000, 1])
+        with self._errors():
+            self._client.delete(probe)
+            self._client.zrem(UNFINISHED, nobodys)
+        self.spent(day_of(self.unfinished().now))
 
     def add_gauges(self, tell: Callable[[datetime], Iterable[Gauge]]) -> None:
         """Ask this at each scrape, too; it may raise StoreUnavailable."""

