@@ -1,20 +1,27 @@
 """Connections to the database: a few for each process, and a time limit for each use of one.
 
+One is for what is written (`writer.py`); the others are for everything else.
+
 The program stops waiting by cancelling what it does, which also discards the connection; the server
 stops by itself (`statement_timeout`), as nobody waits for its work any more.
 """
 
-from collections.abc import Callable
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from math import inf
 from typing import Any, TypeVar
 
 import sqlalchemy as sql
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from common.deadline import PerLoop, run_within
-from common.ports import HistoryUnavailable
+from common.ports import HistoryBusy, HistoryUnavailable
 from operations.history import migrations
+from operations.history.writer import Row, Writer
 
 # Each is long enough for a server that is half a second away, there and back.
 USE_SECONDS = 5.0  # connecting anew included
@@ -41,29 +48,110 @@ T = TypeVar("T")
 
 
 class Connections:
-    """Connections to one database, opened at first use; safe to share between threads."""
+    """Connections to one database, opened at first use; safe to share between threads.
+
+    Every method raises HistoryUnavailable when the database is away within about 5 s, or 10 s until
+    it has been used once; HistoryBusy when it answered others meanwhile.
+    """
 
     def __init__(self, address: str) -> None:
-        self._engines = PerLoop(lambda: make_engine(address))
+        self._pools = PerLoop(lambda: _Pool(make_engine(address), self._note_answer))
         self._is_prepared = False
+        self._answered_at = -inf
 
     def run(self, work: Callable[[sql.Connection], T]) -> T:
-        """Do some work in a transaction of its own.
+        """Do some work in a transaction of its own; it may be repeated, and must be safe to."""
 
-        Raises: HistoryUnavailable, when the database is away within about 5 s, or 10 s until it has
-        been used once.
-        """
+        async def run() -> T:
+            return await self._pools.get().run(work)
+
+        with _errors():
+            return self._use(run)
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Return when all these rows are there, which others are written with; if not, none is."""
+
+        async def write() -> Exception | None:
+            return await self._pools.get().writer.write(rows)
+
+        with _errors():
+            if error := self._use(write):
+                raise error
+
+    def _use(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        if not self._is_prepared:
+            run_within(CHECK_SECONDS + UPGRADE_SECONDS, self._prepare())
+            self._is_prepared = True
+        began = time.monotonic()
         try:
-            if not self._is_prepared:
-                if not run_within(CHECK_SECONDS, self._transact(migrations.is_current)):
-                    run_within(UPGRADE_SECONDS, self._transact(migrations.upgrade))
-                self._is_prepared = True
-            return run_within(USE_SECONDS, self._transact(work))
-        except (SQLAlchemyError, OSError, migrations.UnknownVersion) as error:
-            raise HistoryUnavailable(f"database: {_cause(error)}") from error
+            return run_within(USE_SECONDS, call())
+        except TimeoutError as error:
+            if self._answered_at < began:
+                raise
+            raise HistoryBusy("database: it answers, but not quickly enough for all") from error
+
+    async def _prepare(self) -> None:
+        await self._pools.get().prepare()
+
+    def _note_answer(self) -> None:
+        self._answered_at = time.monotonic()
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, OSError, migrations.UnknownVersion) as error:
+        raise HistoryUnavailable(f"database: {_cause(error)}") from error
+
+
+class _Pool:
+    """The connections of one event loop."""
+
+    def __init__(self, engine: AsyncEngine, note_answer: Callable[[], None]) -> None:
+        self._engine = engine
+        self._note_answer = note_answer
+        self._others = asyncio.Semaphore(MAX_CONNECTIONS - 1)  # one is always free for the writer
+        self._preparing: asyncio.Task[None] | None = None
+        self.writer = Writer(self._write)
+
+    async def run(self, work: Callable[[sql.Connection], T]) -> T:
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
+            await self._others.acquire()
+        try:
+            return await self._transact(work)
+        finally:
+            self._others.release()
+
+    async def prepare(self) -> None:
+        """Make the tables fit, once for all who ask meanwhile."""
+        if self._preparing is None or self._preparing.done():
+            self._preparing = asyncio.create_task(self._make_fit())
+        await asyncio.shield(self._preparing)
+
+    async def _make_fit(self) -> None:
+        async with asyncio.timeout(CHECK_SECONDS):
+            fits = await self._transact(migrations.is_current)
+        if not fits:
+            async with asyncio.timeout(UPGRADE_SECONDS):
+                await self._transact(migrations.upgrade)
+
+    async def _write(self, work: Callable[[sql.Connection], None]) -> None:
+        async with asyncio.timeout(USE_SECONDS):
+            await self._transact(work)
 
     async def _transact(self, work: Callable[[sql.Connection], T]) -> T:
-        async with self._engines.get().begin() as connection:
+        try:
+            done = await self._try(work)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            done = await self._try(work)  # on a new one: the database may have been restarted
+        self._note_answer()
+        return done
+
+    async def _try(self, work: Callable[[sql.Connection], T]) -> T:
+        async with self._engine.begin() as connection:
             return await connection.run_sync(work)
 
 
@@ -83,9 +171,7 @@ def make_engine(address: str) -> AsyncEngine:
         url.set(drivername="postgresql+psycopg" if is_postgres else "sqlite+aiosqlite"),
         pool_size=MAX_CONNECTIONS,
         max_overflow=0,
-        pool_timeout=MAX_WAIT_SECONDS,
         pool_recycle=CONNECTION_TTL_SECONDS,
-        pool_pre_ping=True,  # after a restart of the database nobody meets a connection from before
         hide_parameters=True,
         **options,
     )

@@ -10,9 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sql
-from sqlalchemy.dialects import postgresql, sqlite
 
-from common.failures import Failure
 from common.fields import REQUEST_ID_PATTERN
 from common.logs import get_logger
 from common.ports import HistoryUnavailable
@@ -23,11 +21,11 @@ from operations.history import address
 from operations.history.connections import Connections
 from operations.history.schema import DELETED, analyses
 from operations.history.settings import HistorySettings
+from operations.history.writer import INSERTS
 
 PURGE_EVERY_SECONDS = 600.0
 MAX_PURGED = 1000  # at a time, so that no write waits for long
 PAGE = 5000  # rows that are read at a time, within the time that a statement has
-INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 log = get_logger(__name__)
 
@@ -71,21 +69,7 @@ class Database:
 
     def write_many(self, records: Iterable[AnalysisRecord]) -> None:
         """Keep terminal records, each as `write` does, all or none."""
-        rows = [self._row(record) for record in records]
-
-        def write(connection: sql.Connection) -> None:
-            insert = INSERTS[connection.dialect.name](analyses)
-            new = insert.excluded
-            connection.execute(
-                insert.on_conflict_do_update(
-                    index_elements=["request_id"],
-                    set_={column.name: new[column.name] for column in analyses.c},
-                    where=_is_later(new),
-                ),
-                rows,
-            )
-
-        self.connections.run(write)
+        self.connections.write([self._row(record) for record in records])
 
     def _row(self, record: AnalysisRecord) -> dict[str, object]:
         assert record.status.is_terminal, "Redis has decided before anything is written"
@@ -210,21 +194,6 @@ class Database:
             self.purge()
         except HistoryUnavailable as error:  # the analysis is written, and this can wait
             log.warning("history not purged", cause=str(error))
-
-
-def _is_later(new: Any) -> sql.ColumnElement[bool]:
-    """Whether what is to be written has happened after what is there."""
-    row = analyses.c
-
-    def is_greater(*names: str) -> sql.ColumnElement[bool]:
-        return sql.tuple_(*(new[name] for name in names)) > sql.tuple_(*(row[n] for n in names))
-
-    return sql.case(
-        (row.status == DELETED, new.created_at > row.finished_at),
-        # Of rounds that were never queued none counts for more than what ended after it.
-        (row.code == Failure.NOT_QUEUED.value, is_greater("created_at", "finished_at")),
-        else_=is_greater("created_at", "round", "finished_at"),
-    )
 
 
 def _in_utc(time: datetime) -> datetime:
