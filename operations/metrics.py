@@ -6,6 +6,7 @@ Source: https://prometheus.github.io/client_python/multiprocess/
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import get_args
 
 from prometheus_client import (
     REGISTRY,
@@ -33,6 +34,7 @@ from common.events import (
     Reopened,
     Settled,
     StoreFailed,
+    StoreName,
     Submitted,
     SubmittedAgain,
 )
@@ -75,7 +77,7 @@ def start(events: Events) -> None:
     SETTLED.labels(Status.COMPLETED, "")
     for code in Failure:
         SETTLED.labels(Status.FAILED, code)
-    for store in ("redis", "database"):
+    for store in get_args(StoreName):
         STORE_ERRORS.labels(store)
 
 

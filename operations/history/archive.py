@@ -15,7 +15,7 @@ from common.connection import StoreUnavailable
 from common.events import Event, Settled, StoreFailed
 from common.failures import Failure
 from common.logs import get_logger
-from common.ports import HistoryUnavailable
+from common.ports import HistoryBusy, HistoryUnavailable
 from common.record import AnalysisRecord
 from common.states import Status
 from common.store import NotFound, Store
@@ -60,6 +60,8 @@ class DatabaseHistory:
             return
         try:
             self.database.write(record)
+        except HistoryBusy:
+            raise  # some seconds are enough
         except HistoryUnavailable as error:
             raise HistoryUnavailable(str(error), self._retry_after) from error
 

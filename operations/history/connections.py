@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from common.deadline import PerLoop, run_within
 from common.ports import HistoryBusy, HistoryUnavailable
 from operations.history import migrations
-from operations.history.writer import Row, Writer
+from operations.history.writer import Row, Writer, write_rows
 
 # Each is long enough for a server that is half a second away, there and back.
 USE_SECONDS = 5.0  # connecting anew included
@@ -34,6 +34,9 @@ MAX_WAIT_SECONDS = 1.0  # for one of them; who waits longer is told that all are
 CONNECTION_TTL_SECONDS = 180  # firewalls forget idle ones after some minutes
 # One round trip fewer than as two statements; the connection is in autocommit mode for that.
 BEGIN = f"BEGIN; SET LOCAL statement_timeout = {STATEMENT_SECONDS * 1000}"
+# A single statement needs none of this: one round trip instead of three. Nothing limits it at the
+# server then, but who cancels it here cancels it there.
+AT_ONCE = "at_once"
 DECIDED_AT_CONNECTING = ("ReadOnlySqlTransaction", "InsufficientPrivilege")
 # What the operator can do about a database that answers, and can't do what is asked.
 REMEDIES = {
@@ -110,6 +113,7 @@ class _Pool:
 
     def __init__(self, engine: AsyncEngine, note_answer: Callable[[], None]) -> None:
         self._engine = engine
+        self._at_once = engine.execution_options(**{AT_ONCE: True})
         self._note_answer = note_answer
         self._others = asyncio.Semaphore(MAX_CONNECTIONS - 1)  # one is always free for the writer
         self._preparing: asyncio.Task[None] | None = None
@@ -127,32 +131,55 @@ class _Pool:
         """Make the tables fit, once for all who ask meanwhile."""
         if self._preparing is None or self._preparing.done():
             self._preparing = asyncio.create_task(self._make_fit())
+            self._preparing.add_done_callback(_take_notice)
         await asyncio.shield(self._preparing)
 
     async def _make_fit(self) -> None:
-        async with asyncio.timeout(CHECK_SECONDS):
-            fits = await self._transact(migrations.is_current)
-        if not fits:
-            async with asyncio.timeout(UPGRADE_SECONDS):
-                await self._transact(migrations.upgrade)
+        if not await _leave_after(CHECK_SECONDS, self._transact(migrations.is_current)):
+            await _leave_after(UPGRADE_SECONDS, self._transact(migrations.upgrade))
 
-    async def _write(self, work: Callable[[sql.Connection], None]) -> None:
-        async with asyncio.timeout(USE_SECONDS):
-            await self._transact(work)
+    async def _write(self, rows: list[Row]) -> None:
+        engine = self._engine if len(rows) > 1 else self._at_once
+        write = self._transact(lambda connection: write_rows(connection, rows), engine)
+        await _leave_after(USE_SECONDS, write)
 
-    async def _transact(self, work: Callable[[sql.Connection], T]) -> T:
+    async def _transact(
+        self, work: Callable[[sql.Connection], T], engine: AsyncEngine | None = None
+    ) -> T:
+        engine = engine or self._engine
         try:
-            done = await self._try(work)
+            done = await _try(work, engine)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-            done = await self._try(work)  # on a new one: the database may have been restarted
+            done = await _try(work, engine)  # on a new one: the database may have been restarted
         self._note_answer()
         return done
 
-    async def _try(self, work: Callable[[sql.Connection], T]) -> T:
-        async with self._engine.begin() as connection:
-            return await connection.run_sync(work)
+
+async def _try(work: Callable[[sql.Connection], T], engine: AsyncEngine) -> T:
+    async with engine.begin() as connection:
+        return await connection.run_sync(work)
+
+
+async def _leave_after(seconds: float, call: Coroutine[Any, Any, T]) -> T:
+    """Cancel it when its time is up, and don't wait for that: with a silent server it takes as long.
+
+    Raises: TimeoutError.
+    """
+    task = asyncio.create_task(call)
+    task.add_done_callback(_take_notice)
+    done, _ = await asyncio.wait({task}, timeout=seconds)
+    if not done:
+        task.cancel()
+        raise TimeoutError
+    return task.result()
+
+
+def _take_notice(task: asyncio.Task[Any]) -> None:
+    """Else asyncio logs the error of a task that was left, which may quote a row."""
+    if not task.cancelled():
+        task.exception()
 
 
 def make_engine(address: str) -> AsyncEngine:
@@ -176,9 +203,14 @@ def make_engine(address: str) -> AsyncEngine:
         **options,
     )
     if is_postgres:
-        sql.event.listen(engine.sync_engine, "begin", lambda each: each.exec_driver_sql(BEGIN))
+        sql.event.listen(engine.sync_engine, "begin", _begin)
     sql.event.listen(engine.sync_engine, "handle_error", _leave)
     return engine
+
+
+def _begin(connection: sql.Connection) -> None:
+    if AT_ONCE not in connection.get_execution_options():
+        connection.exec_driver_sql(BEGIN)
 
 
 def _leave(context: sql.engine.ExceptionContext) -> None:

@@ -20,7 +20,6 @@ MAX_ROWS = 1000  # in one transaction; more than a process has threads
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 Row = dict[str, Any]
-Transact = Callable[[Callable[[sql.Connection], None]], Awaitable[None]]
 
 
 class _Waiting(NamedTuple):
@@ -33,8 +32,8 @@ class _Waiting(NamedTuple):
 class Writer:
     """Writes for all who wait; belongs to one event loop, and uses one connection at a time."""
 
-    def __init__(self, transact: Transact) -> None:
-        self._transact = transact
+    def __init__(self, write_rows: Callable[[list[Row]], Awaitable[None]]) -> None:
+        self._write_rows = write_rows
         self._waiting: deque[_Waiting] = deque()
         self._at_work: asyncio.Task[None] | None = None
 
@@ -75,7 +74,7 @@ class Writer:
 
     async def _try(self, rows: list[Row]) -> Exception | None:
         try:
-            await self._transact(lambda connection: write_rows(connection, rows))
+            await self._write_rows(rows)
         except Exception as error:  # whoever waits for these rows raises it
             return error
         return None
