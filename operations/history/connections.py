@@ -163,7 +163,7 @@ async def _try(work: Callable[[sql.Connection], T], engine: AsyncEngine) -> T:
 
 
 async def _leave_after(seconds: float, call: Coroutine[Any, Any, T]) -> T:
-    """Cancel it when its time is up, and don't wait for that: with a silent server it takes as long.
+    """Cancel it when its time is up, and wait no longer: a silent server isn't left that quickly.
 
     Raises: TimeoutError.
     """

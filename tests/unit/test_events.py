@@ -149,6 +149,16 @@ LINES: list[tuple[Event, dict[str, Any]]] = [
             "store": "redis",
         },
     ),
+    (
+        StoreFailed("busy_database", "database: …", at="/analyze"),
+        {
+            "event": "history busy",
+            "level": "error",
+            "at": "/analyze",
+            "cause": "database: …",
+            "store": "busy_database",
+        },
+    ),
 ]
 
 
