@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sql
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from common.deadline import PerLoop, run_within
 from common.ports import HistoryBusy, HistoryUnavailable
 from operations.history import migrations
+from operations.history.causes import BUSY, cause
 from operations.history.writer import Row, Writer, write_rows
 
 # Each is long enough for a server that is half a second away, there and back.
@@ -28,9 +28,10 @@ USE_SECONDS = 5.0  # connecting anew included
 CHECK_SECONDS = 9.0  # before the first use: whether the tables fit
 UPGRADE_SECONDS = 12.0  # and if not, making them so
 CONNECT_SECONDS = 4
+MIN_CONNECT_SECONDS = 2  # libpq takes no less
 STATEMENT_SECONDS = 2
 MAX_CONNECTIONS = 4  # of one process
-MAX_WAIT_SECONDS = 1.0  # for one of them; who waits longer is told that all are busy
+MAX_WAIT_SECONDS = 1.0  # for one of them, but for writing
 CONNECTION_TTL_SECONDS = 180  # firewalls forget idle ones after some minutes
 # One round trip fewer than as two statements; the connection is in autocommit mode for that.
 BEGIN = f"BEGIN; SET LOCAL statement_timeout = {STATEMENT_SECONDS * 1000}"
@@ -38,15 +39,6 @@ BEGIN = f"BEGIN; SET LOCAL statement_timeout = {STATEMENT_SECONDS * 1000}"
 # server then, but who cancels it here cancels it there.
 AT_ONCE = "at_once"
 DECIDED_AT_CONNECTING = ("ReadOnlySqlTransaction", "InsufficientPrivilege")
-# What the operator can do about a database that answers, and can't do what is asked.
-REMEDIES = {
-    "ReadOnlySqlTransaction": "it is read-only (a replica?); "
-    "point DATABASE_URL at the primary, or let its user write",
-    "DiskFull": "make room, or lower HISTORY_DAYS and run purge",
-    "InsufficientPrivilege": "let its user read and write its tables, and make and change them",
-    "QueryCanceled": "it takes too long; look at its load",
-    "TimeoutError": "it does not answer in time",
-}
 T = TypeVar("T")
 
 
@@ -91,7 +83,7 @@ class Connections:
         except TimeoutError as error:
             if self._answered_at < began:
                 raise
-            raise HistoryBusy("database: it answers, but not quickly enough for all") from error
+            raise HistoryBusy(f"database: {BUSY}") from error
 
     async def _prepare(self) -> None:
         await self._pools.get().prepare()
@@ -105,7 +97,7 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, OSError, migrations.UnknownVersion) as error:
-        raise HistoryUnavailable(f"database: {_cause(error)}") from error
+        raise HistoryUnavailable(f"database: {cause(error)}") from error
 
 
 class _Pool:
@@ -188,9 +180,15 @@ def make_engine(address: str) -> AsyncEngine:
     is_postgres = url.get_backend_name() != "sqlite"
     options: dict[str, Any] = {"connect_args": {"timeout": STATEMENT_SECONDS}}
     if is_postgres:
+        hosts = 1 + str(url.query.get("host", "")).count(",")
+        connect_seconds = max(MIN_CONNECT_SECONDS, CONNECT_SECONDS // hosts)  # for each of them
         options = {
             # pgbouncer may give each transaction another server: nothing stays prepared there.
-            "connect_args": {"connect_timeout": CONNECT_SECONDS, "prepare_threshold": None},
+            "connect_args": {
+                "client_encoding": "utf8",  # else it is the database's, which may lack characters
+                "connect_timeout": connect_seconds,
+                "prepare_threshold": None,
+            },
             "isolation_level": "AUTOCOMMIT",
             "use_native_hstore": False,  # three commands fewer at the first use
         }
@@ -217,13 +215,3 @@ def _leave(context: sql.engine.ExceptionContext) -> None:
     """Connect anew where that may help: another server may be the primary since."""
     if type(context.original_exception).__name__ in DECIDED_AT_CONNECTING:
         context.is_disconnect = True
-
-
-def _cause(error: Exception) -> str:
-    """Name an error by its kind alone: its text may hold the address, or what was to be written."""
-    if isinstance(error, migrations.UnknownVersion):
-        return str(error)
-    if isinstance(error, PoolTimeoutError):
-        return "all connections are busy"
-    name = type(getattr(error, "orig", None) or error).__name__
-    return f"{name}: {REMEDIES[name]}" if name in REMEDIES else name
