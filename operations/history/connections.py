@@ -54,14 +54,17 @@ class Connections:
         self._is_prepared = False
         self._answered_at = -inf
 
-    def run(self, work: Callable[[sql.Connection], T]) -> T:
-        """Do some work in a transaction of its own; it may be repeated, and must be safe to."""
+    def run(self, work: Callable[[sql.Connection], T], *, seconds: float = USE_SECONDS) -> T:
+        """Do some work in a transaction of its own; it may be repeated, and must be safe to.
+
+        Who may wait longer says so, and raises the limit of its statements itself.
+        """
 
         async def run() -> T:
             return await self._pools.get().run(work)
 
         with _errors():
-            return self._use(run)
+            return self._use(run, seconds)
 
     def write(self, rows: Sequence[Row]) -> None:
         """Return when all these rows are there, which others are written with; if not, none is."""
@@ -70,16 +73,16 @@ class Connections:
             return await self._pools.get().writer.write(rows)
 
         with _errors():
-            if error := self._use(write):
+            if error := self._use(write, USE_SECONDS):
                 raise error
 
-    def _use(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    def _use(self, call: Callable[[], Coroutine[Any, Any, T]], seconds: float) -> T:
         if not self._is_prepared:
             run_within(CHECK_SECONDS + UPGRADE_SECONDS, self._prepare())
             self._is_prepared = True
         began = time.monotonic()
         try:
-            return run_within(USE_SECONDS, call())
+            return run_within(seconds, call())
         except TimeoutError as error:
             if self._answered_at < began:
                 raise

@@ -30,6 +30,7 @@ OWNER = "owner-token"
 CORE = make_settings(qstash_delay="0s")
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
+EVER = (None, NOW - 40 * 24 * HOUR, NOW + HOUR)  # with any code, of any time: for `failed`
 
 
 def settings_for(url: str, **changes: object) -> OperationsSettings:

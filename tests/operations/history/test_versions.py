@@ -90,7 +90,7 @@ def test_one_that_tells_no_owner_is_the_operators_to_delete(store: Store, any_ur
         make_people(store, settings_for(any_url)).delete(ID, OWNER)
     Submissions(store, FakeQueue(), CORE, history=history, is_operator=True).delete(ID, "")
 
-    assert [count.number for count in database.counts()] == [1]
+    assert [count.number for count in database.reports.counts()] == [1]
 
 
 def test_whoever_notices_an_end_is_not_stopped_by_a_newer_version(
@@ -101,4 +101,4 @@ def test_whoever_notices_an_end_is_not_stopped_by_a_newer_version(
 
     DatabaseHistory(settings_for(any_url), store).noticed(record)
 
-    assert Database(settings_for(any_url)).counts() == []
+    assert Database(settings_for(any_url)).reports.counts() == []
