@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from common import addresses
+from common.events import StoreName
 from common.keys import with_prefix
 from common.logs import get_logger
 from common.settings import Settings
@@ -53,7 +54,7 @@ log = get_logger(__name__)
 class StoreUnavailable(Exception):
     """Redis can't be used just now. The change may have happened; repeating it is safe."""
 
-    store: ClassVar[Literal["redis", "database"]] = "redis"
+    store: ClassVar[StoreName] = "redis"
     retry_after: timedelta = timedelta(seconds=10)
 
 

@@ -17,7 +17,7 @@ from common.connection import StoreUnavailable
 from common.events import Claimed, Deleted, DeliveryIgnored, Event, Settled
 from common.failures import Failure
 from common.logs import get_logger
-from common.ports import HistoryUnavailable
+from common.ports import HistoryBusy, HistoryUnavailable
 from common.record import AnalysisRecord
 from common.states import Status
 from common.store import Store
@@ -66,6 +66,9 @@ class DatabaseHistory:
             return
         try:
             self._write(record)
+        except HistoryBusy:  # some seconds are enough
+            self._wake()
+            raise
         except HistoryUnavailable as error:
             self._wake()
             raise HistoryUnavailable(str(error), self._retry_after) from error

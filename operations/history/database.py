@@ -7,12 +7,9 @@ import re
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy.dialects import postgresql, sqlite
 
-from common.failures import Failure
 from common.fields import REQUEST_ID_PATTERN
 from common.logs import get_logger
 from common.ports import HistoryUnavailable
@@ -24,9 +21,9 @@ from operations.history.connections import Connections
 from operations.history.reports import Reports
 from operations.history.schema import DELETED, analyses, is_kept
 from operations.history.settings import HistorySettings
+from operations.history.writer import INSERTS, write_rows
 
 PURGE_EVERY_SECONDS = 600.0
-INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 log = get_logger(__name__)
 
@@ -53,12 +50,7 @@ class Database:
 
     def write_many(self, records: Iterable[AnalysisRecord]) -> None:
         """Keep terminal records, each as `write` does, all or none."""
-        rows = [self._row(record) for record in records]
-
-        def write(connection: sql.Connection) -> None:
-            connection.execute(_upsert(connection), rows)
-
-        self.connections.run(write)
+        self.connections.write([self._row(record) for record in records])
 
     def _row(self, record: AnalysisRecord) -> dict[str, object]:
         assert record.status.is_terminal, "Redis has decided before anything is written"
@@ -109,7 +101,7 @@ class Database:
         row = analyses.c.request_id == trial["request_id"]
 
         def try_it(connection: sql.Connection) -> None:
-            connection.execute(_upsert(connection), trial)
+            write_rows(connection, [trial])
             written = connection.scalar(sql.select(analyses.c.record).where(row))
             connection.execute(analyses.delete().where(row))
             connection.get_transaction().rollback()  # type: ignore[union-attr]  # `run` begins one
@@ -130,17 +122,6 @@ class Database:
             log.warning("history not purged", cause=str(error))
 
 
-def _upsert(connection: sql.Connection) -> sql.Executable:
-    """Write a row, unless what is there has happened after it."""
-    insert = INSERTS[connection.dialect.name](analyses)
-    new = insert.excluded
-    return insert.on_conflict_do_update(  # type: ignore[no-any-return]
-        index_elements=["request_id"],
-        set_={column.name: new[column.name] for column in analyses.c},
-        where=_is_later(new),
-    )
-
-
 def _trial() -> dict[str, object]:
     """A row like any other, with characters that not every encoding has."""
     now = utc_now()
@@ -153,18 +134,3 @@ def _trial() -> dict[str, object]:
         "finished_at": now,
         "record": "Ω 字 🖋",
     }
-
-
-def _is_later(new: Any) -> sql.ColumnElement[bool]:
-    """Whether what is to be written has happened after what is there."""
-    row = analyses.c
-
-    def is_greater(*names: str) -> sql.ColumnElement[bool]:
-        return sql.tuple_(*(new[name] for name in names)) > sql.tuple_(*(row[n] for n in names))
-
-    return sql.case(
-        (row.status == DELETED, new.created_at > row.finished_at),
-        # Of rounds that were never queued none counts for more than what ended after it.
-        (row.code == Failure.NOT_QUEUED.value, is_greater("created_at", "finished_at")),
-        else_=is_greater("created_at", "round", "finished_at"),
-    )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from common.connection import StoreUnavailable
 from common.events import Event, Events, RecordNotRead, StoreFailed
 from common.logs import get_logger
-from common.ports import HistoryUnavailable
+from common.ports import HistoryBusy, HistoryUnavailable
 from common.record import AnalysisRecord
 from common.store import NotFound, parse_record
 from common.versions import Unreadable
@@ -141,6 +141,8 @@ class Sweeper:
         try:
             self._database.write_many(records)
             return set()
+        except HistoryBusy:
+            raise
         except HistoryUnavailable as error:
             self._database.ping()
             if len(records) == 1:
