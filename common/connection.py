@@ -37,6 +37,7 @@ REMEDIES = {
     "MISCONF": "it can't write to its disk; free some space there",
     "NoPermissionError": "its user may not do this; let it use all keys (~*), and +@read +@write "
     "+@scripting +@connection +info +time +scan",
+    "SELECT": "it has no database of this number; correct it in REDIS_URL",
     "ClusterCrossSlotError": "it is a cluster; use a single server, with replicas if you like",
     "MovedError": "it is a cluster; use a single server, with replicas if you like",
     "ClusterDownError": "it is a cluster; use a single server, with replicas if you like",
@@ -54,6 +55,10 @@ class StoreUnavailable(Exception):
 
     store: ClassVar[Literal["redis", "database"]] = "redis"
     retry_after: timedelta = timedelta(seconds=10)
+
+
+class NotReached(StoreUnavailable):
+    """No Redis answers there."""
 
 
 class PasswordRefused(StoreUnavailable):
@@ -142,10 +147,10 @@ def unavailable(pool: ConnectionPool, error: Exception) -> StoreUnavailable:
     name = _name(error)
     is_network = type(error) in (redis.ConnectionError, redis.TimeoutError)
     remedy = REMEDIES.get(name) or (reason(error) if is_network else None)
-    is_refused = isinstance(error, redis.AuthenticationError)
-    return (PasswordRefused if is_refused else StoreUnavailable)(
-        f"Redis: {name} ({remedy})" if remedy else f"Redis: {name}"
-    )
+    kind = NotReached if is_network else StoreUnavailable
+    if isinstance(error, redis.AuthenticationError):
+        kind = PasswordRefused
+    return kind(f"Redis: {name} ({remedy})" if remedy else f"Redis: {name}")
 
 
 def _name(error: Exception) -> str:
@@ -153,6 +158,8 @@ def _name(error: Exception) -> str:
     if type(error) is redis.ResponseError:
         if "ACL failure in script" in str(error):
             return redis.exceptions.NoPermissionError.__name__
+        if "DB index" in str(error):
+            return "SELECT"
         if code := re.match(r"[A-Z]{5,}\b", str(error)):
             return code[0]
     return type(error).__name__

@@ -39,18 +39,18 @@ class Connections:
         self._engines = PerLoop(lambda: make_engine(address))
         self._is_prepared = False
 
-    def run(self, work: Callable[[sql.Connection], T]) -> T:
+    def run(self, work: Callable[[sql.Connection], T], *, seconds: float = USE_SECONDS) -> T:
         """Do some work in a transaction of its own.
 
         Raises: HistoryUnavailable, when the database is away within about 5 s, or 10 s until it has
-        been used once.
+        been used once. Who may wait longer says so, and raises the limit of its statements itself.
         """
         try:
             if not self._is_prepared:
                 if not run_within(CHECK_SECONDS, self._transact(migrations.is_current)):
                     run_within(UPGRADE_SECONDS, self._transact(migrations.upgrade))
                 self._is_prepared = True
-            return run_within(USE_SECONDS, self._transact(work))
+            return run_within(seconds, self._transact(work))
         except (SQLAlchemyError, OSError, migrations.UnknownVersion) as error:
             raise HistoryUnavailable(f"database: {cause(error)}") from error
 

@@ -37,6 +37,7 @@ CORE = make_settings(qstash_delay="0s")
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
 TTL = timedelta(milliseconds=400)  # of a Redis that forgets while a test waits
+EVER = (None, NOW - 40 * 24 * HOUR, NOW + HOUR)  # with any code, of any time: for `failed`
 
 
 def settings_for(url: str, **changes: object) -> OperationsSettings:

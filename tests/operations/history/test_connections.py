@@ -280,7 +280,7 @@ for _ in range(10):
     processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
 
     assert [process.wait(timeout=60) for process in processes] == [0] * 3
-    assert [count.number for count in Database(settings_for(any_url)).counts()] == [30]
+    assert [count.number for count in Database(settings_for(any_url)).reports.counts()] == [30]
 
 
 def test_nothing_is_opened_before_the_first_use(

@@ -54,7 +54,7 @@ def test_a_result_can_not_be_shown_and_its_owner_can_delete_it(store: Store, any
     with pytest.raises(NotOwner):
         people.delete(ID, "another")
     people.delete(ID, OWNER)
-    assert Database(settings).counts() == []
+    assert Database(settings).reports.counts() == []
 
 
 @pytest.mark.parametrize("keep_input", [True, False], ids=["input kept", "input not kept"])

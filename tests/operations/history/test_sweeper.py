@@ -56,7 +56,7 @@ def test_what_the_database_refuses_and_what_can_not_be_read_hold_up_nothing(
 
     assert swept == [False, False]
     assert site.waiting() == {poisoned, broken, not_text}
-    assert [count.number for count in site.history.database.counts()] == [2 * MANY - 3]
+    assert [count.number for count in site.history.database.reports.counts()] == [2 * MANY - 3]
     assert caplog.text.count('"record not read"') == 2
     assert caplog.text.count('"history refuses an analysis"') == 1
     rows.execute("ALTER TABLE analyses DROP CONSTRAINT poison")

@@ -93,7 +93,7 @@ def test_one_that_tells_no_owner_is_the_operators_to_delete(store: Store, any_ur
         make_people(store, settings_for(any_url)).delete(ID, OWNER)
     Submissions(store, FakeQueue(), CORE, history=history, is_operator=True).delete(ID, "")
 
-    assert [count.number for count in database.counts()] == [1]
+    assert [count.number for count in database.reports.counts()] == [1]
 
 
 def test_what_a_newer_version_has_ended_waits_for_that_version(

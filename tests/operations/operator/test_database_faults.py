@@ -228,4 +228,5 @@ def test_the_trial_leaves_nothing_and_harms_nothing(
     assert found_at(url) == found_at(f"sqlite:///{tmp_path}/history.db")
 
     assert schema.execute("SELECT count(*) FROM analyses").fetchone() == (0,)
-    assert Database(make_options(database_url=f"sqlite:///{tmp_path}/history.db")).counts() == []
+    file = Database(make_options(database_url=f"sqlite:///{tmp_path}/history.db"))
+    assert file.reports.counts() == []
