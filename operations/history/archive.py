@@ -92,6 +92,14 @@ class DatabaseHistory:
         """
         self.database.delete(request_id, self._store.now())
 
+    def save(self, records: list[AnalysisRecord]) -> None:
+        """Keep terminal records, whether they wait for it or not: for the operator's command.
+
+        Raises: StoreUnavailable, HistoryUnavailable.
+        """
+        self.database.write_many(records)
+        self._unarchived.leave([ended(each) for each in records])
+
     def sweep(self) -> bool:
         """Write what is not there yet; False if some of it has to wait.
 

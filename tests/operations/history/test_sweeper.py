@@ -167,3 +167,17 @@ def test_a_deployment_lists_it_under_its_own_prefix(
     assert all(key.startswith("staging:") for key in keys)
     assert after.sweep()
     assert after.history.database.find(f"{1:032x}").status is Status.CANCELLED
+
+
+def test_what_the_operator_saves_waits_no_longer(
+    real_redis: redis.Redis, with_history: OperationsSettings, away: OperationsSettings
+) -> None:
+    before, after = Site(real_redis, away), Site(real_redis, with_history)
+    waiting, other = made(before.store, 1), made(Store(real_redis, ttl=TTL), 2)
+    before.people.cancel(waiting, "")
+    ended = Store(real_redis, ttl=HOUR).update(other, lambda record, now: record.cancel(now=now))
+
+    after.history.save([after.store.read(waiting), ended])
+
+    assert after.waiting() == set()
+    assert [count.number for count in after.history.database.reports.counts()] == [2]
