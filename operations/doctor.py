@@ -69,6 +69,14 @@ class Checkable(Protocol):
         """Raise StoreUnavailable unless the option can do its work."""
 
 
+@runtime_checkable
+class Remarkable(Protocol):
+    """Another thing that an option may bring."""
+
+    def remarks(self) -> list[str]:
+        """What the operator should do about it; nothing, usually. Raises: StoreUnavailable."""
+
+
 @dataclass(frozen=True)
 class Clients:
     """What the checks use; `chosen` are the options' settings."""
@@ -209,6 +217,17 @@ def history_answers(at: Clients) -> str:
     return "The history can be written."
 
 
+def history_keeps_up(at: Clients) -> str:
+    history = at.options.history
+    try:
+        remarks = history.remarks() if isinstance(history, Remarkable) else []
+    except HistoryUnavailable as error:
+        raise Fault(f"Could not ask what the history needs ({error}).") from None
+    if remarks:
+        raise Fault(f"The history needs something: {'; '.join(remarks)}.")
+    return "The history needs nothing else."
+
+
 def spend_is_limited(at: Clients) -> str:
     """Name what is unlimited; that is no fault, as only an explicit 0 makes it so."""
     if isinstance(at.options.limits, NoLimits):
@@ -230,7 +249,7 @@ FREE_CHECKS: list[Check] = [
     spend_is_limited,
     model_is_known,
 ]
-ALL_CHECKS = [*FREE_CHECKS, model_answers]
+ALL_CHECKS = [*FREE_CHECKS, history_keeps_up, model_answers]
 
 
 def examine(at: Clients, checks: list[Check]) -> Iterator[str | Fault]:

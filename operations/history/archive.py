@@ -85,6 +85,10 @@ class DatabaseHistory:
         self.database.ping()
         self._unarchived.check()
 
+    def remarks(self) -> list[str]:
+        """What the operator should do about the history. Raises: HistoryUnavailable."""
+        return self.database.reports.remarks()
+
     def forget(self, request_id: str) -> None:
         """Erase what is kept, and what is on its way; by Redis's clock, as all times are.
 

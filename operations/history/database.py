@@ -18,12 +18,13 @@ from common.states import Status
 from common.store import NotFound, nobodys_id, parse_record, utc_now
 from operations.history import address, causes
 from operations.history.connections import Connections
-from operations.history.reports import Reports
+from operations.history.reports import SWEPT, Reports
 from operations.history.schema import DELETED, analyses, is_kept
 from operations.history.settings import HistorySettings
 from operations.history.writer import INSERTS, write_rows
 
 PURGE_EVERY_SECONDS = 600.0
+MORE_IS_TOO_OLD = "more has outlived HISTORY_DAYS: have `python -m operations purge` run every hour"
 
 log = get_logger(__name__)
 
@@ -117,7 +118,8 @@ class Database:
             return
         self._purged_at = now
         try:
-            self.reports.purge()
+            if self.reports.purge() == SWEPT:
+                log.warning("history not purged", cause=MORE_IS_TOO_OLD)
         except HistoryUnavailable as error:  # the analysis is written, and this can wait
             log.warning("history not purged", cause=str(error))
 

@@ -7,9 +7,11 @@ import psycopg
 import pytest
 
 from common.record import AnalysisRecord
+from operations.doctor import Fault, examine, history_keeps_up, make_clients
 from operations.history.database import Database
 from operations.history.reports import Reports
 from operations.settings import OperationsSettings
+from tests.conftest import make_options, make_settings
 from tests.operations.history.histories import EVER, HOUR, NOW, completed, failed, settings_for
 from tests.processes import wait_for
 
@@ -33,6 +35,26 @@ def test_everything_too_old_goes_the_oldest_first(
     assert sum(steps) == 3
     assert [count.number for count in database.reports.counts()] == [1]
     assert database.reports.lag() == timedelta(0)
+
+
+def test_a_purge_that_lags_is_told_by_doctor_and_by_whoever_writes(
+    any_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("operations.history.reports.SWEPT", 2)
+    monkeypatch.setattr("operations.history.database.SWEPT", 2)
+    at = make_clients(make_settings(), make_options(database_url=any_url))
+    database = Database(settings_for(any_url))
+    database.write(completed())
+    (before,) = examine(at, [history_keeps_up])
+    database.write_many([old(number) for number in range(5)])
+
+    (found,) = examine(at, [history_keeps_up])
+    Database(settings_for(any_url)).write(completed())
+
+    assert not isinstance(before, Fault)
+    assert isinstance(found, Fault)
+    assert "should have gone 10 days ago: have `python -m operations purge` run" in str(found)
+    assert "more has outlived HISTORY_DAYS" in caplog.text
 
 
 def test_who_purges_waits_for_nobody_who_does_so_too(
