@@ -71,9 +71,6 @@ class History(Protocol):
         hear 200 yet.
         """
 
-    def noticed(self, record: AnalysisRecord) -> None:
-        """Keep a record that somebody reads, if it ended without a delivery. Raises nothing."""
-
     def find(self, request_id: str) -> AnalysisRecord:
         """Read what is kept. Raises: NotFound, Unreadable, HistoryUnavailable."""
 
@@ -97,9 +94,6 @@ class NoHistory:
     keeps = timedelta(0)
 
     def ended(self, request_id: str) -> None:
-        pass
-
-    def noticed(self, record: AnalysisRecord) -> None:
         pass
 
     def find(self, request_id: str) -> AnalysisRecord:

@@ -6,6 +6,7 @@ from itertools import islice
 
 import click
 
+from common.ports import NoHistory
 from operations.cli_context import CliContext
 
 SAVED_AT_ONCE = 500
@@ -19,13 +20,15 @@ def save() -> None:
     May be cut off at any time, and run again: what is there already is not changed.
     """
     context = CliContext()
-    database = context.database_to_change()
+    context.database_to_change()
+    history = context.history
+    assert not isinstance(history, NoHistory), "there is a database"
     ended = (record for record in context.every_record() if record.status.is_terminal)
     saved = 0
     try:
         # Redis decides: a later state of one of these replaces what is written now, never back.
         while batch := list(islice(ended, SAVED_AT_ONCE)):
-            database.write_many(batch)
+            history.save(batch)
             saved += len(batch)
             if saved % TOLD_EVERY == 0:
                 click.echo(f"{saved} so far …", err=True)

@@ -14,9 +14,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from common.failures import Failure
+from common.states import Status
 from operations.history.schema import DELETED, analyses
 
 MAX_ROWS = 1000  # in one transaction; more than a process has threads
+COMPLETED = Status.COMPLETED.value
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 Row = dict[str, Any]
@@ -108,6 +110,11 @@ def _is_later(new: Any) -> sql.ColumnElement[bool]:
         (row.status == DELETED, new.created_at > row.finished_at),
         # Of rounds that were never queued none counts for more than what ended after it.
         (row.code == Failure.NOT_QUEUED.value, is_greater("created_at", "finished_at")),
+        # A Redis that was restored may time out what it had completed: the result stays.
+        (
+            sql.and_(row.status == COMPLETED, new.status != COMPLETED),
+            is_greater("created_at", "round"),
+        ),
         else_=is_greater("created_at", "round", "finished_at"),
     )
 

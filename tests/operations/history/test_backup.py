@@ -98,7 +98,7 @@ def test_the_version_before_reads_the_history_again_once_it_is_told_to(
     Database(settings_for(postgres.url)).write(completed())
     (newer,) = rows.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone() or ()
     machine = Machine(tmp_path, before, DATABASE_URL=postgres.url)
-    (set_version,) = re.findall(r"(?ms)^```sh\n(.*?)^```", section(GUIDE, "Upgrade"))
+    (set_version,) = re.findall(r"(?ms)^```sh\n(.*?)^```", section(GUIDE, "Upgrading"))
     read = (
         "python -c 'from operations.settings import OperationsSettings as Settings;"
         f'from operations.history.database import Database; Database(Settings()).find("{ID}")\''

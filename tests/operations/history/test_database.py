@@ -60,6 +60,18 @@ def test_what_was_never_written_is_not_found(any_url: str) -> None:
             id="Redis has gone back in time and decided anew",
         ),
         pytest.param(
+            completed(1),
+            failed(NOW + SECOND, created_at=NOW),
+            completed(1),
+            id="Redis has gone back in time, and its record has timed out",
+        ),
+        pytest.param(
+            completed(1),
+            failed(NOW + SECOND, created_at=NOW, round=2),
+            failed(NOW + SECOND, created_at=NOW, round=2),
+            id="failed in a later round",
+        ),
+        pytest.param(
             completed(3),
             completed(1, NOW + HOUR),
             completed(1, NOW + HOUR),
