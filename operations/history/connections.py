@@ -3,7 +3,8 @@
 One is for what is written (`writer.py`); the others are for everything else.
 
 The program stops waiting by cancelling what it does, which also discards the connection; the server
-stops by itself (`statement_timeout`), as nobody waits for its work any more.
+stops by itself (`statement_timeout`), as nobody waits for its work any more. A database that didn't
+answer in time is busy if it answered others meanwhile, and else away.
 """
 
 import asyncio
