@@ -70,8 +70,11 @@ class Checkable(Protocol):
 
 
 @runtime_checkable
-class Remarkable(Protocol):
-    """Another thing that an option may bring."""
+class HasDatabase(Protocol):
+    """What an option with a database of its own may bring, too."""
+
+    def check_redis(self) -> None:
+        """Raise StoreUnavailable unless Redis does what the option needs of it."""
 
     def remarks(self) -> list[str]:
         """What the operator should do about it; nothing, usually. Raises: StoreUnavailable."""
@@ -115,6 +118,8 @@ def redis_does_all(at: Clients) -> str:
     Statistics(at.store).check()
     if isinstance(at.options.limits, Checkable):
         at.options.limits.check()
+    if isinstance(at.options.history, HasDatabase):
+        at.options.history.check_redis()
     with at.store.connection.errors():  # the operator's commands walk all keys
         at.store.connection.client.scan(0, match=record_key(nobodys_id()), count=1)
     if at.settings.api_keys and at.settings.api_rate_limit:
@@ -217,15 +222,11 @@ def history_answers(at: Clients) -> str:
     return "The history can be written."
 
 
-def history_keeps_up(at: Clients) -> str:
-    history = at.options.history
-    try:
-        remarks = history.remarks() if isinstance(history, Remarkable) else []
-    except HistoryUnavailable as error:
-        raise Fault(f"Could not ask what the history needs ({error}).") from None
-    if remarks:
+def history_is_well(at: Clients) -> str:
+    told, history = history_answers(at), at.options.history
+    if isinstance(history, HasDatabase) and (remarks := history.remarks()):
         raise Fault(f"The history needs something: {'; '.join(remarks)}.")
-    return "The history needs nothing else."
+    return told
 
 
 def spend_is_limited(at: Clients) -> str:
@@ -249,7 +250,10 @@ FREE_CHECKS: list[Check] = [
     spend_is_limited,
     model_is_known,
 ]
-ALL_CHECKS = [*FREE_CHECKS, history_keeps_up, model_answers]
+ALL_CHECKS = [
+    *(history_is_well if check is history_answers else check for check in FREE_CHECKS),
+    model_answers,
+]
 
 
 def examine(at: Clients, checks: list[Check]) -> Iterator[str | Fault]:

@@ -78,11 +78,11 @@ class DatabaseHistory:
         return self.database.find(request_id)
 
     def check(self) -> None:
-        """Raise HistoryUnavailable unless the database takes what ends; leaves nothing there.
-
-        And StoreUnavailable, unless Redis does what that needs.
-        """
+        """Raise HistoryUnavailable unless the database takes what ends; leaves nothing there."""
         self.database.ping()
+
+    def check_redis(self) -> None:
+        """Raise StoreUnavailable unless Redis lists what waits for the history."""
         self._unarchived.check()
 
     def remarks(self) -> list[str]:

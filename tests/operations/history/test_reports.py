@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from common.record import AnalysisRecord
-from operations.doctor import Fault, examine, history_keeps_up, make_clients
+from operations.doctor import Fault, examine, history_is_well, make_clients
 from operations.history.database import Database
 from operations.history.reports import Reports
 from operations.settings import OperationsSettings
@@ -45,10 +45,10 @@ def test_a_purge_that_lags_is_told_by_doctor_and_by_whoever_writes(
     at = make_clients(make_settings(), make_options(database_url=any_url))
     database = Database(settings_for(any_url))
     database.write(completed())
-    (before,) = examine(at, [history_keeps_up])
+    (before,) = examine(at, [history_is_well])
     database.write_many([old(number) for number in range(5)])
 
-    (found,) = examine(at, [history_keeps_up])
+    (found,) = examine(at, [history_is_well])
     Database(settings_for(any_url)).write(completed())
 
     assert not isinstance(before, Fault)
