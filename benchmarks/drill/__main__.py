@@ -1,0 +1,65 @@
+"""`make drill`: what an operator meets in a year, in minutes.
+
+Each step runs on servers of its own and says how many of its figures are wrong: none may be.
+
+    python -m benchmarks.drill --rows 20000 --only size outage
+"""
+
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from benchmarks.drill import doctor, outage, size, upgrade
+from benchmarks.drill.report import Done, Step, page, section, wrong
+from benchmarks.page_polls import describe_machine
+from tests.chaos.report import Row
+
+
+def steps(rows: int) -> list[Step]:
+    """All of them, in the order of the report."""
+    return [
+        Step("size", size.CLAIM, partial(size.run, rows=rows)),
+        Step("outage", outage.CLAIM, outage.run),
+        Step("upgrade", upgrade.CLAIM, upgrade.run),
+        Step("doctor", doctor.CLAIM, doctor.run),
+    ]
+
+
+def do(step: Step, directory: Path) -> Done:
+    """Run a step; one that can't be run is wrong, and the others go on."""
+    began = time.monotonic()
+    try:
+        rows = step.run(directory)
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        rows = [Row("the step itself", 1, 1, f"{type(error).__name__}: {text}")]
+    return Done(step, rows, (time.monotonic() - began) / 60)
+
+
+def main() -> int:
+    all_steps = steps(0)
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=3_000_000, help="of the history")
+    parser.add_argument("--only", nargs="+", choices=[step.name for step in all_steps])
+    parser.add_argument("--out", type=Path, help="where the report goes, besides the terminal")
+    parser.add_argument("--logs", type=Path, help="a new folder where what was said is kept")
+    arguments = parser.parse_args()
+    machine, every = describe_machine(), []
+    with tempfile.TemporaryDirectory() as name:
+        for step in steps(arguments.rows):
+            if arguments.only and step.name not in arguments.only:
+                continue
+            print(f"{datetime.now(UTC):%H:%M:%S} {step.name} …", file=sys.stderr, flush=True)
+            every.append(do(step, (arguments.logs or Path(name)) / step.name))
+            print(section(every[-1]), flush=True)
+    if arguments.out:
+        arguments.out.write_text(page(every, machine, datetime.now(UTC)))
+    return int(any(wrong(done.rows) for done in every))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
