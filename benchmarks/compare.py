@@ -233,12 +233,12 @@ class Bench:
         """Run a system's workers."""
         with ExitStack() as stack:
             log = stack.enter_context((self._directory / "log").open("ab"))
-            commands = system.workers(in_flight, self.ports)
+            variables = environment(self.ports) | dict(system.settings)
             masters = [
-                stack.enter_context(_running(command, environment(self.ports), log))
-                for command in commands
+                stack.enter_context(_running(command, variables, log))
+                for command in system.workers(in_flight, self.ports)
             ]
-            if system is OURS:
+            if system.workers is OURS.workers:
                 wait_for(lambda: httpx.get(f"http://127.0.0.1:{self.ports.service}/health"))
             yield masters
 

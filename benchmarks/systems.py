@@ -5,8 +5,8 @@ The bare pool needs no records and no Redis: it is the limit. The peers are in `
 """
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.peers.task import ANSWER
@@ -51,6 +51,7 @@ class System:
     feeders: Callable[[Job, Ports], list[list[str]]]
     answer: str = TASK.example_result.model_dump_json(by_alias=True)  # of the model
     has_records: bool = True
+    settings: Mapping[str, str] = field(default_factory=dict)  # more than `environment` has
 
 
 def environment(ports: Ports) -> dict[str, str]:
