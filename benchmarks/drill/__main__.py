@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from benchmarks.drill import doctor, outage, size, upgrade
+from benchmarks.drill import doctor, outage, restore, roll, size, speed, upgrade
 from benchmarks.drill.report import Done, Step, page, section, wrong
 from benchmarks.page_polls import describe_machine
 from tests.chaos.report import Row
@@ -25,7 +25,10 @@ def steps(rows: int) -> list[Step]:
         Step("size", size.CLAIM, partial(size.run, rows=rows)),
         Step("outage", outage.CLAIM, outage.run),
         Step("upgrade", upgrade.CLAIM, upgrade.run),
+        Step("roll", roll.CLAIM, roll.run),
+        Step("speed", speed.CLAIM, speed.run),
         Step("doctor", doctor.CLAIM, doctor.run),
+        Step("restore", restore.CLAIM, restore.run),
     ]
 
 

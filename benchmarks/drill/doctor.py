@@ -54,7 +54,9 @@ def run(directory: Path) -> list[Row]:
             *parts.enter_context(postgres_halves(place)),
             *parts.enter_context(qstash_halves()),
         ]
-        return rows + [judge(each, place.operate("doctor", **each.settings)) for each in halves]
+        return rows + [
+            judge(each, place.operate("doctor", changes=each.settings)) for each in halves
+        ]
 
 
 @contextmanager
@@ -88,7 +90,8 @@ def redis_halves(directory: Path) -> Iterator[list[Neighbour]]:
         parts.enter_context(guarded)
         client = redis.Redis(port=guarded.port)
         for number, (name, (rights, says)) in enumerate(users.items()):
-            client.execute_command("ACL", "SETUSER", f"user{number}", "on", ">pw", *rights.split())
+            user = f"user{number}", "on", ">pw", *rights.split()
+            client.execute_command("ACL", "SETUSER", *user)  # type: ignore[no-untyped-call]
             url = f"redis://user{number}:pw@127.0.0.1:{guarded.port}/0"
             halves.append(Neighbour(f"Valkey: {name}", {"REDIS_URL": url}, says, "Redis does"))
         wrong = f"redis://user0:wrong@127.0.0.1:{guarded.port}/0"
@@ -105,7 +108,7 @@ def _nothing(client: redis.Redis) -> None:
 
 
 def _own_all_slots(client: redis.Redis) -> None:
-    client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -44,6 +44,7 @@ class Seen:
 
 def run(directory: Path) -> list[Row]:
     with open_place(directory, ANALYSIS_TTL_SECONDS=str(TTL_SECONDS)) as place:
+        place.operate("stats")  # makes the tables
         place.service.start()
         place.wait_until_archived(place.submit(5))
         with scraping(place):

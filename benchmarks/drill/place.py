@@ -4,7 +4,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -99,8 +99,10 @@ class Place:
     settings: dict[str, str]
     service: Server
 
-    def operate(self, *words: str, code: Path = ROOT, **changes: str) -> Ended:
-        return operate(self.settings | changes, *words, code=code)
+    def operate(
+        self, *words: str, code: Path = ROOT, changes: Mapping[str, str] | None = None
+    ) -> Ended:
+        return operate({**self.settings, **(changes or {})}, *words, code=code)
 
     def ask(self, query: str, *values: object) -> Rows:
         """Ask the database."""

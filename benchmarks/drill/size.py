@@ -212,7 +212,7 @@ def judge_counts(ended: Ended, counts: dict[tuple[str, str], int]) -> Row:
 def purge(place: Place) -> Row:
     """Remove the oldest day, and nothing else."""
     expected = _older(place)
-    ended = place.operate("purge", HISTORY_DAYS=str(OLDER_DAYS))
+    ended = place.operate("purge", changes={"HISTORY_DAYS": str(OLDER_DAYS)})
     left = _older(place)
     removed = sum(int(each.replace(",", "")) for each in re.findall(r"[\d,]+(?= were)", ended.told))
     # While it runs, a few more get too old.
@@ -241,7 +241,7 @@ def save(place: Place, number: int) -> list[Row]:
     with slow_way(place.postgres.port) as way:
         way.seconds = 0.01  # there, and back
         url = place.postgres.url.replace(str(place.postgres.port), str(way.port))
-        far = place.operate("save", DATABASE_URL=url)
+        far = place.operate("save", changes={"DATABASE_URL": url})
     has = int(place.ask(f"SELECT count(*) FROM analyses WHERE request_id < '{number:032x}'")[0][0])
     names = "`save` of what Redis has", "… to a database 20 ms away"
     return [

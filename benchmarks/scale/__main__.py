@@ -22,19 +22,21 @@ from playwright.sync_api import sync_playwright
 from benchmarks.page_polls import describe_machine
 from benchmarks.scale.check import Run, check
 from benchmarks.scale.drill import Story, submit_all, upset, wait_until_settled
-from benchmarks.scale.site import NEW_FIELD_IN_JSON, Site, Size, open_site
+from benchmarks.scale.site import NEW_FIELD_IN_JSON, Site, Size, another_version, open_site
 from benchmarks.scale.tabs import Seen, one_wave, open_tabs
 from benchmarks.scale.throughput import BURSTS, describe, measure
 from tests.chaos.evidence import Evidence
 from tests.chaos.history import read_history
 from tests.chromium import CHROMIUM_ARGUMENTS, find_chromium
+from tests.processes import ROOT
 
 SETTLED_WITHIN = 300.0  # seconds after the last is taken
 
 
 def run(number: int, directory: Path) -> tuple[Run, Story]:
     """Do all of it on a fresh site, and tell what was seen."""
-    with open_site(directory, Size()) as site, ThreadPoolExecutor(2) as pool:
+    versions = ROOT, another_version(directory.parent / "newer")
+    with open_site(directory, Size(), versions=versions) as site, ThreadPoolExecutor(2) as pool:
         story, seen, is_over = Story(), Seen(), threading.Event()
         upsets = pool.submit(upset, site, number, story, is_over)
         submitting = pool.submit(submit_all, site, number, story)
