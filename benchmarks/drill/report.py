@@ -9,7 +9,7 @@ from tests.chaos.report import Row
 
 HEAD = """# The operator's drill
 
-**In one line**: {summary}
+**In one line**: {line}
 
 `make drill` does all of this on a real PostgreSQL and a real Valkey, with gunicorn and the
 stand-ins for QStash and OpenAI, and writes this page. Only 0 may stand under *wrong*.
@@ -57,8 +57,8 @@ def page(every: list[Done], machine: str, now: datetime) -> str:
     """The whole report."""
     bad = [done.step.name for done in every if wrong(done.rows)]
     number = sum(len(done.rows) for done in every)
-    summary = f"{number} lines in {len(every)} parts, " + (
+    line = f"{number} lines in {len(every)} parts, " + (
         f"and something is wrong in: {', '.join(bad)}." if bad else "and nothing is wrong."
     )
-    head = HEAD.format(summary=summary, date=now, machine=machine)
+    head = HEAD.format(line=line, date=now, machine=machine)
     return "\n".join([head, *map(section, every)])

@@ -71,7 +71,7 @@ def run(directory: Path, rows: int) -> list[Row]:
     with open_place(directory, HISTORY_DAYS=KEPT_DAYS) as place:
         made = place.operate("stats", code=released_code(directory / "released"))
         assert made.status == 0, made.complaints
-        fill(place, rows)
+        fill(place.postgres.url, rows)
         return [
             *migrate(place, rows),
             *ask(place),
@@ -80,7 +80,7 @@ def run(directory: Path, rows: int) -> list[Row]:
         ]
 
 
-def fill(place: Place, rows: int) -> None:
+def fill(url: str, rows: int) -> None:
     """Let the history have so many rows of the last month, at an even rate."""
     now, request_id = utc_now(), "0" * 32
     running = processing(now, request_id)
@@ -95,7 +95,7 @@ def fill(place: Place, rows: int) -> None:
         "days": DAYS,
         "rows": rows,
     }
-    with psycopg.connect(place.postgres.url) as connection:
+    with psycopg.connect(url) as connection:
         connection.execute(FILL, values)
 
 

@@ -1,0 +1,231 @@
+"""What `make drill` makes of what it has seen: each fault is counted, and nothing else."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from benchmarks.compare import Run
+from benchmarks.drill import doctor, outage, report, restore, roll, size, speed, upgrade
+from benchmarks.drill.__main__ import do, steps
+from benchmarks.drill.place import Ended
+from operations.history.database import Database
+from tests.chaos.report import Row
+from tests.conftest import make_options
+from tests.postgres import Postgres
+
+ROWS = 2000
+IDS = [f"{number:032x}" for number in range(4)]
+
+
+def ended(told: str = "", *, status: int = 0, complaints: str = "", **effort: float) -> Ended:
+    return Ended(status, told, complaints, effort.get("seconds", 1.0), effort.get("megabytes", 90))
+
+
+# ── size ──
+
+
+def test_the_rows_of_a_month_are_records_that_can_be_read(postgres: Postgres) -> None:
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+        database = Database(make_options(database_url=postgres.url, history_days=31))
+        database.ping()  # makes the tables
+
+        size.fill(postgres.url, ROWS)
+
+        counts = connection.execute("SELECT status, count(*) FROM analyses GROUP BY 1").fetchall()
+        found = connection.execute(
+            "(SELECT request_id, finished_at FROM analyses WHERE status = 'failed' LIMIT 3)"
+            "UNION ALL (SELECT request_id, finished_at FROM analyses WHERE code IS NULL LIMIT 3)"
+        ).fetchall()
+    assert dict(counts) == {"completed": ROWS * 49 // 50, "failed": ROWS // 50}
+    for request_id, finished_at in found:
+        record = database.find(request_id)
+        assert (record.request_id, record.finished_at) == (request_id, finished_at)
+
+
+LISTED = "\n".join(f"2026-11-28 00:00:00Z {one} round=1 key_refused history" for one in IDS[:2])
+
+
+@pytest.mark.parametrize(
+    ("command", "must", "may", "limit", "wrong"),
+    [
+        (ended(LISTED), IDS[:2], IDS[:2], None, 0),
+        (ended(LISTED), IDS[:1], IDS[:2], None, 0),  # one got too old while it was asked
+        (ended(LISTED), IDS[:3], IDS[:3], None, 1),
+        (ended(LISTED), IDS[1:2], IDS[1:2], None, 1),
+        (ended(LISTED + "\n" + LISTED), IDS[:2], IDS[:2], None, 2),
+        (ended(LISTED), IDS, IDS, 2, 0),
+        (ended(LISTED), IDS, IDS, 3, 1),
+        (ended(LISTED), IDS, IDS, 1, 1),
+        (ended(), [], [], None, 0),
+        (ended("None that is kept"), IDS, IDS, None, 4),
+        (ended(LISTED, status=1), IDS[:2], IDS[:2], None, 1),
+        (ended(LISTED, seconds=99), IDS[:2], IDS[:2], None, 1),
+        (ended(LISTED, megabytes=650), IDS[:2], IDS[:2], None, 1),
+    ],
+)
+def test_a_list_holds_what_sql_says(
+    command: Ended, must: list[str], may: list[str], limit: int | None, wrong: int
+) -> None:
+    assert size.judge_list("failed", command, {*must}, {*may}, limit).wrong == wrong
+
+
+def test_counts_are_those_of_sql() -> None:
+    told = ended("Redis   1 failed\nhistory   7 completed\nhistory   2 failed key_refused\n")
+    counts = {("completed", ""): 7, ("failed", "key_refused"): 2}
+
+    assert size.judge_counts(told, counts) == Row("`stats`", 9, 0, told.effort)
+    assert size.judge_counts(told, counts | {("completed", ""): 8}).wrong == 1
+    assert size.judge_counts(ended(), counts).wrong == 2
+
+
+@pytest.mark.parametrize(
+    ("expected", "removed", "left", "wrong"),
+    [(100, 100, 0, 0), (100, 102, 1, 0), (100, 90, 10, 14), (100, 150, 0, 44)],
+)
+def test_a_purge_removes_what_is_too_old(
+    expected: int, removed: int, left: int, wrong: int
+) -> None:
+    assert size.judge_purge(ended(), expected, removed, left).wrong == wrong
+
+
+def test_writes_that_wait_long_or_are_refused_are_counted() -> None:
+    assert size.Writes([0.1, 4.0]).row("writes").wrong == 0
+    assert size.Writes([0.1, 6.0], refused=2).row("writes").wrong == 3
+    assert size.Writes().row("writes").wrong == 1
+
+
+# ── outage ──
+
+
+def test_what_an_outage_has_lost_is_counted() -> None:
+    kinds = dict(zip(outage.ENDS, ([one] for one in IDS), strict=False))
+    archived = {IDS[0]: "completed", IDS[1]: "cancelled", IDS[2]: "failed"}
+    seen = outage.Seen(kinds, dict.fromkeys(kinds, 0), archived, 90.0, 10.0, refused=3)
+    assert report.wrong(outage.judge(seen)) == 0
+
+    seen.archived = {**archived, IDS[1]: "completed"}
+    del seen.archived[IDS[2]]
+    seen.unread["cancelled"] = 1
+    seen.away_seconds = 50.0
+    wrong = {row.what for row in outage.judge(seen) if row.wrong}
+
+    assert wrong == {
+        "seconds that the database was away",
+        "cancelled meanwhile, and in the history at last",
+        "timed out meanwhile, and in the history at last",
+        "read while it was away",
+    }
+
+
+# ── upgrade ──
+
+
+@pytest.mark.parametrize(
+    ("told", "wrong"),
+    [
+        ((410, "It was written by another version."), 0),
+        ((404, "There is no such request."), 0),
+        ((503, "Come again."), 1),
+        ((410, "The store can't be reached."), 1),
+    ],
+)
+def test_a_record_of_a_newer_version_is_gone_and_no_store_is_away(
+    told: tuple[int, str], wrong: int
+) -> None:
+    assert upgrade.judge_told("newer", [told]).wrong == wrong
+
+
+# ── roll ──
+
+
+def test_a_field_that_comes_and_goes_is_seen() -> None:
+    values: list[dict[str, Any]] = [{"a": 1}, {"a": 1, "b": 2}, {"a": 2}]
+
+    assert roll.dropped(values) == {"b"}
+    assert roll.dropped(values[:2]) == set()
+
+
+# ── speed ──
+
+
+def made(cpu: float, refused: int = 0) -> Run:
+    statuses = {"200": 1000, **({"503": refused} if refused else {})}
+    return Run("s", "c", 10.0, 0.1, 0.2, cpu, 90.0, 100.0, 200, statuses)
+
+
+def test_refusals_and_processor_time_are_judged() -> None:
+    def wrong(kept: Run) -> list[int]:
+        return [row.wrong for row in speed.judge(speed.CASE, [made(4.0)], [kept])]
+
+    assert wrong(made(5.0)) == [0, 0]
+    assert wrong(made(5.3, refused=7)) == [7, 1]
+
+
+# ── doctor ──
+
+READ_ONLY = doctor.Neighbour("read-only", {}, "read-only", doctor.HISTORY)
+
+
+@pytest.mark.parametrize(
+    ("command", "wrong"),
+    [
+        (ended("ok    Redis answers.\n", complaints="WRONG It is read-only.\n", status=1), 0),
+        (ended("ok    The history's database answers.\n"), 3),
+        (ended(complaints="WRONG The database does not answer.\n", status=1), 1),
+        (ended(complaints="DATABASE_URL is read-only\n", status=1), 0),
+        (ended(complaints="WRONG It is read-only: hunter2\n", status=1), 1),
+        (ended(complaints="Traceback (most …\nValueError: read-only\n", status=1), 1),
+    ],
+)
+def test_what_doctor_says_is_judged(command: Ended, wrong: int) -> None:
+    assert doctor.judge(READ_ONLY, command).wrong == wrong
+
+
+# ── restore ──
+
+
+def test_an_analysis_that_comes_back_is_seen() -> None:
+    erased, others = IDS[:1], {*IDS[1:]}
+    well = [others, {*IDS}, others, others]
+    assert report.wrong(restore.judge(IDS, erased, well, (0, 0))) == 0
+
+    bad = [others, {*IDS}, {*IDS}, {*IDS}]
+
+    assert report.wrong(restore.judge(IDS, erased, bad, (0, 0))) == 2
+
+
+# ── the report ──
+
+
+def test_a_step_that_can_not_be_run_is_wrong_and_ends_nothing(tmp_path: Path) -> None:
+    def run(directory: Path) -> list[Row]:
+        raise AssertionError("there is\nno server")
+
+    done = do(report.Step("size", "It works.", run), tmp_path)
+
+    assert done.rows == [Row("the step itself", 1, 1, "AssertionError: there is no server")]
+
+
+def test_the_report_says_first_whether_something_is_wrong() -> None:
+    step = report.Step("size", "It works.", lambda _: [])
+    well = report.Done(step, [Row("rows", 3_000_000, 0, "a | b")], 1.0)
+    bad = report.Done(step._replace(name="roll"), [Row("lost", 5, 2)], 1.0)
+    now = datetime(2026, 11, 28, tzinfo=UTC)
+
+    assert "1 lines in 1 parts, and nothing is wrong." in report.page([well], "here", now)
+    page = report.page([well, bad], "2 cores", now)
+
+    assert "something is wrong in: roll." in page
+    assert "## Size\n\nIt works.\n" in page
+    assert "| rows | 3,000,000 | 0 | a \\| b |" in page
+    assert "28 November 2026, 2 cores" in page
+
+
+def test_each_step_has_a_name_of_its_own() -> None:
+    assert max(Counter(step.name for step in steps(1)).values()) == 1
