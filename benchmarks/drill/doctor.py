@@ -68,6 +68,10 @@ def redis_halves(directory: Path) -> Iterator[list[Neighbour]]:
         "a cluster": ({"cluster-enabled": "yes"}, _own_all_slots, "cluster"),
     }
     users = {
+        "a user limited to the records": (
+            "~analysis:* &* +@all",
+            "right|allow|ACL|user|permission",
+        ),
         "a user without scripts": ("~* +@all -@scripting", "right|allow|ACL|user|permission"),
         "a user limited to other keys": ("~other:* &* +@all", "right|allow|ACL|user|permission"),
     }
@@ -130,7 +134,7 @@ def postgres_halves(place: Place) -> Iterator[list[Neighbour]]:
         urls = {
             "down": (
                 f"postgresql://tester@127.0.0.1:{free_port()}/postgres",
-                "answer|runs|refused",
+                "answer|start it",
             ),
             "wrong password": (f"postgresql://guarded:{SECRET}@{server}/postgres", "password"),
             "a wrong address with an @ in its password": (

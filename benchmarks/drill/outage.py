@@ -1,5 +1,6 @@
 """A database that is away for longer than Redis keeps what has ended."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ BACK_WITHIN = 120.0  # seconds until the history has them all
 COMPLETED, CANCELLED, TIMED_OUT = 60, 20, 20
 DEADLINE = timedelta(seconds=5)
 SCRAPE_EVERY = 5.0
+UNARCHIVED = re.compile(r"(?m)^analysis_unarchived ([\d.]+)$")
 ENDS = {"completed": "completed", "cancelled": "cancelled", "timed out": "failed"}
 
 
@@ -39,6 +41,7 @@ class Seen:
     archived: dict[str, str]  # statuses in the history at last
     away_seconds: float = 0.0
     back_seconds: float = 0.0  # until all were there, or nobody waited any more
+    listed: int = 0  # analyses that the metrics told of then, as not yet in the history
     refused: int = 0  # deliveries answered 503, as the database was away
 
 
@@ -68,6 +71,7 @@ def outage(place: Place) -> Seen:
         how: sum(place.read(request_id).status_code != 200 for request_id in some)
         for how, some in ids.items()
     }
+    listed = UNARCHIVED.search(place.scrape())
     place.postgres.start()
     back = time.monotonic()
     with suppress(AssertionError):
@@ -79,6 +83,7 @@ def outage(place: Place) -> Seen:
         place.archived(),
         away_seconds=back - began,
         back_seconds=time.monotonic() - back,
+        listed=round(float(listed[1])) if listed else 0,
         refused=sum('"store unavailable"' in line and '"database"' in line for line in log),
     )
 
@@ -135,6 +140,7 @@ def judge(seen: Seen) -> list[Row]:
         Row("seconds that the database was away", round(seen.away_seconds), int(is_short)),
         *rows,
         Row("read while it was away", number, sum(seen.unread.values())),
+        Row("told by the metrics then: not yet in the history", seen.listed, number - seen.listed),
         Row("deliveries told to come again", seen.refused, int(not seen.refused)),
         Row("seconds until the history had them all", round(seen.back_seconds), 0),
     ]

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 
@@ -106,13 +107,13 @@ def test_writes_that_wait_long_or_are_refused_are_counted() -> None:
 def test_what_an_outage_has_lost_is_counted() -> None:
     kinds = dict(zip(outage.ENDS, ([one] for one in IDS), strict=False))
     archived = {IDS[0]: "completed", IDS[1]: "cancelled", IDS[2]: "failed"}
-    seen = outage.Seen(kinds, dict.fromkeys(kinds, 0), archived, 90.0, 10.0, refused=3)
+    seen = outage.Seen(kinds, dict.fromkeys(kinds, 0), archived, 90.0, 10.0, listed=3, refused=3)
     assert report.wrong(outage.judge(seen)) == 0
 
     seen.archived = {**archived, IDS[1]: "completed"}
     del seen.archived[IDS[2]]
     seen.unread["cancelled"] = 1
-    seen.away_seconds = 50.0
+    seen.away_seconds, seen.listed = 50.0, 2
     wrong = {row.what for row in outage.judge(seen) if row.wrong}
 
     assert wrong == {
@@ -120,25 +121,39 @@ def test_what_an_outage_has_lost_is_counted() -> None:
         "cancelled meanwhile, and in the history at last",
         "timed out meanwhile, and in the history at last",
         "read while it was away",
+        "told by the metrics then: not yet in the history",
     }
 
 
 # ── upgrade ──
 
 
+NEWER, OLDER = "of a newer version", "of an unknown older version"
+
+
 @pytest.mark.parametrize(
-    ("told", "wrong"),
+    ("what", "status", "detail", "wrong"),
     [
-        ((410, "It was written by another version."), 0),
-        ((404, "There is no such request."), 0),
-        ((503, "Come again."), 1),
-        ((410, "The store can't be reached."), 1),
+        (OLDER, 410, "It was made with an earlier version.", 0),
+        (NEWER, 410, "It was made with another version.", 0),
+        (NEWER, 503, "It is with a newer version. Ask again.", 0),
+        (OLDER, 503, "It is with a newer version. Ask again.", 1),
+        (OLDER, 404, "There is no such request.", 1),
+        (NEWER, 503, "Come again.", 1),
+        (OLDER, 410, "The store of this version can't be reached.", 1),
     ],
 )
-def test_a_record_of_a_newer_version_is_gone_and_no_store_is_away(
-    told: tuple[int, str], wrong: int
+def test_what_is_of_another_version_is_named_so_and_no_store_is_away(
+    what: str, status: int, detail: str, wrong: int
 ) -> None:
-    assert upgrade.judge_told("newer", [told]).wrong == wrong
+    answer = httpx.Response(status, json={"detail": detail})
+
+    assert upgrade.judge_told(what, [answer]).wrong == wrong
+
+
+def test_a_refused_deletion_and_what_is_left_are_counted() -> None:
+    assert upgrade.judge_deleted("deleted", IDS, [], ended()).wrong == 0
+    assert upgrade.judge_deleted("deleted", IDS, IDS[:2], ended(status=1)).wrong == 3
 
 
 # ── roll ──
@@ -192,12 +207,13 @@ def test_what_doctor_says_is_judged(command: Ended, wrong: int) -> None:
 
 def test_an_analysis_that_comes_back_is_seen() -> None:
     erased, others = IDS[:1], {*IDS[1:]}
-    well = [others, {*IDS}, others, others]
-    assert report.wrong(restore.judge(IDS, erased, well, (0, 0))) == 0
+    well, named = [others, {*IDS}, others, others], {*erased}
+    assert report.wrong(restore.judge(IDS, erased, (named, named), well)) == 0
 
     bad = [others, {*IDS}, {*IDS}, {*IDS}]
 
-    assert report.wrong(restore.judge(IDS, erased, bad, (0, 0))) == 2
+    assert report.wrong(restore.judge(IDS, erased, (named, named), bad)) == 2
+    assert report.wrong(restore.judge(IDS, erased, (named, set()), well)) == 1
 
 
 # ── the report ──
