@@ -110,7 +110,7 @@ scale: .venv/installed  ## Two services and pages behind the proxy, replaced and
 
 drill: .venv/installed  ## The operator's drill: millions of rows, outages, upgrades; minutes. ONLY="size outage"; QUICK=1
 	@mkdir -p -m 700 .local
-	$(BIN)/python -m benchmarks.drill $(DRILL) $(if $(ONLY),--only $(ONLY)) --out $(if $(QUICK)$(ONLY),.local,docs/reports)/drill.md
+	$(BIN)/python -m benchmarks.drill $(DRILL) $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),,--results .local/drill.json) --out $(if $(QUICK),.local,docs/reports)/drill.md
 
 load: .venv/installed  ## Many who use the API at once: USERS=50 SECONDS=60 URL=http://127.0.0.1:3001
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt

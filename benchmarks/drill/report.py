@@ -1,5 +1,6 @@
 """The table of a drill, and the page that is made of it: docs/reports/drill.md."""
 
+import json
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ HEAD = """# The operator's drill
 
 `make drill` does all of this on a real PostgreSQL and a real Valkey, with gunicorn and the
 stand-ins for QStash and OpenAI, and writes this page. Only 0 may stand under *wrong*.
-Here {date:%-d %B %Y}, {machine}. Other programs may have used the machine meanwhile: times are
+Here {machine}. Other programs may have used the machine meanwhile: times are
 upper bounds.
 """
 
@@ -27,10 +28,10 @@ class Step(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A step that was run."""
+    """What a step came to, when it was run last."""
 
-    step: Step
     rows: list[Row]
+    at: datetime
     minutes: float
 
 
@@ -46,19 +47,33 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def section(done: Done) -> str:
+def section(step: Step, done: Done) -> str:
     return (
-        f"## {done.step.name.capitalize()}\n\n{done.step.claim}\n\n"
-        f"{table(done.rows)}\n\n{done.minutes:.1f} minutes.\n"
+        f"## {step.name.capitalize()}\n\n{step.claim}\n\n"
+        f"{table(done.rows)}\n\n{done.at:%-d %B %Y, %H:%M} UTC, {done.minutes:.1f} minutes.\n"
     )
 
 
-def page(every: list[Done], machine: str, now: datetime) -> str:
-    """The whole report."""
-    bad = [done.step.name for done in every if wrong(done.rows)]
-    number = sum(len(done.rows) for done in every)
-    line = f"{number} lines in {len(every)} parts, " + (
+def page(steps: list[Step], every: dict[str, Done], machine: str) -> str:
+    """The whole report, of the steps that were run."""
+    run = [step for step in steps if step.name in every]
+    bad = [step.name for step in run if wrong(every[step.name].rows)]
+    number = sum(len(every[step.name].rows) for step in run)
+    line = f"{number} figures of {len(run)} parts, " + (
         f"and something is wrong in: {', '.join(bad)}." if bad else "and nothing is wrong."
     )
-    head = HEAD.format(line=line, date=now, machine=machine)
-    return "\n".join([head, *map(section, every)])
+    head = HEAD.format(line=line, machine=machine)
+    return "\n".join([head, *(section(step, every[step.name]) for step in run)])
+
+
+def load(path: Path) -> dict[str, Done]:
+    """What was kept of earlier runs, by the steps' names."""
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return {
+        name: Done([Row(*row) for row in rows], datetime.fromisoformat(at), minutes)
+        for name, (rows, at, minutes) in found.items()
+    }
+
+
+def keep(path: Path, every: dict[str, Done]) -> None:
+    path.write_text(json.dumps(every, default=datetime.isoformat, indent=1))

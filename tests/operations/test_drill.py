@@ -228,19 +228,30 @@ def test_a_step_that_can_not_be_run_is_wrong_and_ends_nothing(tmp_path: Path) ->
     assert done.rows == [Row("the step itself", 1, 1, "AssertionError: there is no server")]
 
 
-def test_the_report_says_first_whether_something_is_wrong() -> None:
-    step = report.Step("size", "It works.", lambda _: [])
-    well = report.Done(step, [Row("rows", 3_000_000, 0, "a | b")], 1.0)
-    bad = report.Done(step._replace(name="roll"), [Row("lost", 5, 2)], 1.0)
-    now = datetime(2026, 11, 28, tzinfo=UTC)
+AT = datetime(2026, 11, 28, 8, tzinfo=UTC)
+WELL = report.Done([Row("rows", 3_000_000, 0, "a | b")], AT, 1.0)
+BAD = report.Done([Row("lost", 5, 2)], AT, 2.0)
 
-    assert "1 lines in 1 parts, and nothing is wrong." in report.page([well], "here", now)
-    page = report.page([well, bad], "2 cores", now)
+
+def test_the_report_says_first_whether_something_is_wrong() -> None:
+    some = [report.Step(name, "It works.", lambda _: []) for name in ("size", "roll")]
+
+    assert "1 figures of 1 parts, and nothing is wrong." in report.page(some, {"size": WELL}, "")
+    page = report.page(some, {"size": WELL, "roll": BAD}, "2 cores")
 
     assert "something is wrong in: roll." in page
     assert "## Size\n\nIt works.\n" in page
     assert "| rows | 3,000,000 | 0 | a \\| b |" in page
-    assert "28 November 2026, 2 cores" in page
+    assert "28 November 2026, 08:00 UTC, 1.0 minutes." in page
+
+
+def test_results_are_kept_for_the_next_report(tmp_path: Path) -> None:
+    path = tmp_path / "drill.json"
+    assert report.load(path) == {}
+
+    report.keep(path, {"size": WELL, "roll": BAD})
+
+    assert report.load(path) == {"size": WELL, "roll": BAD}
 
 
 def test_each_step_has_a_name_of_its_own() -> None:
