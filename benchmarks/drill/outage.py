@@ -112,7 +112,7 @@ def scraping(place: Place) -> Iterator[None]:
 
     def scrape() -> None:
         while not is_over.wait(SCRAPE_EVERY):
-            with suppress(httpx.TransportError):
+            with suppress(httpx.HTTPError):
                 place.scrape()
 
     thread = threading.Thread(target=scrape)

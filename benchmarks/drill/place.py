@@ -132,7 +132,8 @@ class Place:
     def scrape(self) -> str:
         """What Prometheus reads, which also sees to what nobody else does."""
         headers = {"Authorization": f"Bearer {METRICS_TOKEN}"}
-        return httpx.get(f"{self.service.url}/metrics", headers=headers, timeout=60).text
+        answer = httpx.get(f"{self.service.url}/metrics", headers=headers, timeout=60)
+        return answer.raise_for_status().text
 
     def has_ended(self, request_id: str) -> bool:
         return self.read(request_id).json().get("status") in ("completed", "failed", "cancelled")
