@@ -1,10 +1,11 @@
 # Two images from one file: `docker build --target service .` and `docker build --target page .`;
 # with `--build-arg OPERATOR=1` they can do what requirements-operator.txt is for. The pattern in the
-# COPY of operations/ lets a build succeed without that folder.
+# COPY of operations/ lets a build succeed without that folder. The program writes to /tmp alone, and
+# to /data, where a volume may keep the history's SQLite file.
 FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app
-RUN useradd --uid 10001 --no-create-home app
+RUN useradd --uid 10001 --no-create-home app && install --directory --owner=10001 /data
 
 FROM base AS service
 ARG OPERATOR=

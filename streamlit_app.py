@@ -36,10 +36,10 @@ def draw_page() -> None:
     browser.draw_arrival(shown, has_arrived=shown == page_state().arrived)
 
 
+start_logging()  # `python -m page` has done so; other hosts of Streamlit haven't
 try:
     draw_page()
 except SettingsError as error:
-    start_logging()
     get_logger("page").error("not set up", cause=str(error))
     st.title("Not ready yet", anchor=False)
     st.markdown("This page is not set up. Its operator finds the reason in the log.")

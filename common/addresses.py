@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
 UNIX_PATH_BYTES = 107  # the longest that a socket may have
@@ -70,7 +70,7 @@ def web(address: str) -> str:
     parts = split(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("write a whole address, beginning with https:// (or http://)")
-    if "@" in parts.netloc:
+    if "@" in address:
         raise ValueError("holds a user or password, which is not sent from here: leave it out")
     if "?" in address or "#" in address:
         raise ValueError("holds a ? or #: write the address without parameters or fragment")
@@ -95,7 +95,8 @@ def redis(address: str) -> Address:
         raise ValueError(f"names no host; {ENCODED}")
     elif not re.fullmatch(r"(/[0-9]{0,5}/?)?", path):
         raise ValueError("has a path that is no database number, such as /0")
-    kept, dropped = parameters(query, takes, REDIS_DROPS)
+    instead = dict.fromkeys(REDIS_TLS, "begin with rediss:// instead") if scheme == "redis" else {}
+    kept, dropped = parameters(query, takes, REDIS_DROPS, instead)
     if "ssl_keyfile" in kept and "ssl_certfile" not in kept:
         raise ValueError("has the parameter ssl_keyfile without ssl_certfile")
     for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
@@ -108,7 +109,11 @@ def check_characters(address: str) -> None:
     """Raises: ValueError."""
     if " " in address or not address.isprintable():
         raise ValueError("holds a space or a character that can't be printed")
-    if "\0" in unquote(address):
+    try:
+        meant = unquote(address, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError("holds bytes behind a % that are no UTF-8; % itself is %25") from None
+    if "\0" in meant:
         raise ValueError("holds a zero byte (%00)")
 
 
@@ -145,9 +150,9 @@ def parameters(
     """
     kept: dict[str, str] = {}
     dropped: list[str] = []
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,29}", name):
-            raise ValueError("has a parameter that is not known here: leave it out")
+    # Not by `parse_qsl`: a + in a password is none of a form's spaces.
+    pairs = [pair.partition("=") for pair in query.split("&")] if query else []
+    for number, (name, value) in enumerate(((unquote(n), unquote(v)) for n, _, v in pairs), 1):
         if name in drops:
             dropped.append(name)
         elif name in kept:
@@ -158,8 +163,8 @@ def parameters(
             raise ValueError(f"has the parameter {name}: {instead[name]}")
         elif name in takes:
             raise ValueError(f"has a wrong value for the parameter {name}")
-        else:
-            raise ValueError(f"has the parameter {name}, which is not known here: leave it out")
+        else:  # not by its name, which may be a piece of a password behind a & of its own
+            raise ValueError(f"has a parameter, number {number}, that is not known: leave it out")
     return kept, list(dict.fromkeys(dropped))
 
 

@@ -16,8 +16,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from common import addresses
+from common.keys import with_prefix
 from common.logs import get_logger
 from common.settings import Settings
+from common.unreachable import reason
 
 SOCKET_TIMEOUT_SECONDS = 1.0  # at worst four of them: connecting and the command, each twice
 MAX_CONNECTIONS = 512  # as many as gunicorn's threads: nobody waits for one; opened when needed
@@ -58,8 +60,8 @@ class PasswordRefused(StoreUnavailable):
     """Redis answers, and refuses the password."""
 
 
-class Unreadable(StoreUnavailable):
-    """A stored record is not one of this version; only its own TTL removes it."""
+class NotOurs(StoreUnavailable):
+    """What is stored under a key of ours is not of the type that we store there."""
 
 
 class _Pool(redis.BlockingConnectionPool):
@@ -90,10 +92,33 @@ class _Pool(redis.BlockingConnectionPool):
         return connection
 
 
-class _Client(redis.Redis):
-    """Repeats a command once where another server may have taken over; all are safe to repeat."""
+class _Pipeline(redis.client.Pipeline):
+    """Puts the client's prefix before the names of keys."""
+
+    prefix = ""
 
     def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        arguments = with_prefix(self.prefix, arguments)
+        return super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
+
+
+class _Client(redis.Redis):
+    """Repeats a command once where another server may have taken over; all are safe to repeat.
+
+    Puts a prefix before the names of keys.
+    """
+
+    prefix = ""
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> _Pipeline:
+        """Send several commands at once."""
+        pool, callbacks = self.connection_pool, self.response_callbacks
+        pipeline = _Pipeline(pool, callbacks, transaction, shard_hint)
+        pipeline.prefix = self.prefix
+        return pipeline
+
+    def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        arguments = with_prefix(self.prefix, arguments)
         try:
             return super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
         except redis.RedisError as error:
@@ -115,9 +140,12 @@ def unavailable(pool: ConnectionPool, error: Exception) -> StoreUnavailable:
     """Name an error of Redis with what to do, and leave this server if another may be well."""
     _leave(pool, error)
     name = _name(error)
-    remedy = f" ({REMEDIES[name]})" if name in REMEDIES else ""
+    is_network = type(error) in (redis.ConnectionError, redis.TimeoutError)
+    remedy = REMEDIES.get(name) or (reason(error) if is_network else None)
     is_refused = isinstance(error, redis.AuthenticationError)
-    return (PasswordRefused if is_refused else StoreUnavailable)(f"Redis: {name}{remedy}")
+    return (PasswordRefused if is_refused else StoreUnavailable)(
+        f"Redis: {name} ({remedy})" if remedy else f"Redis: {name}"
+    )
 
 
 def _name(error: Exception) -> str:
@@ -145,7 +173,9 @@ def connect(settings: Settings) -> redis.Redis:
         retry=Retry(NoBackoff(), 1),
         health_check_interval=30,
     )
-    return _Client(connection_pool=pool)
+    client = _Client(connection_pool=pool)
+    client.prefix = settings.redis_key_prefix
+    return client
 
 
 class Connection:
@@ -153,6 +183,7 @@ class Connection:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self.prefix = client.prefix if isinstance(client, _Client) else ""
 
     @property
     def pool(self) -> ConnectionPool:
@@ -165,10 +196,10 @@ class Connection:
         try:
             yield
         except UnicodeDecodeError:
-            raise Unreadable("a stored value is not UTF-8") from None
+            raise NotOurs("a stored value is not UTF-8") from None
         except redis.RedisError as error:
             if _name(error) == "WRONGTYPE":
-                raise Unreadable("a stored value is of another type") from error
+                raise NotOurs("a stored value is of another type") from error
             raise unavailable(self.pool, error) from error
 
     def script(self, source: str) -> Script:
@@ -184,6 +215,10 @@ class Connection:
                     return registered(keys=keys, args=args)
 
         return run
+
+    def refusal(self, answer: str) -> StoreUnavailable:
+        """Name an error that a script met and went on after."""
+        return unavailable(self.pool, redis.ResponseError(answer))
 
     def setting(self, name: str) -> str | None:
         """Read one of the server's settings; None where its host keeps them to itself."""

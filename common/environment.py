@@ -168,6 +168,16 @@ def unset(name: str) -> None:
     os.environ.pop(name, None)
 
 
+def pass_on(prefix: str) -> None:
+    """Put what `.env` holds under such names into the environment: a library reads nothing else.
+
+    Raises: SettingsError when `.env` can't be read.
+    """
+    for name, value in _given(Part).items():
+        if name.startswith(prefix):
+            os.environ.setdefault(name, value)
+
+
 def given_names() -> set[str]:
     """The names of the variables that have a value in the environment, in `.env`, or in a file.
 

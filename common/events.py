@@ -18,6 +18,7 @@ from common.fields import Tokens
 from common.logs import get_logger
 from common.record import AnalysisRecord
 from common.states import Reason
+from common.versions import Unreadable
 
 NO_RECORD: Literal["no such record"] = "no such record"
 NOT_OURS = "signed but not ours"
@@ -190,10 +191,11 @@ class Settled(RecordEvent):
 
 @dataclass(frozen=True)
 class Deleted(Event):
-    """A record was removed; None where it could not be read."""
+    """A record was removed; where it could not be read, its round may be known all the same."""
 
     request_id: str
     record: AnalysisRecord | None
+    round: int | None
     line = "deleted"
 
     def fields(self) -> dict[str, Any]:
@@ -232,6 +234,24 @@ class DeliveryRefused(Event):
 
     def fields(self) -> dict[str, Any]:
         return {"cause": self.cause}
+
+
+@dataclass(frozen=True)
+class RecordNotRead(Event):
+    """What is stored can't be read by this version: see `versions.py`. Redis is well."""
+
+    error: Unreadable
+    round: int | None = None
+    line = "record not read"
+
+    @property
+    def level(self) -> int:
+        """One of a newer version is read by that: a roll is under way."""
+        return logging.WARNING if self.error.is_newer else logging.ERROR
+
+    def fields(self) -> dict[str, Any]:
+        error = self.error
+        return {"request_id": error.request_id, "round": self.round, "cause": str(error)}
 
 
 @dataclass(frozen=True)

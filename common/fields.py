@@ -50,6 +50,8 @@ class Model(BaseModel):
 class Tokens(Model):
     """What a model call is charged by, as the provider counted it."""
 
+    model_config = ConfigDict(extra="allow")  # a record keeps what a newer version has written
+
     input_tokens: Annotated[int, Field(ge=0, le=10**9)]
     output_tokens: Annotated[int, Field(ge=0, le=10**9)]
 

@@ -3,20 +3,25 @@
 {"time": …, "level": "info", "event": "settled", "request_id": …, "status": "completed", …}
 
 An event is a constant; what differs stands in fields: request_id, message_id, round, attempt, code,
-seconds, tokens, cause. Names, texts, answers and secrets are in none of them. Of an exception, a
-library's too, a line has the type and the places, but not what it says. The only importer of
-structlog.
+seconds, tokens, cause. Names, texts, answers and secrets are in none of them. Of an exception or a
+warning, a library's too, a line has the type and the places, but not what it says.
+
+The only importer of structlog.
 """
 
 import logging
 import os
 import sys
+import threading
 import traceback
+import warnings
 from contextlib import AbstractContextManager
+from typing import Any, NoReturn
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from common.environment import SettingsError, load
 from common.settings import LogSettings
 from common.tracing import trace_id
 
@@ -38,17 +43,17 @@ def bound(**fields: str | int) -> AbstractContextManager[None]:
 
 
 def start_logging(settings: LogSettings | None = None, *, anew: bool = False) -> None:
-    """Call once per process, before anything is worth a line.
+    """Call once per process, before anything is worth a line; without settings, it reads them.
 
     Leaves alone what is set up, unless it is to be set up `anew`.
     """
     if logging.root.handlers and not anew:
         return
     quiet_servers()
-    settings = settings or LogSettings.model_construct()
-    is_json = settings.log_format == "json" or (
-        settings.log_format == "auto" and not sys.stderr.isatty()
-    )
+    settings = settings or _read_settings()
+    is_json = _is_json(settings)
+    if is_json:
+        _take_over_python()
     handler = _Lines()
     handler.setFormatter(make_formatter(is_json=is_json))
     # Others' debug lines may quote what a person wrote (openai's do): DEBUG is for ours.
@@ -61,6 +66,28 @@ def start_logging(settings: LogSettings | None = None, *, anew: bool = False) ->
         # It gives each logger a handler, those of modules imported later, too.
         vars(streamlit)["setup_formatter"] = lambda logger: take_over(logger.name)
         streamlit.update_formatter()
+
+
+def end(error: SettingsError) -> NoReturn:
+    """End a process that can't start: by a line of the log, or on a terminal by a sentence."""
+    start_logging()
+    if not _is_json(_read_settings()):
+        sys.exit(str(error))
+    get_logger(__name__).critical("not set up", cause=str(error))
+    sys.exit(1)
+
+
+def _read_settings() -> LogSettings:
+    """What is asked for; while that is wrong, which is told soon, the usual."""
+    try:
+        return load(LogSettings)
+    except SettingsError:
+        return LogSettings.model_construct()
+
+
+def _is_json(settings: LogSettings) -> bool:
+    is_terminal = sys.stderr.isatty()
+    return settings.log_format == "json" or (settings.log_format == "auto" and not is_terminal)
 
 
 class _Lines(logging.Handler):
@@ -98,6 +125,28 @@ def take_over(name: str) -> None:
     logger.propagate = True
 
 
+def _take_over_python() -> None:
+    """Write what Python itself would write as lines."""
+    warnings.showwarning = _tell_warning
+    sys.excepthook = _tell_uncaught
+    threading.excepthook = lambda told: _tell_uncaught(told.exc_type, told.exc_value)
+    sys.unraisablehook = lambda told: _tell_uncaught(told.exc_type, told.exc_value)
+
+
+def _tell_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
+) -> None:
+    get_logger(__name__).warning("warning", cause=category.__name__, at=f"{filename}:{lineno}")
+
+
+def _tell_uncaught(kind: type[BaseException], error: BaseException | None, *_: object) -> None:
+    log = get_logger(__name__)
+    if issubclass(kind, KeyboardInterrupt):
+        log.info("interrupted")
+    elif not issubclass(kind, SystemExit):
+        log.critical("uncaught exception", exc_info=error)
+
+
 def make_formatter(*, is_json: bool) -> logging.Formatter:
     """Make what turns a record, of ours or of a library, into a JSON object or a coloured line."""
     last: list[Processor] = [
@@ -127,18 +176,29 @@ def _add_process(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 def _shorten(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Tell an exception by its type and its places: what it says may be personal, or anybody's."""
-    event["event"] = str(event["event"])[:MAX_EVENT]
+    event["event"] = _without_traceback(str(event["event"]))[:MAX_EVENT]
     error = event.pop("exc_info", None)
     if error is True:
         error = sys.exc_info()[1]
     elif isinstance(error, tuple):
         error = error[1]
     if isinstance(error, BaseException):
+        event["event"] = event["event"].partition("\n")[0]  # asyncio quotes it on the next
         says_code_alone = isinstance(error, ImportError | NameError)
         event["cause"] = f"{type(error).__name__}{f': {error}' if says_code_alone else ''}"
         frames = traceback.extract_tb(error.__traceback__)[: -MAX_PLACES - 1 : -1]
         event["at"] = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in frames)
     return event
+
+
+def _without_traceback(text: str) -> str:
+    """Of an exception that a library has made a text of, keep the places and the type."""
+    if not text.startswith("Traceback (most recent call last)"):
+        return text
+    lines = text.splitlines()
+    places = [line.strip() for line in lines if line.startswith("  File ")][: -MAX_PLACES - 1 : -1]
+    kind = next((line for line in lines[1:] if not line.startswith(" ")), "")
+    return " < ".join([kind.partition(":")[0], *places])
 
 
 def _in_order(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

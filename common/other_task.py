@@ -1,8 +1,8 @@
 """Inputs and results of a record that was made for another task, before or after a change of it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, ValidationError, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
@@ -38,18 +38,23 @@ class OfTask:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        return core_schema.with_info_wrap_validator_function(
+        return core_schema.with_info_plain_validator_function(
             self._read,
-            handler(self.model),
             serialization=core_schema.simple_ser_schema("any"),
         )
 
-    def _read(self, value: Any, fit: Callable[[Any], Any], info: ValidationInfo) -> Any:
+    @cached_property
+    def _unknown(self) -> Literal["ignore", "forbid"]:
+        """In a record unknown fields are ignored: a task before or after this one has them.
+
+        But where none is required, anything would fit.
+        """
         is_recognisable = any(each.is_required() for each in self.model.model_fields.values())
+        return "ignore" if is_recognisable else "forbid"
+
+    def _read(self, value: Any, info: ValidationInfo) -> Any:
         try:
-            # In a record unknown fields are ignored: a version before or after this one has them.
-            # But where none is required, anything would fit.
-            return fit(value) if is_recognisable else self.model.model_validate(value)
+            return self.model.model_validate(value, extra=self._unknown)
         except ValidationError:
             if not isinstance(value, dict) or info.data.get("task") == self.fingerprint:
                 raise

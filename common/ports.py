@@ -57,14 +57,15 @@ class History(Protocol):
     def ended(self, request_id: str) -> None:
         """Keep what Redis says of an analysis, if it is terminal. Safe to repeat.
 
-        Raises: NotFound; StoreUnavailable, or its HistoryUnavailable: QStash must not hear 200 yet.
+        Raises: NotFound, Unreadable; StoreUnavailable, or its HistoryUnavailable: QStash must not
+        hear 200 yet.
         """
 
     def noticed(self, record: AnalysisRecord) -> None:
         """Keep a record that somebody reads, if it ended without a delivery. Raises nothing."""
 
     def find(self, request_id: str) -> AnalysisRecord:
-        """Read what is kept. Raises: NotFound, HistoryUnavailable."""
+        """Read what is kept. Raises: NotFound, Unreadable, HistoryUnavailable."""
 
     def forget(self, request_id: str) -> None:
         """Erase what is kept, and what would still come. Raises: HistoryUnavailable."""

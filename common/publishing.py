@@ -10,6 +10,7 @@ from common.qstash import QStashRefused, QStashUnclear, Queue
 from common.record import AnalysisRecord
 from common.states import TransitionError
 from common.store import Store
+from common.versions import Unreadable
 
 log = get_logger(__name__)
 
@@ -46,7 +47,7 @@ class Publisher:
             return self._note(
                 record, now, lambda r, _: r.published(message_id, of_round=record.round)
             )
-        except StoreUnavailable as error:
+        except (StoreUnavailable, Unreadable) as error:
             # The message is on its way; without its id the record is only published once more.
             log.warning("message id not stored", request_id=record.request_id, cause=str(error))
             return record

@@ -4,14 +4,16 @@ A message carries `{"requestId": …, "round": …}` and nothing personal.
 Source: https://upstash.com/docs/qstash/api/publish
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import httpx
 from qstash import AsyncQStash
-from qstash.errors import QStashError
+from qstash.errors import DailyMessageLimitExceededError, QStashError, RateLimitExceededError
 from qstash.message import FlowControl, PublishResponse
 
 from common.answer_size import UNCOMPRESSED, AnswerTooLarge, read_limited
@@ -21,6 +23,7 @@ from common.record import AnalysisRecord
 from common.settings import Settings
 from common.times import QSTASH_DELIVERIES
 from common.tracing import headers, span
+from common.unreachable import reason
 
 ANSWER_SECONDS = 4.0  # a person is waiting
 FLOW_CONTROL_KEY = "analysis"
@@ -29,11 +32,23 @@ log = get_logger(__name__)
 
 
 class QStashRefused(Exception):
-    """QStash answered with an error, or is not there: it has done nothing of what was asked."""
+    """QStash has done nothing of what was asked; `status` is its answer's, None without one."""
+
+    def __init__(self, cause: str, status: int | None = None) -> None:
+        super().__init__(cause)
+        self.status = status
+
+
+class QStashAway(QStashRefused):
+    """QStash is not there: nothing has reached it."""
 
 
 class QStashUnclear(Exception):
     """Nobody knows whether QStash did it. Publishing a message again makes no second one."""
+
+
+class QStashUnreadable(QStashUnclear):
+    """What answered is not QStash, or a version of it that we don't know."""
 
 
 class DeadLetter(NamedTuple):
@@ -65,7 +80,7 @@ class Queue:
             lambda client: client.message.publish_json(**self._message(record, now))
         )
         if not isinstance(response, PublishResponse) or not isinstance(response.message_id, str):
-            raise QStashUnclear("the answer names no message")
+            raise QStashUnreadable("the answer names no message")
         if is_first and response.deduplicated:
             raise QStashRefused(f"deduplicated: taken for {response.message_id:.100}")
         return response.message_id
@@ -126,17 +141,14 @@ class Queue:
 
         try:
             return run_within(ANSWER_SECONDS, on_loop())
-        except (QStashError, httpx.ConnectError, httpx.ConnectTimeout, UnicodeEncodeError) as error:
-            raise QStashRefused(self._cause(error)) from error
-        except (
-            TimeoutError,
-            AnswerTooLarge,
-            httpx.HTTPError,
-            ValueError,
-            LookupError,
-            TypeError,
-        ) as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise QStashAway(self._cause(error)) from error
+        except (QStashError, UnicodeEncodeError) as error:
+            raise QStashRefused(self._cause(error), _status(error)) from error
+        except (TimeoutError, httpx.HTTPError) as error:
             raise QStashUnclear(self._cause(error)) from error
+        except (AnswerTooLarge, ValueError, LookupError, TypeError) as error:
+            raise QStashUnreadable(self._cause(error)) from error
 
     def _cause(self, error: Exception) -> str:
         """Name an error on one line, for the log.
@@ -144,7 +156,8 @@ class Queue:
         Only QStash's own words are quoted, without the token: any other text may hold a header.
         """
         if not isinstance(error, QStashError):
-            return type(error).__name__
+            why = reason(error) if isinstance(error, httpx.TransportError | TimeoutError) else None
+            return f"{type(error).__name__}: {why}" if why else type(error).__name__
         words = str(error).replace(self._settings.qstash_token.get_secret_value(), "(token)")
         return f"{type(error).__name__}: {' '.join(words.split()):.300}"
 
@@ -169,6 +182,14 @@ class Queue:
                 key=FLOW_CONTROL_KEY, parallelism=self._settings.qstash_parallelism
             )
         return message
+
+
+def _status(error: Exception) -> int | None:
+    """The SDK has it in a sentence alone, or says what it means."""
+    if isinstance(error, RateLimitExceededError | DailyMessageLimitExceededError):
+        return HTTPStatus.TOO_MANY_REQUESTS
+    found = re.match(r"Request failed with status: (\d{3})\b", str(error))
+    return int(found[1]) if found else None
 
 
 def deduplication_id(record: AnalysisRecord) -> str:

@@ -17,7 +17,7 @@ import secrets
 from datetime import datetime, timedelta
 from typing import Annotated, Self
 
-from pydantic import AliasChoices, Field
+from pydantic import ConfigDict
 
 from common.failures import Failure, Kind
 from common.fields import Model, RequestId, Tokens, UtcDatetime
@@ -26,6 +26,7 @@ from common.other_task import OfTask, OtherForm, OtherResult
 from common.result import Result
 from common.states import NEEDED, Reason, Status, TransitionError
 from common.task import TASK
+from common.versions import VERSION
 
 MAX_ATTEMPTS = 3  # per round; each is at most one paid call
 MAX_ROUNDS = 5
@@ -37,7 +38,8 @@ REPUBLISH_AFTER = timedelta(seconds=15)
 class AnalysisRecord(Model):
     """All that Redis holds about one analysis."""
 
-    schema_version: int = 1
+    model_config = ConfigDict(extra="allow")  # it keeps what a newer version has written
+    schema_version: int = 1  # one that doesn't say is of the first: see `versions.py`
     request_id: RequestId
     nonce: str | None = None  # tells this round from one of an earlier record with the same id
     fingerprint: str | None = None  # keyed, of the input that came with an Idempotency-Key
@@ -46,10 +48,7 @@ class AnalysisRecord(Model):
     # None once completed or cancelled
     input: Annotated[Form, OfTask(TASK.form, OtherForm, TASK.fingerprint)] | None
     owner_hash: str | None = None  # SHA-256 of the owner token; None when made by the API
-    # The name of the API key; None when made on the page. Earlier versions wrote `madeBy`.
-    created_by: str | None = Field(
-        default=None, validation_alias=AliasChoices("createdBy", "madeBy", "created_by")
-    )
+    created_by: str | None = None  # the name of the API key; None when made on the page
     created_at: UtcDatetime
     due_at: UtcDatetime
     deadline_at: UtcDatetime
@@ -83,6 +82,7 @@ class AnalysisRecord(Model):
     ) -> Self:
         """Make a pending record; `delay` until due, `deadline` counted from there."""
         return cls(
+            schema_version=VERSION,
             request_id=request_id,
             nonce=secrets.token_hex(8),
             fingerprint=fingerprint,
@@ -256,7 +256,8 @@ class AnalysisRecord(Model):
             delay=delay,
             deadline=deadline,
         )
-        return fresh._evolve(round=self.round + 1, created_at=self.created_at)
+        fresh = fresh._evolve(round=self.round + 1, created_at=self.created_at)
+        return fresh.model_copy(update=self.model_extra)
 
     @property
     def is_of_other_task(self) -> bool:

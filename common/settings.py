@@ -71,6 +71,11 @@ class RedisSettings(Part):
         validate_default=True,
         description="Any Redis-compatible server, `redis://` or `rediss://`; wins over the pair.",
     )
+    redis_key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,60}$")] = Field(
+        default="",
+        description="Put before the name of every key, so that several deployments can share a "
+        "Redis: `staging:`.",
+    )
     analysis_ttl_seconds: Annotated[int, Field(ge=60, le=2_592_000)] = Field(
         default=3600,
         description="How long an analysis is kept once it is ready or has failed, in seconds.",

@@ -5,40 +5,44 @@ analysis:{id}   AnalysisRecord as JSON                       until the deadline,
                                                              from when it is terminal) the TTL
 durations       list: seconds that the latest attempts took  a week
 
-The braces are literal. The options keep keys of their own (`operations/`).
+The braces are literal. The options keep keys of their own (`operations/`). `keys.py` puts
+REDIS_KEY_PREFIX before each name.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 from statistics import median
 
-from pydantic import ValidationError
-
-from common.connection import Client, Connection, StoreUnavailable, Unreadable, connect
+from common.connection import Client, Connection, NotOurs, StoreUnavailable, connect
 from common.events import Events, Settled
-from common.fields import REQUEST_ID_PATTERN
+from common.fields import REQUEST_ID_PATTERN, Tokens
 from common.logs import get_logger
 from common.record import AnalysisRecord
 from common.settings import Settings
 from common.states import Status
+from common.stored import read_record
+from common.versions import Unreadable, Why
 
 MAX_SWAPS = 20  # more rivals than one record ever has
 DURATIONS, DURATIONS_KEPT, DURATIONS_TTL = "durations", 20, timedelta(days=7)
-PROBE, PROBE_TTL_MS = "analysis:probe", 1000
 
 # Decides nothing: it writes what Python decided, unless somebody was in between, and then runs the
-# commands that count it. Safe to repeat: a repetition finds the new value in place, says so, and
-# counts nothing. What can't be counted doesn't undo the change: the answer says why.
+# commands that count it, each naming its key by its place. Safe to repeat: a repetition finds the
+# new value in place, says so, and counts nothing. What can't be counted undoes no change: the
+# answer says why. The old value of what is not there is empty.
 SWAP = """
-local stored = redis.call('GET', KEYS[1])
+local stored = redis.call('GET', KEYS[1]) or ''
 local old, new, ttl, counts = unpack(ARGV)
 if stored == new then return 'done' end
 if stored ~= old then return 'changed' end
 redis.call('SET', KEYS[1], new, 'PX', ttl)
 local outcome = 'done'
 for _, command in ipairs(cjson.decode(counts)) do
+  command[2] = KEYS[command[2]]
   local answer = redis.pcall(unpack(command))
   if type(answer) == 'table' and answer.err then outcome = answer.err end
 end
@@ -62,7 +66,9 @@ def utc_now() -> datetime:
 
 
 class Store:
-    """The records. Every method raises StoreUnavailable when Redis is away."""
+    """The records. Every method raises StoreUnavailable when Redis is away, and each that reads a
+    record Unreadable when that can't be read.
+    """
 
     def __init__(
         self,
@@ -105,9 +111,9 @@ class Store:
 
         One Redis command, unless the deadline has passed. Raises: NotFound, StoreUnavailable.
         """
-        with self._errors():
-            record = parse_record(self._client.get(record_key(request_id)), request_id)
-        return self.settle_overdue(record)
+        with self._reading(request_id):
+            raw = self._client.get(record_key(request_id))
+        return self.settle_overdue(parse_record(raw, request_id))
 
     def update(
         self,
@@ -166,15 +172,31 @@ class Store:
     def check(self) -> None:
         """Raise StoreUnavailable unless Redis does what an analysis needs: for `/ready`.
 
-        Two Redis commands: the script of every change, on a key that stays for a second. The
-        second key is only named: Redis checks the right to it, and that it is no cluster.
+        One Redis command: the script of every change, with all that counts an analysis and its end,
+        on the key of a record that is nobody's and is gone when the script ends. The keys that
+        count are only named: Redis checks the right to each, and that it is no cluster.
         """
-        with self._errors():
-            self._client.set(PROBE, "old", px=PROBE_TTL_MS)
-        self._swap_script([PROBE, DURATIONS], ["old", "new", PROBE_TTL_MS, "[]"])
+        before, after = _an_end(self._clock())
+        commands = [command for count in self._counts for command in count(before, after)]
+        probe = record_key(after.request_id)
+        keys = list({probe: None} | {key: None for _, key, *_ in commands})
+        anew = ["DEL", 1]
+        trial = [step for name, _, *rest in commands for step in (anew, [name, 1, *rest])]
+        outcome = self._swap_script(keys, ["", "new", 1000, json.dumps([*trial, anew])])
+        if outcome != "done":
+            raise self.connection.refusal(outcome)
+
+    @contextmanager
+    def _reading(self, request_id: str) -> Iterator[None]:
+        """Read a record within. Raises: StoreUnavailable, Unreadable."""
+        try:
+            with self._errors():
+                yield
+        except NotOurs as error:
+            raise Unreadable(request_id, Why.DAMAGED, str(error)) from None
 
     def _load(self, request_id: str) -> tuple[AnalysisRecord, str, datetime]:
-        with self._errors():
+        with self._reading(request_id):
             both = self._client.pipeline(transaction=False)
             both.get(record_key(request_id))
             both.time()
@@ -183,9 +205,10 @@ class Store:
 
     def _swap(self, raw: str, old: AnalysisRecord, new: AnalysisRecord, now: datetime) -> bool:
         commands = [command for count in self._counts for command in count(old, new)]
-        keys = {record_key(new.request_id): None} | {key: None for _, key, *_ in commands}
+        keys = list({record_key(new.request_id): None} | {key: None for _, key, *_ in commands})
+        counts = [[name, 1 + keys.index(key), *rest] for name, key, *rest in commands]
         changed, ttl = new.model_dump_json(by_alias=True), self._ttl_ms(new, now)
-        outcome = self._swap_script(list(keys), [raw, changed, ttl, json.dumps(commands)])
+        outcome = self._swap_script(keys, [raw, changed, ttl, json.dumps(counts)])
         if outcome not in ("done", "changed"):
             log.warning("not counted", request_id=new.request_id, cause=outcome.partition(" ")[0])
         return bool(outcome != "changed")
@@ -198,6 +221,28 @@ class Store:
 def open_store(settings: Settings, events: Events | None = None) -> Store:
     """Make the store that the settings name. Connects at first use."""
     return Store(connect(settings), ttl=settings.ttl, events=events)
+
+
+def nobodys_id() -> str:
+    """Make an id that stands for no record, to try out what is done with those that do."""
+    return token_hex(16)
+
+
+def _an_end(now: datetime) -> tuple[AnalysisRecord, AnalysisRecord]:
+    """A record before and after its last change: one by which everything is counted."""
+    pending = AnalysisRecord(
+        request_id=nobodys_id(),
+        input=None,
+        created_at=now,
+        due_at=now,
+        deadline_at=now,
+        published_at=now,
+        next_attempt_at=now,
+    )
+    before = pending.model_copy(update={"status": Status.PROCESSING, "claimed_at": now})
+    tokens = Tokens(input_tokens=1, output_tokens=1)
+    ended = {"status": Status.COMPLETED, "finished_at": now, "tokens": tokens}
+    return before, before.model_copy(update=ended)
 
 
 def _note_duration(old: AnalysisRecord, new: AnalysisRecord) -> Iterator[Command]:
@@ -232,14 +277,4 @@ def parse_record(raw: object, request_id: str | None = None) -> AnalysisRecord:
     """Read a record as it is stored, under this id. Raises: NotFound, Unreadable."""
     if not isinstance(raw, str):
         raise NotFound("no such record")
-    try:
-        # A newer version may have written fields that this one doesn't know.
-        record = AnalysisRecord.model_validate_json(raw, extra="ignore")
-    except ValidationError as error:
-        fields = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
-        raise Unreadable(f"a stored record can't be read: {fields or 'not JSON'}") from None
-    if not record.is_consistent:
-        raise Unreadable(f"a stored record can't be read: incomplete for {record.status}")
-    if request_id not in (None, record.request_id):
-        raise Unreadable("a stored record can't be read: it has another id")
-    return record
+    return read_record(raw, request_id)

@@ -1,24 +1,16 @@
 """What a person can do with an analysis: submit, look up, edit, cancel, retry and delete it."""
 
-import hmac
 import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import NamedTuple
 
-from common.connection import StoreUnavailable, Unreadable
-from common.events import (
-    Deleted,
-    Edited,
-    Rejected,
-    Reopened,
-    Submitted,
-    SubmittedAgain,
-)
+from common.connection import StoreUnavailable
+from common.events import Deleted, Edited, Rejected, Reopened, Submitted, SubmittedAgain
 from common.failures import Failure
 from common.form import Form
 from common.logs import get_logger
+from common.owners import Owned, hash_of, owns
 from common.ports import History, LimitReached, Limits, NoHistory, NoLimits
 from common.publishing import Publisher
 from common.qstash import Queue
@@ -27,6 +19,7 @@ from common.settings import Settings
 from common.states import TransitionError
 from common.store import NotFound, Store, utc_now
 from common.tracing import span
+from common.versions import Unreadable
 
 log = get_logger(__name__)
 
@@ -37,6 +30,10 @@ class OtherInput(Exception):
 
 class OfOtherTask(NotFound):
     """This analysis was made for another form or result, which this version can't show."""
+
+    def __init__(self, owner_hash: str | None) -> None:
+        super().__init__()
+        self.owner_hash = owner_hash
 
 
 class NotOwner(Exception):
@@ -55,13 +52,11 @@ def new_request_id() -> str:
     return secrets.token_hex(16)
 
 
-def new_owner_token() -> str:
-    """Make the token that lets the submitter, and nobody else, edit, cancel, retry and delete."""
-    return secrets.token_urlsafe(24)
-
-
 class Submissions:
-    """What a person can do; each raises StoreUnavailable within about 10 s when Redis is away."""
+    """What a person can do; each raises StoreUnavailable within about 10 s when Redis is away.
+
+    All but `delete` raise Unreadable for a record that this version can't read.
+    """
 
     def __init__(
         self,
@@ -107,7 +102,7 @@ class Submissions:
         record = AnalysisRecord.new(
             request_id,
             form,
-            owner_hash=_hash(owner_token),
+            owner_hash=hash_of(owner_token),
             created_by=created_by,
             fingerprint=fingerprint,
             now=now,
@@ -148,7 +143,7 @@ class Submissions:
         record = self._find(request_id)
         if record.is_of_other_task:
             log.warning("made for another task", request_id=request_id, task=record.task)
-            raise OfOtherTask
+            raise OfOtherTask(record.owner_hash)
         return record
 
     def _find(self, request_id: str) -> AnalysisRecord:
@@ -218,17 +213,6 @@ class Submissions:
             self._queue.cancel(record.message_id)
         return record
 
-    @staticmethod
-    def owns(record: AnalysisRecord, owner_token: str | None) -> bool:
-        """Whether this is its submitter's token: what the API has made has none.
-
-        No Redis command; compared in constant time.
-        """
-        given = _hash(owner_token)
-        if given is None or record.owner_hash is None:
-            return False
-        return hmac.compare_digest(given, record.owner_hash)
-
     @span("retry")
     def retry(
         self, request_id: str, owner_token: str, visitor: str | None = None
@@ -243,26 +227,29 @@ class Submissions:
         return self._reopen(request_id)
 
     def delete(self, request_id: str, owner_token: str) -> None:
-        """Remove record, result, waiting message and what the history keeps.
+        """Remove record, result, waiting message and what the history keeps, of any version.
 
         First from the history, which must not show what Redis has forgotten.
         Raises: NotFound, NotOwner.
         """
-        record: AnalysisRecord | None = None
-        try:
-            record = self._store.read(request_id)
-        except NotFound:
-            record = self._history.find(request_id)
-        except Unreadable:  # nobody's, but the operator's to delete
-            if not self._is_operator:
-                raise
-        if record:
-            self._check_owner(record, owner_token)
+        known = self._known(request_id)
+        self._check_owner(known, owner_token)
         self._history.forget(request_id)
         self._store.delete(request_id)
-        self._events.emit(Deleted(request_id, record))
-        if record and record.message_id and not record.status.is_terminal:
-            self._queue.cancel(record.message_id)
+        record = known if isinstance(known, AnalysisRecord) else None
+        self._events.emit(Deleted(request_id, record, known.round))
+        if known.message_id and not (record and record.status.is_terminal):
+            self._queue.cancel(known.message_id)
+
+    def _known(self, request_id: str) -> AnalysisRecord | Unreadable:
+        """What is stored; or why it can't be read, which tells whose it is. Raises: NotFound."""
+        try:
+            try:
+                return self._store.read(request_id)
+            except NotFound:
+                return self._history.find(request_id)
+        except Unreadable as error:
+            return error
 
     def reopened(self, record: AnalysisRecord, now: datetime) -> AnalysisRecord:
         """Make a failed record's next round. Raises: TransitionError."""
@@ -282,10 +269,6 @@ class Submissions:
         self._events.emit(Reopened(record))
         return self._publisher.publish(record, record.published_at)
 
-    def _check_owner(self, record: AnalysisRecord, owner_token: str) -> None:
-        if not self._is_operator and not self.owns(record, owner_token):
+    def _check_owner(self, owned: Owned, owner_token: str) -> None:
+        if not self._is_operator and not owns(owned, owner_token):
             raise NotOwner
-
-
-def _hash(owner_token: str | None) -> str | None:
-    return sha256(owner_token.encode()).hexdigest() if owner_token else None

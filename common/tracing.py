@@ -18,14 +18,20 @@ _tracer = trace.get_tracer("ask-later")  # the SDK's, as soon as there is one
 
 
 @contextmanager
-def span(name: str, traceparent: str | None = None) -> Iterator[None]:
-    """Note what happens within as one step, of the trace that is named, if one is."""
+def span(
+    name: str, traceparent: str | None = None, *, asks_another: bool = False
+) -> Iterator[None]:
+    """Note what happens within as one step, of the trace that is named, if one is.
+
+    One that `asks_another` server is noted where there is a trace, and begins none.
+    """
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):  # there is no SDK
         yield
         return
     parent = PROPAGATOR.extract({"traceparent": traceparent}) if traceparent else None
+    kind = trace.SpanKind.CLIENT if asks_another else trace.SpanKind.INTERNAL
     with _tracer.start_as_current_span(
-        name, parent, record_exception=False, set_status_on_exception=False
+        name, parent, kind, record_exception=False, set_status_on_exception=False
     ) as current:
         try:
             yield

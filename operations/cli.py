@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from common.connection import StoreUnavailable, Unreadable
+from common.connection import StoreUnavailable
 from common.environment import SettingsError
 from common.failures import Failure
 from common.ports import LimitReached
 from common.setting_types import duration
 from common.states import Reason, Status, TransitionError
 from common.store import NotFound
+from common.versions import Unreadable
 from operations.cli_context import EVER, CliContext, load_settings
 from operations.statistics import day_of
 
 if TYPE_CHECKING:
+    from common.record import AnalysisRecord
     from operations.history.database import Database
 
 SAVED_AT_ONCE = 500
@@ -40,7 +42,7 @@ class Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except (SettingsError, StoreUnavailable) as error:
+        except (SettingsError, StoreUnavailable, Unreadable) as error:
             raise click.ClickException(str(error)) from None
 
 
@@ -85,7 +87,7 @@ def show(request_id: str) -> None:
     try:
         record, where = context.find(request_id)
         other = ", and made for another task" if record.is_of_other_task else ""
-        lines += [f"kept in: {where}{other}", record.model_dump_json(exclude=HIDDEN, indent=2)]
+        lines += [f"kept in: {where}{other}", _shown(record)]
     except NotFound:
         pass
     lines += context.ask_database(lambda database: [_in_history(database, request_id)])
@@ -98,6 +100,11 @@ def show(request_id: str) -> None:
         raise click.ClickException(f"{request_id}: there is no such analysis.")
     click.echo("\n".join(lines))
     context.end()
+
+
+def _shown(record: AnalysisRecord) -> str:
+    """All but texts and secrets; of a newer version's fields nobody knows what they are."""
+    return record.model_dump_json(exclude=HIDDEN | (record.model_extra or {}).keys(), indent=2)
 
 
 def _in_history(database: Database, request_id: str) -> str:

@@ -8,8 +8,10 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from http.client import HTTPException
 from typing import Protocol, runtime_checkable
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -18,17 +20,30 @@ from common.connection import PasswordRefused, StoreUnavailable
 from common.failures import Failure
 from common.options import Options
 from common.ports import HistoryUnavailable, NoLimits
-from common.qstash import QStashRefused, QStashUnclear, Queue
+from common.qstash import QStashAway, QStashRefused, QStashUnclear, QStashUnreadable, Queue
 from common.settings import ServiceSettings
-from common.store import Store, open_store, utc_now
+from common.store import Store, nobodys_id, open_store, record_key, utc_now
+from common.unreachable import reason
 from operations import plug_in
 from operations.records import condition
 from operations.settings import OperationsSettings
+from operations.statistics import Statistics
+from webhook_service.access import RATE_KEYS
 from webhook_service.analyst import Analyst
 from webhook_service.answer import AnalysisFailed
 
 MAX_CLOCK_DIFFERENCE = timedelta(seconds=10)
+WAY_THERE = "the way there (DNS, firewall, proxy)"
+TOKEN_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+BEHIND_A_PROXY = (502, 503, 504)
 HINTS = {
+    Failure.MODEL_UNAVAILABLE: f"Check OPENAI_BASE_URL, and {WAY_THERE}.",
+    Failure.MODEL_TIMEOUT: "Check OPENAI_BASE_URL; a slow model needs a higher "
+    "OPENAI_TIMEOUT_SECONDS.",
+    Failure.MODEL_ERROR: "Try again later.",
+    Failure.RATE_LIMITED: "Try again later, or lower QSTASH_PARALLELISM.",
+    Failure.UNREADABLE_ANSWER: "Check OPENAI_BASE_URL: does an API answer there?",
+    Failure.REQUEST_BLOCKED: "Check OPENAI_BASE_URL, what the key may do, and any gateway.",
     Failure.KEY_REFUSED: "Check OPENAI_API_KEY.",
     Failure.MODEL_NOT_FOUND: "Check OPENAI_MODEL, and that your key may use it.",
     Failure.NO_RESPONSES_API: "Set OPENAI_BASE_URL to a server that has it; see docs/deploy.md.",
@@ -83,10 +98,19 @@ def redis_answers(at: Clients) -> str:
 
 
 def redis_does_all(at: Clients) -> str:
+    """Try all that is done with records, with what is counted, and with what the options count.
+
+    Nothing real is changed, and nothing stays.
+    """
     at.store.check()
-    at.store.usual_duration()  # on a key of another name: a user may not be allowed all
+    at.store.usual_duration()
+    Statistics(at.store).check()
     if isinstance(at.options.limits, Checkable):
         at.options.limits.check()
+    with at.store.connection.errors():  # the operator's commands walk all keys
+        at.store.connection.client.scan(0, match=record_key(nobodys_id()), count=1)
+    if at.settings.api_keys and at.settings.api_rate_limit:
+        at.store.connection.script("return KEYS[1]")([f"{RATE_KEYS}:{nobodys_id()}"], [])
     return "Redis does everything that is needed."
 
 
@@ -146,10 +170,18 @@ def service_answers(at: Clients) -> str:
     try:
         with urlopen(url, timeout=10) as answer:  # noqa: S310 (the scheme was checked with the settings)
             is_ours = json.loads(answer.read(1000)) == {"status": "ok"}
+    except HTTPError as error:
+        if error.code in BEHIND_A_PROXY:
+            raise Fault(
+                f"{url} is answered with HTTP {error.code}: a proxy is there, and the service not "
+                "behind it. Is the service running?"
+            ) from None
+        is_ours = False
     except (ValueError, RecursionError, HTTPException):
         is_ours = False
     except OSError as error:
-        raise Fault(f"{url} does not answer ({error}). Is the service running there?") from None
+        why = reason(error)
+        raise Fault(f"{url} does not answer ({why}). Is the service running there?") from None
     if not is_ours:
         raise Fault(f"{url} is answered by something else. Correct QSTASH_WEBHOOK_URL.")
     return "The service answers at its public address."
@@ -173,8 +205,8 @@ def history_answers(at: Clients) -> str:
     try:
         at.options.history.check()
     except HistoryUnavailable as error:
-        raise Fault(f"The history can't be written ({error}). Check DATABASE_URL.") from None
-    return "The history's database answers."
+        raise Fault(f"The history can't be written ({error}).") from None
+    return "The history can be written."
 
 
 def spend_is_limited(at: Clients) -> str:
@@ -217,13 +249,26 @@ def examine(at: Clients, checks: list[Check]) -> Iterator[str | Fault]:
                 yield _redis_fault(error, check)
             is_redis_away |= check is redis_answers
         except (QStashRefused, QStashUnclear) as error:
-            yield Fault(
-                f"QStash refuses ({error}). Check QSTASH_TOKEN and QSTASH_URL: a token belongs to "
-                "one region, so copy both from the same page of its console."
-            )
+            yield _qstash_fault(error)
         except AnalysisFailed as failed:
-            hint = HINTS.get(failed.failure, "Check OPENAI_BASE_URL, or try again later.")
+            hint = HINTS.get(failed.failure, "Try again later.")
             yield Fault(f"{failed.failure.sentence} ({failed}) {hint}")
+
+
+def _qstash_fault(error: QStashRefused | QStashUnclear) -> Fault:
+    status = error.status if isinstance(error, QStashRefused) else None
+    if isinstance(error, QStashUnreadable) or (status and status < 400):
+        return Fault(f"QSTASH_URL is answered by something else ({error}). Correct it.")
+    if isinstance(error, QStashAway | QStashUnclear):
+        return Fault(f"QStash does not answer ({error}). Check QSTASH_URL, and {WAY_THERE}.")
+    if status in TOKEN_REFUSED:
+        return Fault(
+            f"QStash refuses the token ({error}). Check QSTASH_TOKEN and QSTASH_URL: a token "
+            "belongs to one region, so copy both from the same page of its console."
+        )
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return Fault(f"QStash takes no more just now ({error}). Wait, or raise your plan.")
+    return Fault(f"QStash has a problem of its own ({error}). Try again later.")
 
 
 def _redis_fault(error: StoreUnavailable, check: Check) -> Fault:
@@ -231,7 +276,8 @@ def _redis_fault(error: StoreUnavailable, check: Check) -> Fault:
         hint = "Copy REDIS_URL or UPSTASH_REDIS_REST_TOKEN again."
         return Fault(f"Redis refuses the password. {hint}")
     if check is redis_answers:
-        return Fault(f"Redis does not answer ({error}). Check REDIS_URL or the Upstash pair.")
+        hint = f"Check REDIS_URL or the Upstash pair, and {WAY_THERE}."
+        return Fault(f"Redis does not answer ({error}). {hint}")
     if check is redis_does_all:
         return Fault(f"Redis answers, but can't do everything that is needed: {error}.")
     what = check.__name__.replace("redis", "Redis").replace("_", " ")

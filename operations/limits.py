@@ -27,7 +27,7 @@ from common.ports import LimitReached
 from common.record import AnalysisRecord
 from common.settings import Settings
 from common.states import Status
-from common.store import Store, milliseconds, record_key, utc_now
+from common.store import Store, milliseconds, nobodys_id, record_key, utc_now
 from common.times import TimeLadder
 from operations.limit_settings import LimitSettings
 from operations.statistics import (
@@ -45,7 +45,6 @@ PAUSED = "paused"  # a key that is there while nothing is admitted
 PAUSE = timedelta(minutes=5)
 PAUSING = (Failure.KEY_REFUSED, Failure.QUOTA_EXCEEDED)
 HOUR = timedelta(hours=1)
-PROBE, PROBE_TTL = "probe", timedelta(seconds=1)
 
 # Admits one more round, counts it, and notes its deadline. Safe to repeat: neither a round whose
 # record is stored nor one that was admitted and has time left is checked or counted again. A second
@@ -181,20 +180,21 @@ class RedisLimits:
                 self._client.set(PAUSED, "1", px=PAUSE)
 
     def check(self) -> None:
-        """Raise StoreUnavailable unless Redis does all that is counted, under all names of keys.
+        """Raise StoreUnavailable unless Redis admits, under all names of keys; counts nothing.
 
-        Counts nothing but throwaway keys; the real ones are named to the script, which lets Redis
-        check the right to them, and are left alone.
+        What is added to the unfinished is forgotten in the same step. The pause, which may be
+        there, is only named: Redis checks the right to it.
         """
-        now, ttl_ms = timestamp(self._store.now()), milliseconds(PROBE_TTL)
-        throwaway = [f"analysis:{{{PROBE}}}", PROBE, f"{PROBE}:paused", count_key(PROBE, PROBE)]
-        quota = 10**12, 1, ttl_ms
+        nobodys = nobodys_id()
+        record, count = record_key(nobodys), count_key(Limit.EVERYONE, nobodys)
+        never, now, ttl_ms = "-inf", timestamp(self._store.now()), milliseconds(UNFINISHED_TTL)
+        quota = 10**12, 1, 1000
         self._script(
-            [*throwaway, UNFINISHED, PAUSED],
-            [PROBE, 1, now, ttl_ms, now, now, "-inf", 0, 0, *quota],
+            [record, UNFINISHED, record, count, PAUSED],
+            [nobodys, 1, never, ttl_ms, now, now, never, 0, 0, *quota],
         )
         with self._errors():
-            self._client.zrem(UNFINISHED, PROBE)
+            self._client.delete(count)
 
 
 def connect_limits(

@@ -4,8 +4,8 @@ Imported only where METRICS_TOKEN or METRICS_PORT is set.
 Source: https://prometheus.github.io/client_python/multiprocess/
 """
 
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterable, Iterator
+from typing import get_args, get_type_hints
 
 from prometheus_client import (
     REGISTRY,
@@ -22,6 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from common.events import (
+    NOT_OURS,
     Answered,
     AttemptFailed,
     Claimed,
@@ -29,6 +30,7 @@ from common.events import (
     DeliveryRefused,
     Event,
     Events,
+    RecordNotRead,
     Rejected,
     Reopened,
     Settled,
@@ -39,6 +41,8 @@ from common.events import (
 from common.failures import Failure
 from common.logs import get_logger
 from common.states import Status
+from common.versions import Why
+from operations import statistics
 
 SUBMITTED = Counter("analysis_submitted", "Analyses accepted")
 REOPENED = Counter("analysis_reopened", "Failed analyses that were begun again")
@@ -49,6 +53,7 @@ DUPLICATES = Counter("analysis_duplicates", "Submissions and deliveries with no 
 REFUSED = Counter("analysis_refused_deliveries", "Deliveries rejected", ["reason"])
 REJECTED = Counter("analysis_rejected", "Submissions over a limit", ["limit"])
 STORE_ERRORS = Counter("analysis_store_errors", "Times that one was away when needed", ["store"])
+UNREADABLE = Counter("analysis_unreadable_records", "Stored ones that were not read", ["reason"])
 TOKENS = Counter("analysis_tokens", "Tokens paid for", ["direction"])
 IN_FLIGHT = Gauge("analysis_calls_in_flight", "Model calls now", multiprocess_mode="livesum")
 MODEL_SECONDS = Histogram(
@@ -62,6 +67,16 @@ START_DELAY = Histogram(
     "From due to the attempt's start",
     buckets=(0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600),
 )
+# Why deliveries are refused when a setting of ours is wrong; the others are anybody's requests.
+REASONS_OF_OURS = (
+    "wrong url",
+    "no known key",
+    "expired",
+    "not yet valid",
+    "body hash does not match",
+    NOT_OURS,
+)
+
 log = get_logger(__name__)
 
 
@@ -75,8 +90,12 @@ def start(events: Events) -> None:
     SETTLED.labels(Status.COMPLETED, "")
     for code in Failure:
         SETTLED.labels(Status.FAILED, code)
-    for store in ("redis", "database"):
+    for store in get_args(get_type_hints(StoreFailed)["store"]):
         STORE_ERRORS.labels(store)
+    for why in Why:
+        UNREADABLE.labels(why.name.lower())
+    for reason in REASONS_OF_OURS:
+        REFUSED.labels(reason)
 
 
 def count(event: Event) -> None:
@@ -102,6 +121,8 @@ def count(event: Event) -> None:
             DUPLICATES.labels(event.reason).inc()
         case DeliveryRefused():
             REFUSED.labels(event.reason).inc()
+        case RecordNotRead():
+            UNREADABLE.labels(event.error.why.name.lower()).inc()
         case StoreFailed():
             STORE_ERRORS.labels(event.store).inc()
 
@@ -117,31 +138,25 @@ def _count_attempt(event: Answered) -> None:
         FAILED_ATTEMPTS.labels(code).inc()
 
 
-class Unfinished(Collector):
-    """What Redis knows when it is asked: how many are not over, and how late the first is."""
+class Gauges(Collector):
+    """What is known when it is asked."""
 
-    def __init__(self, how_many: int, oldest: timedelta) -> None:
-        self._how_many = how_many
-        self._oldest = oldest
+    def __init__(self, gauges: Iterable[statistics.Gauge]) -> None:
+        self._gauges = gauges
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        yield GaugeMetricFamily("analysis_unfinished", "Analyses not over", self._how_many)
-        yield GaugeMetricFamily(
-            "analysis_oldest_unfinished_seconds",
-            "How long one of them has been due",
-            self._oldest.total_seconds(),
-        )
+        for gauge in self._gauges:
+            yield GaugeMetricFamily(*gauge)
 
 
-def exposition(unfinished: Unfinished | None = None) -> bytes:
+def exposition(gauges: Iterable[statistics.Gauge]) -> bytes:
     """Write all metrics, summed over gunicorn's workers, as Prometheus reads them."""
     registry = CollectorRegistry()
     if getattr(values.ValueClass, "_multiprocess", False):
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     else:
         registry.register(REGISTRY)
-    if unfinished:
-        registry.register(unfinished)
+    registry.register(Gauges(gauges))
     return generate_latest(registry)
 
 
@@ -150,9 +165,8 @@ def forget(pid: int) -> None:
     mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
-def serve(port: int, events: Events) -> None:
+def serve(port: int) -> None:
     """Serve this process's metrics on a port of its own; if that can't be, say so and go on."""
-    start(events)
     try:
         start_http_server(port)
     except OSError as error:

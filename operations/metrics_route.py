@@ -21,7 +21,9 @@ from common.logs import get_logger
 from common.options import Process
 from common.store import Store
 from operations.metrics_settings import MetricsSettings
-from operations.statistics import Statistics
+from operations.statistics import Gauge, Statistics
+
+LATE = timedelta(minutes=5)
 
 log = get_logger(__name__)
 
@@ -76,27 +78,47 @@ def make_metrics(
 
 
 def serve_metrics(port: int, events: Events) -> None:
-    """Begin to count in the page, a single process, and serve that on a port of its own."""
+    """Begin to count in the page, a single process, and serve that on a port of its own; once.
+
+    Called again, for the events of another connection, it only counts those, too.
+    """
+    global _metrics
     unset("PROMETHEUS_MULTIPROC_DIR")  # the service's: the library would share its files
     from operations import metrics
 
-    metrics.serve(port, events)
+    metrics.start(events)
+    if _metrics is None:
+        metrics.serve(port)
+    _metrics = metrics
 
 
 def _write(store: Store, statistics: Statistics, metrics: ModuleType) -> bytes:
-    """All metrics; while Redis is away, those that only it knows are left out.
-
-    What has timed out without anybody reading it is settled first, and so counted.
-    """
+    """All metrics; while Redis is away, those that only it knows are left out."""
     try:
-        now = store.now()
-        statistics.settle_overdue(now)
-        number, oldest = statistics.unfinished(now)
+        gauges = ask_redis(statistics)
     except StoreUnavailable as error:  # counted, so that the alert needs no traffic
         store.events.emit(StoreFailed(error.store, str(error), at="/metrics"))
-        return bytes(metrics.exposition())
-    late = max(now - oldest, timedelta(0)) if oldest else timedelta(0)
-    return bytes(metrics.exposition(metrics.Unfinished(number, late)))
+        gauges = []
+    return bytes(metrics.exposition(gauges))
+
+
+def ask_redis(statistics: Statistics) -> list[Gauge]:
+    """What Redis knows, by as few commands as can be: hosts charge for each, at each scrape.
+
+    What has timed out without anybody reading it is settled first, and so counted.
+    Raises: StoreUnavailable.
+    """
+    number, due_at, now, overdue = statistics.unfinished()
+    statistics.settle_overdue(overdue)
+    waits = [max(now - each, timedelta(0)) for each in due_at]
+    oldest = max(waits, default=timedelta(0)).total_seconds()
+    late = sum(wait > LATE for wait in waits)
+    return [
+        Gauge("analysis_unfinished", "Analyses not over", number),
+        Gauge("analysis_oldest_unfinished_seconds", "How long one of them has been due", oldest),
+        Gauge("analysis_late", "Of the first 20, those due for more than five minutes", late),
+        *statistics.gauges(now),
+    ]
 
 
 def _prepare_directory(named: Path | None) -> None:

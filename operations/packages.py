@@ -21,7 +21,10 @@ def require(*packages: str) -> None:
     missing = [package for package in packages if not _is_installed(package)]
     if missing:
         names = " and ".join(missing)
-        raise ValueError(f"needs {names}: pip install -r requirements-operator.txt")
+        raise ValueError(
+            f"needs {names}: pip install -r requirements-operator.txt "
+            "(an image: build it again, with OPERATOR=1)"
+        )
 
 
 def _is_installed(package: str) -> bool:

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from common.connection import Unreadable
-from common.logs import get_logger
+from common.connection import NotOurs
+from common.events import RecordNotRead
 from common.record import AnalysisRecord
 from common.store import NotFound, Store, parse_record
-
-log = get_logger(__name__)
+from common.versions import Unreadable
 
 
 class Condition(NamedTuple):
@@ -42,7 +41,7 @@ def every_record(store: Store, unreadable: list[str]) -> Iterator[AnalysisRecord
             cursor, found = store.connection.client.scan(
                 cursor or 0, match="analysis:{*}", count=1000
             )
-            keys = [str(key) for key in found]
+            keys = [str(key).removeprefix(store.connection.prefix) for key in found]
         for key, raw in zip(keys, _values(store, keys), strict=True):
             request_id = key.removeprefix("analysis:{").removesuffix("}")
             try:
@@ -51,7 +50,7 @@ def every_record(store: Store, unreadable: list[str]) -> Iterator[AnalysisRecord
             except NotFound:  # its time has ended meanwhile
                 continue
             except Unreadable as error:
-                log.error("record not read", request_id=request_id, cause=str(error))
+                store.events.emit(RecordNotRead(error))
                 unreadable.append(request_id)
 
 
@@ -60,5 +59,5 @@ def _values(store: Store, keys: list[str]) -> list[Any]:
     try:
         with store.connection.errors():
             return list(store.connection.client.mget(keys)) if keys else []
-    except Unreadable:
+    except NotOurs:
         return [None] * len(keys)

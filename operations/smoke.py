@@ -15,13 +15,15 @@ from common.connection import StoreUnavailable
 from common.environment import SettingsError, load
 from common.failures import Failure
 from common.logs import start_logging
+from common.owners import new_owner_token
 from common.ports import LimitReached
 from common.record import AnalysisRecord
 from common.result import first_text
 from common.settings import ServiceSettings
 from common.states import Status
-from common.submission import OfOtherTask, Submissions, new_owner_token, new_request_id
+from common.submission import OfOtherTask, Submissions, new_request_id
 from common.task import TASK
+from common.versions import Unreadable
 from operations.doctor import FREE_CHECKS, HINTS, Clients, Fault, examine, make_clients
 from operations.settings import OperationsSettings
 
@@ -71,7 +73,7 @@ def _run_one(at: Clients, say: Callable[[str], None]) -> AnalysisRecord:
             why = f": {reason.sentence}" if reason and not record.result else ""
             took = time.monotonic() - began
             say(f"{took:6.1f} s  {record.status}, attempt {record.attempt}{why}")
-    except OfOtherTask:
+    except (OfOtherTask, Unreadable):
         submissions.delete(request_id, owner_token)
         raise Fault(f"The answer can't be read. {HINTS[Failure.TASK_CHANGED]}") from None
     submissions.delete(request_id, owner_token)

@@ -9,27 +9,49 @@ What a change of a record brings is counted in the change's own step. The rest f
 that is killed before it has counted a failed attempt's tokens, or a deletion, leaves them out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from common.connection import Unreadable
+from common.connection import NotOurs
 from common.events import AttemptFailed, Deleted, Discarded, Event, Reopened, Submitted
 from common.failures import Limit
 from common.fields import Tokens
-from common.record import AnalysisRecord
+from common.record import MAX_ROUNDS, AnalysisRecord
 from common.states import Status
-from common.store import Command, NotFound, Store, milliseconds, parse_record, record_key
+from common.store import (
+    Command,
+    NotFound,
+    Store,
+    milliseconds,
+    nobodys_id,
+    parse_record,
+    record_key,
+)
+from common.versions import Unreadable
 
 UNFINISHED = "unfinished"
 UNFINISHED_TTL = timedelta(days=8)  # more than the longest delay and deadline
 COUNTS_TTL = timedelta(days=35)  # for the operator to see what a month came to
-MAX_OVERDUE = 100
-MAX_LEFT_BEHIND = 20  # by crashes, before the first that is unfinished
+MAX_OVERDUE = 100  # settled at a time, the first first
+MAX_LOOKED_AT = 20  # more than crashes leave behind, before the first that is unfinished
 INPUT, OUTPUT = "input_tokens", "output_tokens"
 
 # Scripts, as each is one command for Redis, which also goes to the new primary after a fail-over.
+# Only reads.
+LOOK = """
+local overdue_at_once, first_at_once, now = unpack(ARGV)
+if now == '' then
+  local time = redis.call('TIME')
+  now = string.format('%d.%06d', time[1], time[2])
+end
+local overdue = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, overdue_at_once)
+local number = redis.call('ZCOUNT', KEYS[1], '(' .. now, '+inf')
+local first = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'LIMIT', 0, first_at_once)
+return {now, overdue, number, first}
+"""
 # Adds a round, and forgets those whose records are gone by now. Safe to repeat.
 ADD = """
 local member, deadline, ttl_ms, forgotten = unpack(ARGV)
@@ -57,21 +79,36 @@ class Spent(NamedTuple):
 
 
 class Unfinished(NamedTuple):
-    """How many analyses are not over, and when the next to time out is due."""
+    """How many analyses are not over; of the first to time out, when they were due; the time."""
 
     number: int
-    first_due_at: datetime | None
+    due_at: list[datetime]
+    now: datetime
+    overdue: list[str]  # past their deadline, and not among the others
+
+
+class Gauge(NamedTuple):
+    """A number that an option adds to the metrics, as they are scraped."""
+
+    name: str
+    description: str
+    value: float
 
 
 class Statistics:
-    """Counts. Every method raises StoreUnavailable when Redis is away."""
+    """Counts. Every method raises StoreUnavailable when Redis is away.
+
+    A record that can't be read is left out: whoever looks at it is told.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._client = store.connection.client
         self._errors = store.connection.errors
+        self._look_script = store.connection.script(LOOK)
         self._add_script = store.connection.script(ADD)
         self._count_script = store.connection.script(COUNT)
+        self._gauges: list[Callable[[datetime], Iterable[Gauge]]] = []
         self.adds_submissions = True  # unless the limits do, in the step that admits them
 
     def watch(self, event: Event) -> None:
@@ -82,9 +119,10 @@ class Statistics:
                     self._add(record)
             case Reopened(record):  # one that was not queued is admitted again by nobody
                 self._add(record)
-            case Deleted(_, AnalysisRecord() as record):
+            case Deleted(request_id, _, number):
+                rounds = range(1, MAX_ROUNDS + 1) if number is None else [number]
                 with self._errors():
-                    self._client.zrem(UNFINISHED, member(record))
+                    self._client.zrem(UNFINISHED, *(f"{request_id}:{each}" for each in rounds))
             case AttemptFailed(record, seconds, Tokens() as tokens) | Discarded(
                 record, seconds, Tokens() as tokens
             ):
@@ -92,32 +130,37 @@ class Statistics:
                 counts = token_counts(tokens, record.claimed_at + timedelta(seconds=seconds))
                 self._count_script([*counts], [milliseconds(COUNTS_TTL), *counts.values()])
 
-    def unfinished(self, now: datetime) -> Unfinished:
-        """Count the analyses that are not over. Three Redis commands."""
-        after = f"({timestamp(now)}"
-        with self._errors():
-            both = self._client.pipeline(transaction=False)
-            both.zcount(UNFINISHED, after, "+inf")
-            both.zrangebyscore(UNFINISHED, after, "+inf", start=0, num=MAX_LEFT_BEHIND)
-            number, first = both.execute()
-            keys = [record_key(request_id_of(each)) for each in first]
-            values = self._client.mget(keys) if keys else []
-        for raw in values:
-            with suppress(NotFound, Unreadable):
-                if not (record := parse_record(raw)).status.is_terminal:
-                    return Unfinished(number, record.due_at)
-        return Unfinished(number, None)
+    def unfinished(self, now: datetime | None = None) -> Unfinished:
+        """Count the analyses that are not over, by Redis's clock. Two Redis commands, or one."""
+        time = timestamp(now) if now else ""
+        now_there, overdue, number, first = self._look_script(
+            [UNFINISHED], [MAX_OVERDUE, MAX_LOOKED_AT, time]
+        )
+        due_at = [
+            record.due_at
+            for record in self._read([request_id_of(each) for each in first])
+            if not record.status.is_terminal
+        ]
+        return Unfinished(number, due_at, datetime.fromtimestamp(float(now_there), UTC), overdue)
 
-    def settle_overdue(self, now: datetime) -> None:
+    def _read(self, ids: list[str]) -> Iterator[AnalysisRecord]:
+        """Read what can be read of these, in one command; of any that is no text, each alone."""
+        values: list[Any] = []
+        try:
+            with self._errors():
+                values = self._client.mget(map(record_key, ids)) if ids else []
+        except NotOurs:
+            pass
+        for request_id, raw in zip_longest(ids, values):
+            with suppress(NotFound, Unreadable):
+                yield parse_record(raw, request_id) if values else self._store.read(request_id)
+
+    def settle_overdue(self, members: Sequence[str]) -> None:
         """Settle analyses whose deadline has passed without anybody reading them.
 
-        At most MAX_OVERDUE at a time, the first first. What is gone or can't be read is forgotten.
-        When Redis goes away in between, the next call begins where this one did.
+        What is gone or can't be read is forgotten. When Redis goes away in between, the next call
+        begins where this one did.
         """
-        with self._errors():
-            members: list[Any] = self._client.zrangebyscore(
-                UNFINISHED, "-inf", timestamp(now), start=0, num=MAX_OVERDUE
-            )
         over = [each for each in members if self._is_over(each)]
         if over:
             with self._errors():
@@ -130,12 +173,35 @@ class Statistics:
             counts = self._client.mget(count_key(name, day) for name in names)
         return Spent(*(int(count or 0) for count in counts))
 
+    def check(self) -> None:
+        """Raise StoreUnavailable unless Redis does all that is counted and asked; counts nothing.
+
+        What the first script adds is what it then forgets: nobody sees it in between.
+        """
+        never, nobodys, probe = "-inf", nobodys_id(), count_key(INPUT, nobodys_id())
+        self._add_script([UNFINISHED], [nobodys, never, milliseconds(UNFINISHED_TTL), never])
+        self._count_script([probe], [1000, 1])
+        with self._errors():
+            self._client.delete(probe)
+            self._client.zrem(UNFINISHED, nobodys)
+        self.spent(day_of(self.unfinished().now))
+
+    def add_gauges(self, tell: Callable[[datetime], Iterable[Gauge]]) -> None:
+        """Ask this at each scrape, too; it may raise StoreUnavailable."""
+        self._gauges.append(tell)
+
+    def gauges(self, now: datetime) -> list[Gauge]:
+        """Tell what the options know."""
+        return [gauge for tell in self._gauges for gauge in tell(now)]
+
     def _is_over(self, each: str) -> bool:
         """Settle this round if it is overdue; say whether nothing is left to be settled."""
         try:
             record = self._store.current(request_id_of(each))
-        except (NotFound, Unreadable):
+        except NotFound:
             return True
+        except Unreadable as error:
+            return not error.is_newer  # which that version settles
         return record.status.is_terminal or member(record) != each
 
     def _add(self, record: AnalysisRecord) -> None:

@@ -1,7 +1,7 @@
 """OpenTelemetry: spans, sent to a collector over HTTP. The only importer of its SDK.
 
 Imported only where OTEL_EXPORTER_OTLP_ENDPOINT is set. No span holds personal text or a secret: our
-own carry what is logged, Redis's the names of commands.
+own carry what is logged, Redis's the names of commands, the database's the operation and the table.
 Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp
 """
 
@@ -13,11 +13,12 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.redis import RedisInstrumentor
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 
+from common.environment import pass_on
 from common.events import Event
 from common.logs import get_logger
 
@@ -30,23 +31,28 @@ def start(endpoint: str, service: str) -> None:
     """Trace this process from now on. Call it after any fork; a second call changes nothing.
 
     Spans wait in memory, a few thousand at most, for a thread that sends them: no request waits
-    for the collector.
+    for the collector. The SDK reads its own variables, OTEL_….
     """
     if isinstance(trace.get_tracer_provider(), TracerProvider):
         return
+    pass_on("OTEL_")
+    named = OTELResourceDetector().detect()  # if the operator has named it otherwise
+    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service}).merge(named))
+    provider.sampler = OurTraces(provider.sampler)
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # see Exporter
     exporter = OTLPSpanExporter(
         endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS
     )
-    resource = Resource.create({SERVICE_NAME: service})
-    provider = TracerProvider(sampler=ParentBased(OurTraces()), resource=resource)
     provider.add_span_processor(BatchSpanProcessor(Exporter(exporter)))
     trace.set_tracer_provider(provider)
     RedisInstrumentor().instrument(tracer_provider=provider)
 
 
 class OurTraces(Sampler):
-    """Begin no trace with a Redis command: whoever waits polls."""
+    """Begin no trace with a command to Redis or the database: whoever waits polls."""
+
+    def __init__(self, others: Sampler) -> None:
+        self._others = others
 
     def should_sample(
         self,
@@ -54,14 +60,16 @@ class OurTraces(Sampler):
         trace_id: int,
         name: str,
         kind: trace.SpanKind | None = None,
-        *_: Any,
-        **__: Any,
+        *more: Any,
+        **others: Any,
     ) -> SamplingResult:
-        is_wanted = kind is not trace.SpanKind.CLIENT
-        return SamplingResult(Decision.RECORD_AND_SAMPLE if is_wanted else Decision.DROP)
+        is_first = not trace.get_current_span(parent_context).get_span_context().is_valid
+        if is_first and kind is trace.SpanKind.CLIENT:
+            return SamplingResult(Decision.DROP)
+        return self._others.should_sample(parent_context, trace_id, name, kind, *more, **others)
 
     def get_description(self) -> str:
-        return "OurTraces"
+        return f"OurTraces({self._others.get_description()})"
 
 
 class Exporter(SpanExporter):

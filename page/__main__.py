@@ -4,7 +4,7 @@ import sys
 from argparse import ArgumentParser
 
 from common.environment import SettingsError
-from common.logs import start_logging
+from common.logs import end, start_logging
 from common.open_files import raise_open_files
 from common.settings import PageSettings
 from common.tasks import load_task
@@ -15,6 +15,7 @@ def main() -> None:
     parser = ArgumentParser(prog="python -m page", description="Serve the page on PORT.")
     parser.add_argument("--local", action="store_true", help="on loopback, for this machine alone")
     is_local = parser.parse_args().local
+    start_logging()
     try:
         load_task()
 
@@ -22,13 +23,15 @@ def main() -> None:
 
         settings, _ = load_with_options(PageSettings)
     except SettingsError as error:
-        sys.exit(str(error))
-    from page.server import make_app  # imports the task, which is known to work now
+        end(error)
+    from page.server import SCRIPT, make_app  # import the task, which is known to work now
 
-    start_logging(settings)  # takes Streamlit's loggers over, which are there now
+    start_logging(settings, anew=True)  # takes Streamlit's loggers over, which are there now
     raise_open_files()
 
-    config: dict[str, object] = {"server.port": settings.port}
+    # Streamlit looks for modules in its folder first: those of `page` would hide `requests`, say.
+    sys.argv = [str(SCRIPT)]
+    config: dict[str, object] = {"server.port": settings.port, "logger.hideWelcomeMessage": True}
     if is_local:
         config["server.address"] = "127.0.0.1"
     make_app(loopback_names_only=is_local).run(config=config)

@@ -14,6 +14,7 @@ from common.record import AnalysisRecord
 from common.states import Reason, Status, TransitionError
 from common.store import NotFound
 from common.submission import NotOwner
+from common.versions import Unreadable
 from page import browser, texts
 from page.connection import connect
 from page.notices import draw_notify, draw_notify_line
@@ -46,7 +47,7 @@ def draw_actions(record: AnalysisRecord, owner_token: str | None) -> None:
         with st.container(key="written", horizontal=True, vertical_alignment="top"):
             draw_written(record.input)
             if record.status is Status.PENDING and not record.attempt:
-                action_button("Edit", _edit, record, owner_token, "tertiary")
+                action_button("Edit", _edit, record.request_id, owner_token, "tertiary")
     draw_quiet_actions(record, owner_token)
 
 
@@ -56,10 +57,26 @@ def draw_quiet_actions(record: AnalysisRecord, owner_token: str) -> None:
         if not record.status.is_terminal:
             with st.popover("Cancel", type="tertiary", key="cancel"):
                 st.markdown(f"**Cancel this request?** {texts.cancel_warning(record)}")
-                action_button("Yes, cancel it", _cancel, record, owner_token)
-        with st.popover("Delete", type="tertiary", key="delete"):
-            st.markdown(texts.DELETE_WARNING)
-            action_button("Yes, delete it", _delete, record, owner_token)
+                action_button("Yes, cancel it", _cancel, record.request_id, owner_token)
+        _draw_delete(record.request_id, owner_token)
+
+
+@st.fragment
+def draw_dead_end_actions(request_id: str, owner_token: str | None, kind: Kind) -> None:
+    """Offer to make another; and to the owner of what can't be shown, to delete it.
+
+    In a fragment, for the reason that `draw_actions` has.
+    """
+    new_request_button(kind)
+    if owner_token:
+        with st.container(key="quiet-actions", horizontal=True, horizontal_alignment="center"):
+            _draw_delete(request_id, owner_token)
+
+
+def _draw_delete(request_id: str, owner_token: str) -> None:
+    with st.popover("Delete", type="tertiary", key="delete"):
+        st.markdown(texts.DELETE_WARNING)
+        action_button("Yes, delete it", _delete, request_id, owner_token)
 
 
 def new_request_button(kind: Kind = "secondary") -> None:
@@ -72,19 +89,19 @@ def _draw_second_try(record: AnalysisRecord, owner_token: str) -> None:
     if record.has_rounds_left:
         is_worth_it = record.failure is not None and record.failure.kind is FailureKind.LOST
         kind: Kind = "primary" if is_worth_it else "secondary"
-        action_button("Try again", _retry, record, owner_token, kind)
+        action_button("Try again", _retry, record.request_id, owner_token, kind)
     if needs_other_text:
-        action_button("Change the text", _change_text, record, owner_token, "primary")
+        action_button("Change the text", _change_text, record.request_id, owner_token, "primary")
 
 
 def action_button(
-    label: str, action: Action, record: AnalysisRecord, owner_token: str, kind: Kind = "secondary"
+    label: str, action: Action, request_id: str, owner_token: str, kind: Kind = "secondary"
 ) -> None:
     """Draw a button for what only the owner may do.
 
     It acts before the page is drawn: a further click could end the run before it gets that far.
     """
-    st.button(label, type=kind, on_click=run_action, args=(action, record.request_id, owner_token))
+    st.button(label, type=kind, on_click=run_action, args=(action, request_id, owner_token))
 
 
 def run_action(action: Action, request_id: str, owner_token: str) -> None:
@@ -97,6 +114,8 @@ def run_action(action: Action, request_id: str, owner_token: str) -> None:
         notice = texts.NO_LONGER_POSSIBLE
     except LimitReached as error:
         notice = texts.limit_text(error)
+    except Unreadable:
+        pass  # since it was drawn: the page says so now
     except StoreUnavailable as error:
         log.error("not done", request_id=request_id, cause=str(error))
         notice = texts.NOT_DONE

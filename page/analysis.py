@@ -9,11 +9,12 @@ from functools import partial
 
 import streamlit as st
 
+from common.owners import owns
 from common.record import AnalysisRecord
 from common.states import Status
-from common.submission import Submissions
+from common.versions import Why
 from page import browser, looks, texts
-from page.actions import draw_actions, new_request_button
+from page.actions import Kind, draw_actions, draw_dead_end_actions
 from page.connection import connect, now, pause_of, timing
 from page.entries import entry
 from page.favicon import favicon
@@ -24,6 +25,7 @@ from page.result import draw_result
 from page.sharing import draw_sharing
 from page.snapshot import Snapshot, has_changed
 from page.state import look, page_state, refresh
+from page.unreadable import unreadable_text, unreadable_title
 from page.written import draw_edit
 
 
@@ -81,9 +83,10 @@ def _draw_snapshot(snapshot: Snapshot, owner_token: str | None) -> None:
     is_listed = browser.is_listed(request_id)
     draw_header(offers_new=not (snapshot.is_gone or snapshot.is_unreadable))
     if snapshot.is_unreadable:
-        _draw_dead_end(texts.UNREADABLE, texts.UNREADABLE_TEXT)
+        _draw_unreadable(snapshot, owner_token)
     elif snapshot.is_gone and is_listed is not None:
         _draw_dead_end(texts.title(snapshot, is_listed), texts.gone_text(is_listed))
+        draw_dead_end_actions(request_id, None, "primary")
     elif snapshot.record is None:
         draw_heading(texts.title(snapshot))
     with st.empty():  # a place of its own, so that the rest stays where it is
@@ -97,7 +100,7 @@ def _keep_in_browser(snapshot: Snapshot, owner_token: str | None) -> None:
     """Let the browser's list know, ask it for the owner token, and have changes read aloud."""
     request_id = snapshot.request_id
     new_token = page_state().owner_tokens.get(request_id)
-    is_owner = snapshot.record is not None and Submissions.owns(snapshot.record, owner_token)
+    is_owner = snapshot.record is not None and owns(snapshot.record, owner_token)
     browser.draw_requests(
         [entry(snapshot, connect().kept, new_token, is_owner=is_owner)],
         wanted=request_id,
@@ -111,11 +114,17 @@ def _draw_text(text: str, style: str) -> None:
     st.html(f'<p class="{style}" dir="auto">{html.escape(text)}</p>')
 
 
+def _draw_unreadable(snapshot: Snapshot, owner_token: str | None) -> None:
+    is_owner = owns(snapshot, owner_token)
+    _draw_dead_end(unreadable_title(snapshot), unreadable_text(snapshot, is_owner=is_owner))
+    kind: Kind = "secondary" if snapshot.why is Why.NEWER else "primary"
+    draw_dead_end_actions(snapshot.request_id, owner_token if is_owner else None, kind)
+
+
 def _draw_dead_end(title: str, text: str) -> None:
     draw_heading(title)
     _draw_text(text, "")
     draw_notice()
-    new_request_button("primary")
 
 
 def _owner_token(request_id: str) -> str | None:
@@ -134,7 +143,7 @@ def _draw_record(
     record: AnalysisRecord, owner_token: str | None, ahead: int | None, *, is_listed: bool | None
 ) -> None:
     is_known = owner_token or is_listed is not None
-    if not Submissions.owns(record, owner_token):
+    if not owns(record, owner_token):
         owner_token = None  # a token that is not this one's: nothing of it works
     is_owner = bool(owner_token) if is_known else None
     shown = progress(record, now(), timing().usual, ahead=ahead, is_owner=is_owner)

@@ -8,6 +8,7 @@ from zlib import crc32
 import streamlit as st
 
 from common.connection import StoreUnavailable
+from common.events import Events
 from common.logs import start_logging
 from common.options import load_with_options, plug_in, process_started
 from common.qstash import Queue
@@ -24,6 +25,7 @@ class Connection:
     """What every session shares."""
 
     settings: Settings
+    events: Events
     submissions: Submissions
     kept: timedelta  # how long a terminal analysis can be read
     timing: Timing  # the latest one, used while Redis can't be reached
@@ -40,7 +42,8 @@ def connect() -> Connection:
     options = plug_in("page", settings, chosen, store)
     limits, history = options.limits, options.history
     submissions = Submissions(store, Queue(settings), settings, limits=limits, history=history)
-    return Connection(settings, submissions, max(settings.ttl, history.keeps), Timing())
+    kept = max(settings.ttl, history.keeps)
+    return Connection(settings, store.events, submissions, kept, Timing())
 
 
 @st.cache_resource(ttl=30, show_spinner=False)

@@ -8,9 +8,11 @@ from pydantic import AwareDatetime
 from common.fields import Model
 from common.record import AnalysisRecord
 from common.states import Status
+from common.versions import Why
 from page.quoted import first_words
 from page.snapshot import Snapshot
-from page.texts import GONE, STATUSES, UNKNOWN_USUAL, UNREADABLE
+from page.texts import GONE, STATUSES, UNKNOWN_USUAL
+from page.unreadable import unreadable_title
 
 
 class Mark(StrEnum):
@@ -56,8 +58,8 @@ def entry(
     """
     record = snapshot.record
     is_owner = is_owner or owner_token is not None
-    if snapshot.is_gone or snapshot.is_unreadable:
-        state = GONE if snapshot.is_gone else UNREADABLE
+    if snapshot.is_gone or (snapshot.is_unreadable and snapshot.why is not Why.NEWER):
+        state = GONE if snapshot.is_gone else unreadable_title(snapshot)
         request_id = snapshot.request_id
         return Entry(request_id=request_id, state=state, mark=Mark.GONE, is_over=True, is_lost=True)
     if record is None:

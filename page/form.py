@@ -11,11 +11,13 @@ from common.connection import StoreUnavailable
 from common.failures import Failure
 from common.form import Form, problems, questions
 from common.logs import get_logger
+from common.owners import new_owner_token
 from common.ports import LimitReached
 from common.states import TransitionError
 from common.store import NotFound
-from common.submission import OtherInput, new_owner_token, new_request_id
+from common.submission import OtherInput, new_request_id
 from common.task import TASK
+from common.versions import Unreadable
 from page import browser, texts
 from page.connection import connect, timing
 from page.head import draw_header, draw_heading
@@ -164,7 +166,7 @@ def _submit(form: Form) -> tuple[str, str]:
         )
     except LimitReached as error:
         return texts.limit_note(error)
-    except (StoreUnavailable, NotFound, OtherInput, TransitionError) as error:
+    except (StoreUnavailable, Unreadable, NotFound, OtherInput, TransitionError) as error:
         cause = str(error) or type(error).__name__
         log.error("not submitted", request_id=request_id, cause=cause)
         return texts.NOT_SUBMITTED, texts.KEPT_TRY_AGAIN

@@ -3,7 +3,6 @@
 `streamlit run streamlit_app.py` draws the same page without any of this, where a host starts it so.
 """
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from html import escape
@@ -21,13 +20,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import config
 from streamlit.proto.BackMsg_pb2 import BackMsg
+from uvicorn.config import LOGGING_CONFIG
 
 from common.addresses import LOOPBACK_NAMES
 from common.form import questions
-from common.logs import quiet_servers
+from common.logs import get_logger, quiet_servers
 from common.security_headers import NO_INDEX, SECURITY_HEADERS
 from common.task import TASK
 from page import looks, preload
+from page.connection import connect
 from page.errors import on_script_error
 
 SCRIPT = Path(__file__).parent.parent / "streamlit_app.py"
@@ -39,7 +40,7 @@ ICON = (
 KNOWN_MESSAGES = {"rerun_script", "stop_script", "app_heartbeat"}
 POLICY_VIOLATION = 1008  # https://datatracker.ietf.org/doc/html/rfc6455#section-7.4.1
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def make_app(*, loopback_names_only: bool = False) -> st.App:
@@ -48,6 +49,7 @@ def make_app(*, loopback_names_only: bool = False) -> st.App:
     With `loopback_names_only`, requests for any other host are refused: a page elsewhere could
     otherwise reach this one by a name of its own that leads to 127.0.0.1.
     """
+    LOGGING_CONFIG["loggers"].clear()  # its first lines, too, are to be written as ours are
     hosts = LOOPBACK_NAMES if loopback_names_only else ("*",)
     return st.App(
         SCRIPT,
@@ -152,7 +154,10 @@ async def _is_wanted(frame: bytes | None, socket: str) -> bool:
 
 @asynccontextmanager
 async def _lifespan(app: st.App) -> AsyncIterator[None]:
+    """Start what the options serve before the first visitor comes."""
     quiet_servers()
+    connect()
+    log.info("page started", port=config.get_option("server.port"))
     yield
 
 

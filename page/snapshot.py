@@ -7,6 +7,7 @@ from time import monotonic
 
 from common.record import AnalysisRecord
 from common.states import Status
+from common.versions import Why
 
 # Few, as each change of the pause draws the whole page anew, which costs as much as two polls.
 PAUSES = (0.5, 1, 2, 5)
@@ -25,6 +26,8 @@ class Snapshot:
     record: AnalysisRecord | None = None
     is_gone: bool = False
     is_unreadable: bool = False
+    why: Why | None = None  # it is unreadable; None where it was made for another task
+    owner_hash: str | None = None  # of what is unreadable, as far as that is known
     ahead: int | None = None  # how many come before it, where that is known
     failures: int = 0  # how often in a row the store could not be reached
 
@@ -119,8 +122,8 @@ def has_changed(before: Snapshot, after: Snapshot) -> bool:
 
 
 def _drawn(snapshot: Snapshot) -> tuple[object, ...]:
-    is_away, ahead = snapshot.is_unavailable, snapshot.ahead
-    return snapshot.record, snapshot.is_gone, snapshot.is_unreadable, is_away, ahead
+    unreadable = snapshot.is_unreadable, snapshot.why
+    return snapshot.record, snapshot.is_gone, unreadable, snapshot.is_unavailable, snapshot.ahead
 
 
 def has_become_ready(before: Snapshot, after: Snapshot) -> bool:

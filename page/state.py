@@ -10,11 +10,14 @@ from typing import NamedTuple, NoReturn
 
 import streamlit as st
 
-from common.connection import StoreUnavailable, Unreadable
+from common.connection import StoreUnavailable
+from common.events import RecordNotRead
 from common.form import Form
 from common.logs import get_logger
+from common.owners import new_owner_token
 from common.store import NotFound
-from common.submission import OfOtherTask, new_owner_token
+from common.submission import OfOtherTask
+from common.versions import Unreadable
 from common.visitors import visitor_of
 from page.connection import ahead, connect
 from page.snapshot import Snapshot, has_become_ready
@@ -95,13 +98,14 @@ def fetch(request_id: str, last: Snapshot | None = None) -> Snapshot:
     """Look an analysis up; while the store can't be reached, the last record stays in view."""
     try:
         return Snapshot(request_id, connect().submissions.look_up(request_id))
-    except OfOtherTask:
-        return Snapshot(request_id, is_unreadable=True)
+    except OfOtherTask as error:
+        return Snapshot(request_id, is_unreadable=True, owner_hash=error.owner_hash)
     except NotFound:
         return Snapshot(request_id, is_gone=True)
     except Unreadable as error:
-        log.error("record not read", request_id=request_id, cause=str(error))
-        return Snapshot(request_id, is_unreadable=True)
+        connect().events.emit(RecordNotRead(error))
+        whose = error.owner_hash
+        return Snapshot(request_id, is_unreadable=True, why=error.why, owner_hash=whose)
     except StoreUnavailable as error:
         log.error("not read", request_id=request_id, cause=str(error))
         last = last or Snapshot(request_id)

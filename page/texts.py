@@ -13,6 +13,7 @@ from common.task import TASK
 from page.quoted import first_words
 from page.snapshot import Snapshot
 from page.times import about, in_zone, spoken
+from page.unreadable import unreadable_title
 
 STAND_IN_MODEL = "local-stand-in"
 SECOND = timedelta(seconds=1)
@@ -23,11 +24,6 @@ DAYS, MONTHS = timedelta(days=2), timedelta(days=300)  # from here on, no time; 
 CAN_BE_WRONG = "AI can be wrong; check anything that matters."
 NOT_SENT = "Not sent yet."
 GONE = "No longer kept"
-UNREADABLE = "No longer readable here"
-UNREADABLE_TEXT = (
-    "What is stored under this link can't be shown any more. Trying again will not help; "
-    "please send a new request."
-)
 UNAVAILABLE = "We can't look this up just now, and keep trying. There is nothing for you to do."
 UNAVAILABLE_FROM_THE_START = (
     "We can't look this up just now. We keep trying as long as this page is open; "
@@ -77,7 +73,7 @@ def title(snapshot: Snapshot, is_listed: bool | None = None) -> str:
     if snapshot.is_gone and is_listed is not None:
         return GONE if is_listed else "Nothing here"
     if snapshot.is_unreadable:
-        return UNREADABLE
+        return unreadable_title(snapshot)
     if record is None:
         return "One moment"
     if record.status is Status.PENDING and record.attempt:

@@ -13,6 +13,7 @@ from common.states import TransitionError
 from common.store import NotFound
 from common.submission import NotOwner
 from common.task import TASK
+from common.versions import Unreadable
 from page import texts
 from page.connection import connect
 from page.form import ask_for, draw_note
@@ -56,7 +57,7 @@ def _save(request_id: str, owner_token: str, form: Form) -> str:
     except (NotFound, NotOwner, TransitionError) as error:
         log.info("not edited", request_id=request_id, cause=str(error) or type(error).__name__)
         return go_to(None, texts.EDITED_TOO_LATE, prefilled=form)
-    except StoreUnavailable as error:
+    except (StoreUnavailable, Unreadable) as error:
         log.error("not edited", request_id=request_id, cause=str(error))
         return f"{texts.NOT_DONE} {texts.TEXT_KEPT}"
     page_state().draft = None  # the text as it was is another request from here on

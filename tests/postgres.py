@@ -17,22 +17,26 @@ from tests.processes import free_port
 def find_binaries() -> Path | None:
     """Where initdb and pg_ctl are: on the path, or where Debian puts them."""
     if found := shutil.which("initdb"):
-        return Path(found).parent
+        return Path(found).resolve().parent  # a link, perhaps, with others beside what it leads to
     return max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
 
 
 class Postgres:
     """One cluster; `stop` and `start` take it away and bring it back."""
 
-    def __init__(self, binaries: Path, data: Path) -> None:
+    def __init__(self, binaries: Path, data: Path, copy_of: int | None = None) -> None:
         self.port = free_port()
         self.url = f"postgresql://tester@127.0.0.1:{self.port}/postgres"
-        self._binaries, self._data = binaries, data
+        self.binaries, self._data = binaries, data
         # PostgreSQL refuses to run as root.
         self._user = "postgres" if os.geteuid() == 0 else None
         if self._user:
             shutil.chown(data, self._user)
-        self._run("initdb", "--auth=trust", "--username=tester", "--no-sync", "--encoding=UTF8")
+        if copy_of:
+            where = ("-h", "127.0.0.1", "-p", str(copy_of), "-U", "tester")
+            self._run("pg_basebackup", *where, "-R", "-c", "fast", "--no-sync")
+        else:
+            self._run("initdb", "--auth=trust", "--username=tester", "--no-sync", "--encoding=UTF8")
 
     def start(self) -> None:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -k '' -c fsync=off"
@@ -43,7 +47,7 @@ class Postgres:
 
     def _run(self, program: str, *arguments: str) -> None:
         ended = subprocess.run(
-            [self._binaries / program, "-D", self._data, *arguments],
+            [self.binaries / program, "-D", self._data, *arguments],
             user=self._user,
             cwd=self._data,
             env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
@@ -68,6 +72,19 @@ def start_postgres(binaries: Path) -> Iterator[Postgres]:
         yield server
         with suppress(AssertionError):  # a test may have left it stopped
             server.stop()
+
+
+@contextmanager
+def start_standby(primary: Postgres) -> Iterator[Postgres]:
+    """Run a replica of a cluster, which can be read and not written."""
+    with tempfile.TemporaryDirectory(prefix="standby-", ignore_cleanup_errors=True) as directory:
+        Path(directory).chmod(0o755)
+        data = Path(directory) / "data"
+        data.mkdir(mode=0o700)
+        server = Postgres(primary.binaries, data, copy_of=primary.port)
+        server.start()
+        yield server
+        server.stop()
 
 
 class SlowWay:

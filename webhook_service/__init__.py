@@ -54,7 +54,7 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's default provider
     worker = Worker(store, analyst, settings.times, history=history)
     submissions = Submissions(store, queue, settings, limits=limits, history=history)
-    api = make_api(settings, submissions, is_open=open_api)
+    api = make_api(settings, submissions, store.events, is_open=open_api)
     limit_rate(app, api, settings, store)
     trust_proxies(app, settings.trusted_proxies)
     for blueprint in (make_routes(settings, store, worker), api, *options.blueprints):

@@ -26,6 +26,7 @@ from common.visitors import network
 from webhook_service.web import Problem, bearer_token, whole_seconds
 
 OPEN = "open"  # the caller's name where no key is asked for
+RATE_KEYS = "LIMITS"  # what the keys in Redis begin with that count the calls
 
 log = get_logger(__name__)
 
@@ -81,7 +82,11 @@ def limit_rate(app: Flask, api: Blueprint, settings: ServiceSettings, store: Sto
         lambda: f"{_key_name(settings.api_keys) or ''}@{network(request.remote_addr or '')}",
         app=app,
         storage_uri="redis://",  # what to speak; where to, the connections know
-        storage_options={"connection_pool": store.connection.pool, "wrap_exceptions": True},  # type: ignore[dict-item]  # handed on
+        storage_options={  # handed on
+            "connection_pool": store.connection.pool,  # type: ignore[dict-item]
+            "key_prefix": f"{store.connection.prefix}{RATE_KEYS}",
+            "wrap_exceptions": True,
+        },
         strategy="moving-window",
         on_breach=_refuse,
     )

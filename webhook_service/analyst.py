@@ -24,6 +24,7 @@ from common.form import Form
 from common.settings import ServiceSettings
 from common.task import TASK
 from common.tracing import headers, span
+from common.unreachable import reason
 from webhook_service.answer import (
     AnalysisFailed,
     Answer,
@@ -169,7 +170,7 @@ def _failures(seconds: float) -> Iterator[None]:
         ) from error
     except (openai.APIConnectionError, aiohttp.ClientError) as error:
         # The SDK calls a cut connection a timeout, and lets through what isn't HTTP at all.
-        cause = type(error.__context__ or error).__name__
+        cause = reason(error) or type(error.__context__ or error).__name__
         raise AnalysisFailed(Failure.MODEL_UNAVAILABLE, cause) from error
     except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
         # Not "from error": such an error's text may hold what the server wrote.

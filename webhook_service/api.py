@@ -1,7 +1,8 @@
 """The same analysis for programs: POST /analyze, GET /analyze/<requestId>; errors as problems.
 
 POST answers 202 with `Location` and `{"requestId", "status", "dueAt"}`; GET answers status,
-attempt, result or failure, and never the input.
+attempt, result or failure, and never the input. Both answer a caller's own request that another
+version has stored 410, or 503 while a newer version's processes take over; anybody else's is 404.
 """
 
 import hmac
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from flask import Blueprint, Response, request, url_for
 from pydantic import SecretStr, ValidationError
 
+from common.events import Events, RecordNotRead
 from common.failures import Failure
 from common.form import Form, problems
 from common.record import AnalysisRecord
@@ -19,13 +21,25 @@ from common.states import Status
 from common.store import NotFound
 from common.submission import Submissions, new_request_id
 from common.task import TASK
+from common.versions import Unreadable
 from webhook_service.access import caller, may_read
-from webhook_service.web import RETRY_SECONDS, Problem, json_answer, read_body, whole_seconds
+from webhook_service.web import (
+    RETRY_SECONDS,
+    Problem,
+    json_answer,
+    not_found,
+    read_body,
+    whole_seconds,
+)
 
 MAX_IDEMPOTENCY_KEY = 255
+OF_OLDER = "This request was made with an earlier version and can't be read any more. Make another."
+OF_NEWER = "This request is with a newer version, which is just being deployed. Ask again."
 
 
-def make_api(settings: ServiceSettings, submissions: Submissions, *, is_open: bool) -> Blueprint:
+def make_api(
+    settings: ServiceSettings, submissions: Submissions, events: Events, *, is_open: bool
+) -> Blueprint:
     """Make the API's routes; `is_open` asks for no key where there is none."""
     api = Blueprint("api", __name__)
 
@@ -44,6 +58,15 @@ def make_api(settings: ServiceSettings, submissions: Submissions, *, is_open: bo
         if not may_read(name, record):
             raise NotFound("made by somebody else")
         return json_answer(200, _public(record))
+
+    @api.errorhandler(Unreadable)
+    def not_read(error: Unreadable) -> Response:
+        events.emit(RecordNotRead(error))
+        if error.created_by != caller(settings.api_keys, is_open=is_open):
+            return not_found()
+        if error.is_newer:
+            return Problem(503, OF_NEWER, {"Retry-After": str(RETRY_SECONDS)}).response()
+        return Problem(410, OF_OLDER).response()
 
     return api
 

@@ -16,10 +16,11 @@ from gunicorn.workers.base import Worker
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from common.environment import SettingsError
-from common.logs import start_logging, take_over
+from common.logs import end, start_logging, take_over
 from common.open_files import raise_open_files
 from common.tasks import load_task
 
+start_logging()
 try:
     load_task()
 
@@ -30,7 +31,7 @@ try:
     _settings, _options = reloading.read_settings()
 except SettingsError as error:
     # Here, before any worker: a worker that ends so would be started again for ever.
-    sys.exit(str(error))
+    end(error)
 
 
 class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # carries no types
@@ -43,7 +44,6 @@ class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # carries no type
 
 MAX_NEW_OBJECTS = 5_000  # before garbage is looked for: 700, the default, cost a tenth of the CPU
 
-start_logging(_settings)
 raise_open_files()
 logger_class = Logger
 bind = f"0.0.0.0:{_settings.port}"

@@ -3,11 +3,13 @@
 outcome of a delivery                                          status
 settled now; or nothing to do: already terminal, deleted,      200
   unknown id, older round, too late
-another attempt is running, not due yet, Redis is away,        503 with Retry-After
-  a record that can't be read (a newer version may), or a
-  transient error released the record
-the operator must act (key, model, quota, our request),        489 with Upstash-NonRetryable-Error:
-  or a signed body that is not ours                              the message rests in the DLQ
+another attempt is running, not due yet, Redis is away, a      503 with Retry-After
+  transient error released the record, or a newer version
+  has written it: its own processes may take the next one
+the operator must act (key, model, quota, our request, a       489 with Upstash-NonRetryable-Error:
+  record that no version reads), or a signed body that is        the message rests in the DLQ
+  not ours
+a report that it rests there, of a record that can't be read   200: there is no more to do
 bad signature                                                  401, empty body; never 489
 body too large; cut off, or its chunks unreadable              413; 400
 """

@@ -7,7 +7,7 @@ from datetime import timedelta
 from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
-from common.connection import StoreUnavailable, Unreadable
+from common.connection import StoreUnavailable
 from common.events import Events, StoreFailed
 from common.logs import get_logger
 from common.ports import LimitReached
@@ -86,10 +86,9 @@ def handle_errors(app: Flask, events: Events) -> None:
         return Problem(503, detail, {"Retry-After": str(RETRY_SECONDS)}).response()
 
     app.register_error_handler(Problem, lambda problem: problem.response())
-    app.register_error_handler(NotFound, lambda _: _not_found())
+    app.register_error_handler(NotFound, lambda _: not_found())
     app.register_error_handler(OtherInput, lambda _: Problem(422, OTHER_INPUT).response())
     app.register_error_handler(LimitReached, _limit_problem)
-    app.register_error_handler(Unreadable, _unreadable_problem)
     app.register_error_handler(StoreUnavailable, store_problem)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(Exception, _unexpected_problem)
@@ -113,15 +112,9 @@ def _limit_problem(error: LimitReached) -> Response:
     return Problem(503, error.limit.sentence, headers, limit=error.limit).response()
 
 
-def _not_found() -> Response:
+def not_found() -> Response:
+    """Answer for what is not there, and for what is somebody else's."""
     return Problem(404, "There is no such request, or it is no longer kept.").response()
-
-
-def _unreadable_problem(error: Unreadable) -> Response:
-    """404 as for an unknown id: whose it is can't be read either, and asking again is no use."""
-    arguments = request.view_args or {}
-    log.error("record not read", request_id=arguments.get("request_id"), cause=str(error))
-    return _not_found()
 
 
 def json_answer(status: int, body: Mapping[str, object]) -> Response:

@@ -11,7 +11,7 @@ from typing import Annotated, Protocol
 
 from pydantic import Field
 
-from common.connection import StoreUnavailable, Unreadable
+from common.connection import StoreUnavailable
 from common.events import (
     NO_RECORD,
     Answered,
@@ -19,22 +19,22 @@ from common.events import (
     Claimed,
     DeliveryIgnored,
     Discarded,
+    RecordNotRead,
     StoreFailed,
 )
 from common.failures import Failure, Kind
 from common.fields import Model, RequestId
 from common.form import Form
-from common.logs import get_logger
 from common.ports import History, NoHistory
 from common.record import AnalysisRecord
 from common.states import Status, TransitionError
 from common.store import NotFound, Store
 from common.times import TimeLadder
+from common.versions import Unreadable
 from webhook_service.answer import AnalysisFailed, Answer
 
 SETTLE_PAUSE_SECONDS = 0.5
-
-log = get_logger(__name__)
+NEWER_RETRY = timedelta(minutes=1)  # four deliveries are three minutes: time to replace a process
 
 
 class Delivery(Model):
@@ -91,23 +91,34 @@ class Worker:
 
     def process(self, delivery: Delivery) -> Outcome:
         """Run at most one attempt of an analysis. Never raises for what another service does."""
-        return self._handle(self._attempt, delivery)
+        return self._handle(self._attempt, delivery, OutcomeKind.OPERATOR_MUST_ACT)
 
     def give_up(self, delivery: Delivery) -> Outcome:
         """Fail an analysis whose message QStash has given up; a running attempt is left alone."""
-        return self._handle(self._give_up, delivery)
+        return self._handle(self._give_up, delivery, OutcomeKind.IGNORED)
 
-    def _handle(self, action: Callable[[Delivery], Outcome], delivery: Delivery) -> Outcome:
-        """Answer for an outcome only once the history has it, too."""
+    def _handle(
+        self,
+        action: Callable[[Delivery], Outcome],
+        delivery: Delivery,
+        if_unreadable: OutcomeKind,
+    ) -> Outcome:
+        """Answer for an outcome only once the history has it, too.
+
+        A record that no version can read is the operator's, who finds its message in the DLQ; once
+        it is given up it is there already.
+        """
         try:
             outcome = self._outcome_of(action, delivery)
             if outcome.kind is not OutcomeKind.RETRY:
                 with suppress(NotFound):  # deleted, or its time is over: it must not come back
                     self._history.ended(delivery.request_id)
             return outcome
-        except Unreadable as error:  # a newer version, which may take the next delivery, reads it
-            log.error("record not read", **delivery.model_dump(), cause=str(error))
-            return Outcome(OutcomeKind.RETRY, error.retry_after)
+        except Unreadable as error:
+            self._events.emit(RecordNotRead(error, delivery.round))
+            if error.is_newer:  # the next delivery may meet a process of that version
+                return Outcome(OutcomeKind.RETRY, NEWER_RETRY)
+            return Outcome(if_unreadable)
         except StoreUnavailable as error:
             self._events.emit(StoreFailed(error.store, str(error), **delivery.model_dump()))
             return Outcome(OutcomeKind.RETRY, error.retry_after)
@@ -153,7 +164,7 @@ class Worker:
         answer = self._ask(record, token, started)
         try:
             return self._settle(record, token, answer, started)
-        except (NotFound, TransitionError):
+        except (NotFound, TransitionError, Unreadable):
             if isinstance(answer, Answer):
                 seconds = round(self._monotonic() - started, 3)
                 self._events.emit(Discarded(record, seconds, answer.tokens))
@@ -203,8 +214,6 @@ class Worker:
                     record.request_id, settle, known=(record, now), cause=cause
                 )
                 break
-            except Unreadable:
-                raise
             except StoreUnavailable:
                 if self._monotonic() + SETTLE_PAUSE_SECONDS >= lease_ends:
                     raise

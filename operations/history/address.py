@@ -1,5 +1,7 @@
 """Addresses of the history's database: PostgreSQL, or SQLite on one machine."""
 
+import re
+
 from common.addresses import (
     ANY,
     ENCODED,
@@ -12,6 +14,7 @@ from common.addresses import (
 )
 
 # Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+POSTGRES_PORT = 5432
 POSTGRES_TAKES = {
     "application_name": ANY,
     "channel_binding": "disable|prefer|require",
@@ -22,6 +25,7 @@ POSTGRES_TAKES = {
     "keepalives_count": NUMBER,
     "keepalives_idle": NUMBER,
     "keepalives_interval": NUMBER,
+    "load_balance_hosts": "disable|random",
     "options": ANY,
     "passfile": ANY,
     "password": ANY,
@@ -56,6 +60,10 @@ INSTEAD = {
 }
 
 
+# Of `host:5432/name?user=me@work` this is what would else be a user and a password.
+LIKE_A_PORT = re.compile(r"[^:]*:[0-9]{1,5}(/[^?]*)?\?[a-z_]+=")
+
+
 def database(address: str) -> Address:
     """Check and tidy the address of a PostgreSQL or SQLite database."""
     scheme, separator, rest = address.partition("://")
@@ -65,24 +73,41 @@ def database(address: str) -> Address:
     check_characters(address)
     # As SQLAlchemy splits it: a password may hold anything but @.
     account, at, server = rest.rpartition("@")
-    if "@" in account or "/" in account.partition(":")[0]:
+    user = account.partition(":")[0]
+    if "@" in account or re.search("[/?#]", user) or LIKE_A_PORT.match(account):
         raise ValueError(f"holds an @ where none can be; {ENCODED}")
-    parts = split(f"//{server}")
-    if parts.fragment or server.endswith("#"):
+    if "#" in server:
         raise ValueError(f"holds a # where none can be; {ENCODED}")
     if scheme == "sqlite":
-        if at or parts.netloc or parts.path in ("", "/", "/:memory:") or "?" in server:
+        if at or server[:1] != "/" or server in ("/", "/:memory:") or "?" in server:
             raise ValueError("write sqlite:/// and the path of a file, without parameters")
         return Address(f"{scheme}://{rest}", [])
+    return _postgres(f"{account}{at}", server)
+
+
+def _postgres(account: str, server: str) -> Address:
+    """Check what stands behind the account: `host:5432,host:5432/name?name=value`."""
+    hosts = re.split("[/?]", server, maxsplit=1)[0]
+    path, _, query = server.removeprefix(hosts).partition("?")
+    parts = [split(f"//{each}") for each in hosts.split(",")]
     kept, dropped = parameters(
+        query,
         # PostgreSQL's own default changes nothing.
-        parts.query,
         POSTGRES_TAKES | {"schema": "public"},
         POSTGRES_DROPS,
         INSTEAD,
     )
-    if "port" in kept and kept["port"].count(",") != kept.get("host", "").count(","):
-        raise ValueError("has another number of ports than of hosts in its parameters")
     if kept.pop("schema", None):
         dropped.append("schema")
-    return Address(join(f"{scheme}://{account}{at}{parts.netloc}{parts.path}", kept), dropped)
+    if len(parts) > 1:
+        if "host" in kept or "port" in kept or not all(each.hostname for each in parts):
+            raise ValueError("names several hosts, some of them not at all or twice")
+        kept["host"] = ",".join(str(each.hostname) for each in parts)
+        kept["port"] = ",".join(str(each.port or POSTGRES_PORT) for each in parts)
+        hosts = ""
+    if "port" in kept and kept["port"].count(",") != kept.get("host", "").count(","):
+        raise ValueError("has another number of ports than of hosts in its parameters")
+    if "," in kept.get("host", ""):
+        # A history is written: a replica is none of them, wherever it stands in the list.
+        kept.setdefault("target_session_attrs", "read-write")
+    return Address(join(f"postgresql://{account}{hosts}{path}", kept), dropped)

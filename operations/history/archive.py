@@ -20,6 +20,8 @@ from common.record import AnalysisRecord
 from common.states import Status
 from common.store import NotFound, Store
 from common.times import QSTASH_DELIVERIES
+from common.tracing import span
+from common.versions import Unreadable
 from operations.history.database import Database
 from operations.history.settings import HistorySettings
 
@@ -49,7 +51,7 @@ class DatabaseHistory:
     def ended(self, request_id: str) -> None:
         """Keep what Redis says, if it is terminal by Redis's own clock. Safe to repeat.
 
-        Raises: NotFound, StoreUnavailable, HistoryUnavailable.
+        Raises: NotFound, Unreadable, StoreUnavailable, HistoryUnavailable.
         """
         self._this_thread.is_ending = True
         try:
@@ -59,7 +61,8 @@ class DatabaseHistory:
         if not record.status.is_terminal:
             return
         try:
-            self.database.write(record)
+            with span("INSERT analyses", asks_another=True):
+                self.database.write(record)
         except HistoryUnavailable as error:
             raise HistoryUnavailable(str(error), self._retry_after) from error
 
@@ -70,7 +73,7 @@ class DatabaseHistory:
         if not is_ours or this in self._archived or time.monotonic() < self._resume_at:
             return
         try:
-            with suppress(NotFound):  # deleted just now
+            with suppress(NotFound, Unreadable):  # deleted, or changed by a newer version, just now
                 self.ended(record.request_id)
         except StoreUnavailable as error:
             failed = StoreFailed(error.store, str(error), request_id=record.request_id)
@@ -82,7 +85,7 @@ class DatabaseHistory:
         self._archived.add(this)
 
     def find(self, request_id: str) -> AnalysisRecord:
-        """Read all that is kept. Raises: NotFound, HistoryUnavailable."""
+        """Read all that is kept. Raises: NotFound, Unreadable, HistoryUnavailable."""
         return self.database.find(request_id)
 
     def check(self) -> None:

@@ -9,18 +9,19 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sql
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from common.deadline import PerLoop, run_within
 from common.ports import HistoryUnavailable
 from operations.history import migrations
+from operations.history.causes import cause
 
 # Each is long enough for a server that is half a second away, there and back.
 USE_SECONDS = 5.0  # connecting anew included
 CHECK_SECONDS = 9.0  # before the first use: whether the tables fit
 UPGRADE_SECONDS = 12.0  # and if not, making them so
 CONNECT_SECONDS = 4
+MIN_CONNECT_SECONDS = 2  # libpq takes no less
 STATEMENT_SECONDS = 2
 MAX_CONNECTIONS = 4  # of one process
 MAX_WAIT_SECONDS = 1.0  # for one of them; who waits longer is told that all are busy
@@ -28,15 +29,6 @@ CONNECTION_TTL_SECONDS = 180  # firewalls forget idle ones after some minutes
 # One round trip fewer than as two statements; the connection is in autocommit mode for that.
 BEGIN = f"BEGIN; SET LOCAL statement_timeout = {STATEMENT_SECONDS * 1000}"
 DECIDED_AT_CONNECTING = ("ReadOnlySqlTransaction", "InsufficientPrivilege")
-# What the operator can do about a database that answers, and can't do what is asked.
-REMEDIES = {
-    "ReadOnlySqlTransaction": "it is read-only (a replica?); "
-    "point DATABASE_URL at the primary, or let its user write",
-    "DiskFull": "make room, or lower HISTORY_DAYS and run purge",
-    "InsufficientPrivilege": "let its user read and write its tables, and make and change them",
-    "QueryCanceled": "it takes too long; look at its load",
-    "TimeoutError": "it does not answer in time",
-}
 T = TypeVar("T")
 
 
@@ -60,7 +52,7 @@ class Connections:
                 self._is_prepared = True
             return run_within(USE_SECONDS, self._transact(work))
         except (SQLAlchemyError, OSError, migrations.UnknownVersion) as error:
-            raise HistoryUnavailable(f"database: {_cause(error)}") from error
+            raise HistoryUnavailable(f"database: {cause(error)}") from error
 
     async def _transact(self, work: Callable[[sql.Connection], T]) -> T:
         async with self._engines.get().begin() as connection:
@@ -73,9 +65,15 @@ def make_engine(address: str) -> AsyncEngine:
     is_postgres = url.get_backend_name() != "sqlite"
     options: dict[str, Any] = {"connect_args": {"timeout": STATEMENT_SECONDS}}
     if is_postgres:
+        hosts = 1 + str(url.query.get("host", "")).count(",")
+        connect_seconds = max(MIN_CONNECT_SECONDS, CONNECT_SECONDS // hosts)  # for each of them
         options = {
             # pgbouncer may give each transaction another server: nothing stays prepared there.
-            "connect_args": {"connect_timeout": CONNECT_SECONDS, "prepare_threshold": None},
+            "connect_args": {
+                "client_encoding": "utf8",  # else it is the database's, which may lack characters
+                "connect_timeout": connect_seconds,
+                "prepare_threshold": None,
+            },
             "isolation_level": "AUTOCOMMIT",
             "use_native_hstore": False,  # three commands fewer at the first use
         }
@@ -99,13 +97,3 @@ def _leave(context: sql.engine.ExceptionContext) -> None:
     """Connect anew where that may help: another server may be the primary since."""
     if type(context.original_exception).__name__ in DECIDED_AT_CONNECTING:
         context.is_disconnect = True
-
-
-def _cause(error: Exception) -> str:
-    """Name an error by its kind alone: its text may hold the address, or what was to be written."""
-    if isinstance(error, migrations.UnknownVersion):
-        return str(error)
-    if isinstance(error, PoolTimeoutError):
-        return "all connections are busy"
-    name = type(getattr(error, "orig", None) or error).__name__
-    return f"{name}: {REMEDIES[name]}" if name in REMEDIES else name

@@ -18,8 +18,8 @@ from common.logs import get_logger
 from common.ports import HistoryUnavailable
 from common.record import AnalysisRecord
 from common.states import Status
-from common.store import NotFound, parse_record, utc_now
-from operations.history import address
+from common.store import NotFound, nobodys_id, parse_record, utc_now
+from operations.history import address, causes
 from operations.history.connections import Connections
 from operations.history.schema import DELETED, analyses
 from operations.history.settings import HistorySettings
@@ -74,16 +74,7 @@ class Database:
         rows = [self._row(record) for record in records]
 
         def write(connection: sql.Connection) -> None:
-            insert = INSERTS[connection.dialect.name](analyses)
-            new = insert.excluded
-            connection.execute(
-                insert.on_conflict_do_update(
-                    index_elements=["request_id"],
-                    set_={column.name: new[column.name] for column in analyses.c},
-                    where=_is_later(new),
-                ),
-                rows,
-            )
+            connection.execute(_upsert(connection), rows)
 
         self.connections.run(write)
 
@@ -107,7 +98,8 @@ class Database:
             raise NotFound("not a request id")
         wanted = analyses.c.request_id == request_id, self._is_kept()
         query = sql.select(analyses.c.record).where(*wanted)
-        return parse_record(self.connections.run(lambda connection: connection.scalar(query)))
+        raw = self.connections.run(lambda connection: connection.scalar(query))
+        return parse_record(raw, request_id)
 
     def failed(
         self,
@@ -176,18 +168,20 @@ class Database:
         return self.connections.run(lambda connection: connection.execute(delete).rowcount)
 
     def ping(self) -> None:
-        """Raise HistoryUnavailable unless the database takes a row, with a schema that fits.
+        """Raise HistoryUnavailable unless a row can be written, read and removed.
 
-        The row is rolled back: nobody sees it.
+        As deliveries and the commands do it; then it is rolled back, and nobody sees it.
         """
-        now = utc_now()
-        probe = {"request_id": "", "round": 0, "status": DELETED, "code": None, "record": None}
-        insert = sql.insert(analyses).values(created_at=now, finished_at=now, **probe)
+        trial = _trial()
+        row = analyses.c.request_id == trial["request_id"]
 
         def try_it(connection: sql.Connection) -> None:
-            with connection.begin_nested() as trial:
-                connection.execute(insert)
-                trial.rollback()
+            connection.execute(_upsert(connection), trial)
+            written = connection.scalar(sql.select(analyses.c.record).where(row))
+            connection.execute(analyses.delete().where(row))
+            connection.get_transaction().rollback()  # type: ignore[union-attr]  # `run` begins one
+            if written != trial["record"]:
+                raise HistoryUnavailable(f"database: {causes.FOREIGN}")
 
         self.connections.run(try_it)
 
@@ -210,6 +204,31 @@ class Database:
             self.purge()
         except HistoryUnavailable as error:  # the analysis is written, and this can wait
             log.warning("history not purged", cause=str(error))
+
+
+def _upsert(connection: sql.Connection) -> sql.Executable:
+    """Write a row, unless what is there has happened after it."""
+    insert = INSERTS[connection.dialect.name](analyses)
+    new = insert.excluded
+    return insert.on_conflict_do_update(  # type: ignore[no-any-return]
+        index_elements=["request_id"],
+        set_={column.name: new[column.name] for column in analyses.c},
+        where=_is_later(new),
+    )
+
+
+def _trial() -> dict[str, object]:
+    """A row like any other, with characters that not every encoding has."""
+    now = utc_now()
+    return {
+        "request_id": nobodys_id(),
+        "round": 1,
+        "status": Status.CANCELLED.value,
+        "code": None,
+        "created_at": now,
+        "finished_at": now,
+        "record": "Ω 字 🖋",
+    }
 
 
 def _is_later(new: Any) -> sql.ColumnElement[bool]:

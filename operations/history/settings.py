@@ -1,5 +1,7 @@
 """Settings of the history."""
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -13,9 +15,23 @@ def _check(url: SecretStr | None) -> SecretStr | None:
     """Accept what the history can use; its packages are not needed otherwise."""
     if url is not None:
         address = database(url.get_secret_value()).url
-        driver = "aiosqlite" if address.startswith("sqlite:") else "psycopg"
-        require("sqlalchemy", "alembic", driver)
+        scheme, _, file = address.partition(":///")
+        is_file = scheme == "sqlite"
+        require("sqlalchemy", "alembic", "aiosqlite" if is_file else "psycopg")
+        if is_file:
+            _check_file(Path(file))
     return url
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what SQLite can't write: it says neither which file nor why."""
+    if not path.parent.is_dir():
+        raise ValueError("there is no such folder")
+    needed = [path.parent, *([path] if path.exists() else [])]  # its journal stands beside it
+    if not all(os.access(each, os.W_OK) for each in needed):
+        raise ValueError(
+            "this file or its folder can't be written; in a container use sqlite:////data/history.db"
+        )
 
 
 class HistorySettings(Part):

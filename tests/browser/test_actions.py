@@ -3,6 +3,9 @@
 import pytest
 from playwright.sync_api import Locator, expect
 
+from common.store import record_key
+from common.versions import Why
+from page import unreadable
 from tests.browser.visits import Visiting, send
 from tests.chromium import DESKTOP, PHONE
 from tests.fakes import ADA, ANALYSIS
@@ -10,6 +13,7 @@ from tests.http_server import answer, hang
 from tests.model_replies import refusal, response
 from tests.product import Product
 from tests.toy.task import TASK, AnalysisInput
+from tests.versions import of_older
 from tests.walk import HEADINGS
 
 pytestmark = pytest.mark.browser
@@ -162,6 +166,24 @@ def test_a_failed_analysis_is_tried_again(visit: Visiting, product: Product) -> 
     sender.button("Try again").click()
 
     sender.expect_text(ANALYSIS.summary)
+
+
+def test_what_an_earlier_version_has_left_is_told_and_can_be_deleted(
+    visit: Visiting, product: Product
+) -> None:
+    sender = send(visit, product, "waiting")
+    record = product.store.read(sender.request_id)
+    product.client.set(record_key(record.request_id), of_older(record), ex=3600)
+
+    sender.expect_heading(unreadable.TITLE)  # by the next look
+    sender.page.reload()
+    sender.expect_text(f"{unreadable.TEXTS[Why.OLDER]} {unreadable.DELETABLE}")
+    sender.expect_fits()
+    sender.button("Delete").click()
+    sender.button("Yes, delete it").click()
+    sender.expect_text("Deleted.")
+
+    assert not product.client.exists(record_key(record.request_id))
 
 
 def test_what_is_deleted_is_gone_for_everybody(visit: Visiting, product: Product) -> None:

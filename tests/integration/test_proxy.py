@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from common.security_headers import SECURITY_HEADERS
 from local_stack import qstash_queue
@@ -19,7 +19,7 @@ from tests.chromium import NAME, Visit, open_context
 from tests.fakes import ID
 from tests.processes import ROOT, Stack, bare_environment, wait_for
 from tests.product import Server
-from tests.proxy import NGINX_CONF, Proxy, nginx
+from tests.proxy import NGINX_CONF, Proxy, Tls, nginx, nginx_with_tls
 
 HANDSHAKE = (
     "GET /_stcore/stream HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -249,3 +249,61 @@ def test_requests_are_limited_where_people_come_in_and_nowhere_else(echoing: Pro
 
     assert 429 in statuses(echoing.url, 3000)
     assert set(statuses(echoing.webhook_url, 500)) == {200}
+
+
+@pytest.fixture(scope="module")
+def with_tls(
+    stack: Stack, page_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Proxy, Tls]]:
+    directory = tmp_path_factory.mktemp("nginx")
+    with nginx_with_tls(directory, stack.service_url, page_url) as both:
+        yield both
+
+
+def test_with_tls_whoever_comes_without_is_sent_there(with_tls: tuple[Proxy, Tls]) -> None:
+    plain, _ = with_tls
+
+    answered = httpx.get(f"{plain.url}/?request=x", headers={"Host": NAME})
+
+    assert answered.status_code == 308
+    assert answered.headers["Location"] == f"https://{NAME}/?request=x"
+
+
+def test_with_tls_both_ways_in_are_what_they_were(with_tls: tuple[Proxy, Tls]) -> None:
+    _, tls = with_tls
+    with httpx.Client(verify=tls.trust) as client:
+        for path in ("/", "/health", "/webhook"):
+            headers = client.get(f"{tls.url}{path}").headers
+            assert headers.get_list("Strict-Transport-Security") == ["max-age=31536000"]
+        assert client.get(f"{tls.url}/health").json() == {"status": "ok"}
+        assert client.post(f"{tls.url}/webhook").status_code == 404
+        assert client.post(f"{tls.webhook_url}/webhook").status_code == 401
+        assert client.post(f"{tls.webhook_url}/analyze").status_code == 404
+
+
+def test_with_tls_the_proxy_tells_who_comes_and_how(tmp_path: Path) -> None:
+    with (
+        echo() as url,
+        nginx_with_tls(tmp_path, url, url) as (_, tls),
+        httpx.Client(verify=tls.trust) as client,
+    ):
+        arrived = client.get(tls.url, headers={"X-Forwarded-For": "8.8.8.8"}).json()
+
+    assert (arrived["X-Forwarded-For"], arrived["X-Forwarded-Proto"]) == ("127.0.0.1", "https")
+
+
+@pytest.mark.browser
+def test_with_tls_a_browser_gets_the_page_over_http_2(
+    with_tls: tuple[Proxy, Tls], browser: Browser
+) -> None:
+    url = f"https://{NAME}:{with_tls[1].url.rpartition(':')[2]}"
+    context = open_context(browser, ignore_https_errors=True)
+    page = context.new_page()
+
+    page.goto(url)
+
+    expect(page.get_by_role("textbox").first).to_be_visible()  # its websocket came through
+    spoken = page.evaluate("performance.getEntries().map(each => each.nextHopProtocol)")
+    context.close()
+    assert spoken.count("h2") > 10
+    assert not {"http/1.0", "http/1.1"} & {*spoken}

@@ -72,8 +72,8 @@ def test_a_malformed_variable_is_named_and_its_value_is_not(
             (
                 "DATABASE_URL",
                 "unknown",
-                "postgresql://host/name?foo=hunter2",
-                "the parameter foo, wh",
+                "postgresql://host/name?user=u&hunter2",
+                "a parameter, number 2, that",
             ),
             (
                 "DATABASE_URL",
@@ -101,6 +101,9 @@ def test_a_malformed_variable_is_named_and_its_value_is_not(
             ("DATABASE_URL", "space", "postgresql://user:hunter2@host/na me", "holds a space"),
             ("DATABASE_URL", "zero byte", "postgresql://user:hunter%00@host/name", "a zero byte"),
             ("DATABASE_URL", "at", "postgresql://user:hunter@2@host/name", "holds an @"),
+            ("DATABASE_URL", "two ats", "postgresql://user:a@b:hunter2/z@host", "holds an @"),
+            ("DATABASE_URL", "user", "postgresql://host:1/name?user=me@hunter2", "holds an @"),
+            ("DATABASE_URL", "hosts", "postgresql://a,b/name?host=hunter2", "several hosts"),
             ("DATABASE_URL", "fragment", "postgresql://host/name#hunter2", "holds a #"),
             ("DATABASE_URL", "file", "sqlite:///history.db?timeout=hunter2", "the path of a file"),
             ("DATABASE_URL", "host", "sqlite://history.db", "the path of a file"),

@@ -107,7 +107,8 @@ def test_an_analysis_of_the_earlier_version_is_found_by_its_maker_alone(
     service: Callable[..., FlaskClient], store: Store, real_redis: redis.Redis
 ) -> None:
     record = pending(store.now()).model_copy(update={"created_by": "app"})
-    old = record.model_dump_json(by_alias=True).replace('"createdBy"', '"madeBy"')
+    data = json.loads(record.model_dump_json(by_alias=True)) | {"schemaVersion": 1}
+    old = json.dumps(data | {"madeBy": data.pop("createdBy")})
     real_redis.set(f"analysis:{{{ID}}}", old)
 
     assert get(service(), f"/analyze/{ID}").status_code == 200

@@ -23,6 +23,7 @@ from common.events import (
     Published,
     PublishFailed,
     RecordEvent,
+    RecordNotRead,
     Rejected,
     Reopened,
     Settled,
@@ -37,6 +38,7 @@ from common.settings import ServiceSettings
 from common.states import Reason, Status
 from common.store import Store
 from common.submission import Submissions
+from common.versions import Unreadable, Why
 from tests.fakes import (
     ADA,
     ANALYSIS,
@@ -120,8 +122,8 @@ LINES: list[tuple[Event, dict[str, Any]]] = [
             "cause": "QStashError: no credit",
         },
     ),
-    (Deleted(ID, COMPLETED), {"event": "deleted", "request_id": ID, "was": "completed"}),
-    (Deleted(ID, None), {"event": "deleted", "request_id": ID, "was": "unreadable"}),
+    (Deleted(ID, COMPLETED, 1), {"event": "deleted", "request_id": ID, "was": "completed"}),
+    (Deleted(ID, None, None), {"event": "deleted", "request_id": ID, "was": "unreadable"}),
     (
         DeliveryIgnored(ID, 2, Reason.TERMINAL),
         {"event": "delivery ignored", "request_id": ID, "round": 2, "cause": "already terminal"},
@@ -147,6 +149,25 @@ LINES: list[tuple[Event, dict[str, Any]]] = [
             "round": 1,
             "cause": "Redis: ConnectionError",
             "store": "redis",
+        },
+    ),
+    (
+        RecordNotRead(Unreadable(ID, Why.NEWER, "status"), 1),
+        {
+            "event": "record not read",
+            "level": "warning",
+            "request_id": ID,
+            "round": 1,
+            "cause": "a stored record can't be read: of a newer version: status",
+        },
+    ),
+    (
+        RecordNotRead(Unreadable(None, Why.OLDER, "dueAt", {"requestId": ID})),
+        {
+            "event": "record not read",
+            "level": "error",
+            "request_id": ID,
+            "cause": "a stored record can't be read: of an older version: dueAt",
         },
     ),
 ]

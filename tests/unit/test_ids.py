@@ -11,6 +11,7 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
+from common.owners import owns
 from common.record import AnalysisRecord
 from common.store import NotFound, Store
 from common.submission import NotOwner, Submissions
@@ -184,6 +185,6 @@ def test_a_reader_without_the_owner_token_changes_nothing(
     with pytest.raises(NotOwner):
         getattr(submissions, act)(ID, STRANGERS[stranger](before), *texts)
 
-    assert not submissions.owns(before, STRANGERS[stranger](before))
+    assert not owns(before, STRANGERS[stranger](before))
     assert store.read(ID) == before
     assert (queue.published, queue.cancelled) == (published, [])

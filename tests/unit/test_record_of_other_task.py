@@ -5,17 +5,17 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
-from pydantic import Field
+from pydantic import Field, create_model
 
-from common.connection import Unreadable
 from common.failures import Failure
 from common.fields import Model
 from common.form import Form
-from common.other_task import OfTask, OtherForm
+from common.other_task import OfTask, OtherForm, OtherResult
 from common.record import REPUBLISH_AFTER, AnalysisRecord
 from common.states import Reason, Status, TransitionError
 from common.store import parse_record
 from common.task import TASK
+from common.versions import Unreadable
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, DELAY, LEASE, NOW
 from tests.states import (
     CANCELLED,
@@ -31,6 +31,7 @@ from tests.states import (
     of_other_task,
     seconds,
 )
+from tests.toy.task import Analysis, AnalysisInput
 
 DUE = WAITING.due_at
 
@@ -79,7 +80,7 @@ def test_it_is_kept_as_it_is(record: AnalysisRecord, task: str | None) -> None:
 )
 def test_an_input_that_does_not_fit_is_another_tasks_or_damaged(value: dict[str, object]) -> None:
     assert parse_record(changed(WAITING, input=value, task=OTHER_TASK)).is_of_other_task
-    with pytest.raises(Unreadable, match="can't be read: input"):
+    with pytest.raises(Unreadable, match="can't be read: damaged: input"):
         parse_record(changed(WAITING, input=value))
 
 
@@ -90,13 +91,13 @@ def test_an_input_that_does_not_fit_is_another_tasks_or_damaged(value: dict[str,
 )
 def test_a_result_that_does_not_fit_is_another_tasks_or_damaged(value: dict[str, object]) -> None:
     assert parse_record(changed(READY, result=value, task=OTHER_TASK)).is_of_other_task
-    with pytest.raises(Unreadable, match="can't be read: result"):
+    with pytest.raises(Unreadable, match="can't be read: damaged: result"):
         parse_record(changed(READY, result=value))
 
 
 @pytest.mark.parametrize("value", ["text", 7, [ADA.model_dump()], True])
 def test_what_is_no_object_is_damaged_whoever_wrote_it(value: object) -> None:
-    with pytest.raises(Unreadable, match="can't be read: input"):
+    with pytest.raises(Unreadable, match="can't be read: damaged: input"):
         parse_record(changed(WAITING, input=value, task=OTHER_TASK))
 
 
@@ -145,6 +146,47 @@ def test_a_form_of_optional_fields_does_not_fit_everything(
     read = Wishes.model_validate({"task": OTHER_TASK, "input": value}, extra="ignore")
 
     assert isinstance(read.input, OtherForm) is is_other
+
+
+class Asked(AnalysisInput):
+    """The form with a field more, which must be filled in."""
+
+    city: Annotated[str, Field(max_length=80)]
+
+
+class MayBeAsked(AnalysisInput):
+    """The form with a field more, which may be left out."""
+
+    city: Annotated[str | None, Field(max_length=80)] = None
+
+
+class Answered(Analysis):
+    """The result with a field more: a model must always answer it."""
+
+    city: str | None
+
+
+@pytest.mark.parametrize(
+    ("model", "other", "value", "is_other"),
+    [
+        (Asked, OtherForm, ADA, True),
+        (MayBeAsked, OtherForm, ADA, False),
+        (Answered, OtherResult, ANALYSIS, True),
+    ],
+    ids=["asked", "may be asked", "answered"],
+)
+def test_a_field_more_in_the_task_makes_it_another_or_is_left_out_and_damages_nothing(
+    model: type[Model], other: type[Model], value: Model, is_other: bool
+) -> None:
+    fields: dict[str, Any] = {
+        "task": (str, ...),
+        "value": (Annotated[Any, OfTask(model, other, "of the new one")], ...),
+    }
+    stored = {"task": TASK.fingerprint, "value": value.model_dump(mode="json")}
+
+    read = create_model("Stored", **fields).model_validate(stored)
+
+    assert isinstance(vars(read)["value"], other if is_other else model)
 
 
 def test_what_fits_says_so_once_it_is_written_again() -> None:

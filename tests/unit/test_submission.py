@@ -6,18 +6,13 @@ import pytest
 
 from common.connection import StoreUnavailable, connect
 from common.failures import Failure
+from common.owners import new_owner_token, owns
 from common.qstash import QStashRefused, QStashUnclear
 from common.record import MAX_ROUNDS, AnalysisRecord
 from common.settings import ServiceSettings
 from common.states import Reason, Status, TransitionError
 from common.store import NotFound, Store
-from common.submission import (
-    NotOwner,
-    OtherInput,
-    Submissions,
-    new_owner_token,
-    new_request_id,
-)
+from common.submission import NotOwner, OtherInput, Submissions, new_request_id
 from tests.conftest import make_settings, make_store
 from tests.fakes import (
     ADA,
@@ -357,10 +352,10 @@ def test_the_owner_is_who_has_the_token(submissions: Submissions) -> None:
     record = submit(submissions)
     made_by_the_api = submissions.submit(ADA, request_id=OTHER_ID)
 
-    assert submissions.owns(record, OWNER)
+    assert owns(record, OWNER)
     for token in ("", "wrong", "ö", None):
-        assert not submissions.owns(record, token)
-        assert not submissions.owns(made_by_the_api, token)
+        assert not owns(record, token)
+        assert not owns(made_by_the_api, token)
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "ö"])

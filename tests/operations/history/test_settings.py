@@ -48,7 +48,19 @@ def libpq_takes(settings: AllSettings) -> str:
             id="socket",
         ),
         pytest.param(
-            "postgresql:///name?host=a,b&port=1,2", "dbname=name host=a,b port=1,2", id="two hosts"
+            "postgresql:///name?host=a,b&port=1,2&target_session_attrs=any",
+            "dbname=name host=a,b port=1,2 target_session_attrs=any",
+            id="two hosts in parameters",
+        ),
+        pytest.param(
+            "postgresql://u:p@a:1,b/name",
+            "dbname=name user=u password=p host=a,b port=1,5432 target_session_attrs=read-write",
+            id="two hosts",
+        ),
+        pytest.param(
+            "postgres://[::1]:1,b:2/name?target_session_attrs=primary",
+            "dbname=name target_session_attrs=primary host=::1,b port=1,2",
+            id="two hosts, one by its number",
         ),
         pytest.param(
             "postgresql://host/name?options=-csearch_path%3Dmine",

@@ -82,7 +82,7 @@ OPERATIONS = {
     "admit": Operation(lambda world: limits(world).admit(world.record), None, None),
     "begin": Operation(lambda world: statistics(world).watch(Reopened(world.record)), None, None),
     "end": Operation(
-        lambda world: statistics(world).watch(Deleted(world.id, world.record)), None, None
+        lambda world: statistics(world).watch(Deleted(world.id, world.record, 1)), None, None
     ),
     "count tokens": Operation(count_tokens, None, None),
     "ahead": Operation(lambda world: limits(world).ahead(world.record), None, None),

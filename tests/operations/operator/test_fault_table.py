@@ -22,6 +22,7 @@ from common.settings import ServiceSettings
 from common.store import Store
 from common.submission import Submissions
 from local_stack import qstash_queue
+from operations.history.archive import DatabaseHistory
 from operations.history.database import Database
 from tests.conftest import WEBHOOK_URL, broken, make_options, make_settings, make_store
 from tests.fakes import ADA, ANALYSIS, ID, FakeAnalyst, FakeQueue, pending
@@ -77,6 +78,18 @@ def give_up(store: Store) -> None:
 
 def look_at_redis() -> None:
     client().get("/ready")
+
+
+def look_at_the_history(store: Store) -> None:
+    history = DatabaseHistory(make_options(database_url="postgresql://127.0.0.1:1/name"), store)
+    operator = Submissions(store, FakeQueue(), make_settings(), history=history, is_operator=True)
+    operator.submit(ADA, request_id=ID)
+    operator.cancel(ID, "")
+
+
+def publish_to_nobody(store: Store) -> None:
+    settings = make_settings(qstash_url="http://name.invalid")
+    Submissions(store, Queue(settings), settings).submit(ADA, request_id=ID)
 
 
 def with_wrong_password() -> None:
@@ -161,6 +174,8 @@ PROVOKE: dict[str, Callable[..., None]] = {
     '"store unavailable" … "cause": "Redis: Read': ask_a_replica,
     '"publish failed" … "cause": "Daily': lambda store: publish(DAILY, store),
     '"store unavailable" … "cause": "Redis: Conn': look_at_redis,
+    '"store unavailable" … "cause": "database: Oper': look_at_the_history,
+    '"publish failed" … "cause": "ConnectError': publish_to_nobody,
     '"store unavailable" … "cause": "Redis: Auth': with_wrong_password,
     '"attempt failed" … "code": "key': lambda store: attempt(
         store, answer(401, error("invalid_api_key"))

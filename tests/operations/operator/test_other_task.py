@@ -8,12 +8,12 @@ from unittest.mock import Mock
 import pytest
 import redis
 
-from common.connection import Unreadable
 from common.failures import Failure
 from common.options import Options
 from common.states import Status
 from common.store import Store, parse_record, record_key
 from common.submission import new_request_id
+from common.versions import Unreadable
 from operations.doctor import HINTS, Clients, Fault
 from operations.history.database import Database
 from operations.settings import OperationsSettings
@@ -153,4 +153,4 @@ def test_a_damaged_one_of_our_own_task_is_still_told(
 
     with pytest.raises(Unreadable):
         parse_record(json.dumps(damaged))
-    assert "a stored record can't be read: input" in run("show", ID).stderr
+    assert "a stored record can't be read: damaged: input" in run("show", ID).stderr

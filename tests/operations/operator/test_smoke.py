@@ -50,7 +50,7 @@ KEYS = "QSTASH_CURRENT_SIGNING_KEY", "QSTASH_NEXT_SIGNING_KEY"
     [
         ({"QSTASH_TOKEN": ""}, "QSTASH_TOKEN: missing"),
         ({"REDIS_URL": "redis://127.0.0.1:1"}, "Redis does not answer"),
-        ({"QSTASH_URL": "http://127.0.0.1:1"}, "QStash refuses (ConnectError)"),
+        ({"QSTASH_URL": "http://127.0.0.1:1"}, "QStash does not answer (ConnectError: con"),
         ({KEYS[0]: "sig_other", KEYS[1]: "sig_another"}, "The signing keys are not QStash's"),
         ({"QSTASH_WEBHOOK_URL": "http://127.0.0.1:1/webhook"}, "Is the service running there?"),
         ({"OPENAI_MODEL": "no-such-model"}, "Check OPENAI_MODEL"),

@@ -12,9 +12,9 @@ from common.failures import Failure
 from common.qstash import QStashRefused
 from common.record import AnalysisRecord
 from common.states import Status
-from common.store import Store, Transition
+from common.store import Store, Transition, record_key
 from common.submission import Submissions
-from operations.statistics import MAX_OVERDUE, Statistics, Unfinished, connect_statistics, day_of
+from operations.statistics import MAX_OVERDUE, Statistics, connect_statistics, day_of
 from tests.conftest import make_settings, make_store
 from tests.fakes import (
     ADA,
@@ -30,12 +30,14 @@ from tests.fakes import (
     FakeQueue,
     pending,
 )
+from tests.versions import of_newer, of_older
 from webhook_service.answer import AnalysisFailed, Answer
 from webhook_service.worker import Delivery, Outcome, OutcomeKind, Worker
 
 OWNER = "owner-token"
 NO_DELAY = timedelta(0)
 DELIVERY = Delivery(request_id=ID, round=1)
+Write = Callable[[AnalysisRecord], str]
 
 
 @pytest.fixture
@@ -70,6 +72,16 @@ def fail(store: Store) -> None:
     store.update(ID, lambda r, now: r.give_up(of_round=r.round, now=now, lease=LEASE))
 
 
+def settle_overdue(statistics: Statistics, now: datetime | None = None) -> None:
+    statistics.settle_overdue(statistics.unfinished(now).overdue)
+
+
+def seen_at(statistics: Statistics, now: datetime) -> tuple[int, list[datetime]]:
+    """How many are unfinished, and when the first of them were due."""
+    seen = statistics.unfinished(now)
+    return seen.number, seen.due_at
+
+
 def names(client: redis.Redis) -> list[str]:
     return [str(each) for each in client.zrange("unfinished", 0, -1)]
 
@@ -80,17 +92,17 @@ def names(client: redis.Redis) -> list[str]:
 def test_an_analysis_is_unfinished_from_its_submission_to_its_end(
     store: Store, statistics: Statistics, submissions: Submissions
 ) -> None:
-    seen = [statistics.unfinished(store.now())]
+    seen = [seen_at(statistics, store.now())]
 
     record = submit(submissions)
-    seen.append(statistics.unfinished(store.now()))
+    seen.append(seen_at(statistics, store.now()))
     store.update(ID, lambda r, now: r.claim("a", of_round=1, now=r.due_at, call=CALL, lease=LEASE))
-    seen.append(statistics.unfinished(store.now()))
+    seen.append(seen_at(statistics, store.now()))
     store.update(ID, lambda r, now: r.complete("a", ANALYSIS, model="m", now=now, tokens=TOKENS))
-    seen.append(statistics.unfinished(store.now()))
+    seen.append(seen_at(statistics, store.now()))
 
-    waiting = (1, record.due_at)
-    assert seen == [(0, None), waiting, waiting, (0, None)]
+    waiting = (1, [record.due_at])
+    assert seen == [(0, []), waiting, waiting, (0, [])]
 
 
 def test_a_reopened_analysis_is_unfinished_again_and_a_deleted_one_is_not(
@@ -120,16 +132,58 @@ def test_a_submission_that_is_published_again_is_unfinished_again(
     assert statistics.unfinished(store.now()).number == 1
 
 
-def test_the_oldest_is_the_one_that_ends_first(store: Store, statistics: Statistics) -> None:
+def test_the_oldest_come_first(store: Store, statistics: Statistics) -> None:
     now = store.now()
     for number, age in enumerate([3, 9, 6]):
         make(store, timedelta(minutes=age), f"{number:032x}")
 
-    number, first_due_at = statistics.unfinished(now)
+    number, due_at = seen_at(statistics, now)
 
     assert number == 3
-    assert first_due_at
-    assert abs(first_due_at - (now - timedelta(minutes=9) + DELAY)) < timedelta(seconds=5)
+    assert due_at == sorted(due_at)
+    assert abs(due_at[0] - (now - timedelta(minutes=9) + DELAY)) < timedelta(seconds=5)
+
+
+def test_one_that_can_not_be_read_hides_no_other(
+    store: Store, client: redis.Redis, statistics: Statistics
+) -> None:
+    make(store, timedelta(minutes=9))
+    other = make(store, timedelta(minutes=3), OTHER_ID)
+    for raw in (b"\xff", of_older(other), of_newer(other)):
+        client.set(record_key(ID), raw)
+
+        assert seen_at(statistics, store.now()) == (2, [other.due_at])
+
+
+@pytest.mark.parametrize(
+    ("write", "left"),
+    [(of_older, []), (of_newer, [f"{ID}:1"])],
+    ids=["which nobody reads", "which a newer version settles"],
+)
+def test_an_overdue_one_that_can_not_be_read_is_forgotten_by_who_can_settle_it(
+    store: Store, client: redis.Redis, statistics: Statistics, write: Write, left: list[str]
+) -> None:
+    overdue, _ = make(store, timedelta(hours=1)), make(store, timedelta(hours=1), OTHER_ID)
+    client.set(record_key(ID), write(overdue))
+
+    settle_overdue(statistics)
+
+    assert names(client) == left
+    assert store.read(OTHER_ID).failure is Failure.TIMED_OUT
+
+
+@pytest.mark.parametrize("raw", [of_older, lambda _: "not JSON"], ids=["older", "damaged"])
+def test_one_that_can_not_be_read_is_unfinished_no_longer_once_it_is_deleted(
+    store: Store, client: redis.Redis, statistics: Statistics, queue: FakeQueue, raw: Write
+) -> None:
+    record = make(store, timedelta(0)).model_copy(update={"round": 3})
+    statistics._add(record)
+    client.zrem("unfinished", f"{ID}:1")
+    client.set(record_key(ID), raw(record))
+
+    Submissions(store, queue, make_settings(), is_operator=True).delete(ID, "")
+
+    assert names(client) == []
 
 
 @pytest.mark.parametrize(
@@ -155,8 +209,8 @@ def test_what_a_crash_has_left_behind_is_not_the_oldest(
     leave_behind(client, f"analysis:{{{OTHER_ID}}}", left)
     record = make(store, NO_DELAY)
 
-    assert statistics.unfinished(store.now()) == (2, record.due_at)
-    assert statistics.unfinished(left.deadline_at) == (1, record.due_at)  # at most until then
+    assert seen_at(statistics, store.now()) == (2, [record.due_at])
+    assert seen_at(statistics, left.deadline_at) == (1, [record.due_at])  # at most until then
 
 
 def test_the_unfinished_are_forgotten_with_their_records(
@@ -169,6 +223,18 @@ def test_the_unfinished_are_forgotten_with_their_records(
 
     assert names(client) == [f"{ID}:1", f"{'a' * 32}:1"]
     assert 0 < client.ttl("unfinished") <= 8 * 86_400
+
+
+def test_what_is_unfinished_is_told_by_redis_s_own_clock(
+    store: Store, statistics: Statistics
+) -> None:
+    make(store, NO_DELAY)
+
+    before, seen, after = store.now(), statistics.unfinished(), store.now()
+
+    millisecond = timedelta(milliseconds=1)
+    assert before - millisecond <= seen.now <= after + millisecond
+    assert (seen.number, seen.overdue) == (1, [])
 
 
 # ── The overdue ──
@@ -186,7 +252,7 @@ def test_what_nobody_reads_is_settled_after_its_deadline(
     make(store, DELAY + DEADLINE)
     make(store, DELAY + DEADLINE - timedelta(minutes=1), OTHER_ID)
 
-    statistics.settle_overdue(store.now())
+    settle_overdue(statistics)
 
     assert (status(client, ID), status(client, OTHER_ID)) == (Status.FAILED, Status.PENDING)
     assert names(client) == [f"{OTHER_ID}:1"]
@@ -201,7 +267,7 @@ def test_what_one_record_is_like_stops_no_other_from_being_settled(
     client.delete(f"analysis:{{{1:032x}}}")
     client.zadd("unfinished", {"nonsense": 0, f"{OTHER_ID}": 0})  # of an earlier version, too
 
-    statistics.settle_overdue(store.now())
+    settle_overdue(statistics)
 
     assert status(client, f"{2:032x}") is Status.FAILED
     assert names(client) == []
@@ -213,9 +279,9 @@ def test_more_than_are_settled_at_a_time_are_settled_the_next_time(
     for number in range(MAX_OVERDUE + 1):
         make(store, timedelta(minutes=30) - timedelta(seconds=number), f"{number:032x}")
 
-    statistics.settle_overdue(store.now())
+    settle_overdue(statistics)
     assert names(client) == [f"{MAX_OVERDUE:032x}:1"]
-    statistics.settle_overdue(store.now())
+    settle_overdue(statistics)
 
     assert names(client) == []
     assert status(client, f"{MAX_OVERDUE:032x}") is Status.FAILED
@@ -226,7 +292,7 @@ def test_redis_decides_whether_a_deadline_has_passed(
 ) -> None:
     record = make(store, NO_DELAY)
 
-    statistics.settle_overdue(record.deadline_at)  # somebody's clock is ahead
+    settle_overdue(statistics, record.deadline_at)  # somebody's clock is ahead
 
     assert status(client, ID) is Status.PENDING
     assert names(client) == [f"{ID}:1"]
@@ -240,7 +306,7 @@ def test_an_earlier_round_is_forgotten_and_the_current_one_goes_on(
     submissions.retry(ID, OWNER)
     client.zadd("unfinished", {f"{ID}:1": 0})  # left behind
 
-    statistics.settle_overdue(store.now())
+    settle_overdue(statistics)
 
     assert status(client, ID) is Status.PENDING
     assert names(client) == [f"{ID}:2"]
@@ -260,9 +326,9 @@ def test_redis_away_in_the_middle_loses_nothing(
 
     monkeypatch.setattr(store, "update", goes_away)
     with pytest.raises(StoreUnavailable):
-        statistics.settle_overdue(store.now())
+        settle_overdue(statistics)
 
-    statistics.settle_overdue(store.now())
+    settle_overdue(statistics)
 
     assert {status(client, f"{number:032x}") for number in range(3)} == {Status.FAILED}
     assert names(client) == []
@@ -363,6 +429,6 @@ def test_a_count_that_fails_stops_no_delivery_and_is_told(
 def test_nothing_is_unfinished_where_there_was_nothing(
     store: Store, statistics: Statistics
 ) -> None:
-    statistics.settle_overdue(store.now())
+    settle_overdue(statistics)
 
-    assert statistics.unfinished(store.now()) == Unfinished(0, None)
+    assert seen_at(statistics, store.now()) == (0, [])

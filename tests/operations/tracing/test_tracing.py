@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,11 +24,19 @@ from local_stack import qstash_queue
 from operations import packages
 from operations.tracing import EXPORT_SECONDS
 from operations.tracing_settings import TracingSettings
-from tests.conftest import WEBHOOK_URL
+from tests.conftest import NEIGHBOURS, WEBHOOK_URL
 from tests.fakes import ID
 from tests.http_server import Behaviour, HttpServer, answer, hang, serve
 from tests.model_replies import error
-from tests.processes import ROOT, Stack, bare_environment, free_port, start_stack, wait_for
+from tests.processes import (
+    ROOT,
+    Stack,
+    bare_environment,
+    free_port,
+    python_path,
+    start_stack,
+    wait_for,
+)
 
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}  # milliseconds until spans are sent; usually 5 s
 AS_THE_PAGE = """
@@ -142,6 +151,10 @@ def test_one_trace_goes_from_the_click_through_qstash_to_the_model_and_back(
     }
     redis_spans = [span for _, span in collector.spans if span.kind == Span.SPAN_KIND_CLIENT]
     assert {"submit", "deliver"} <= {above(span)[0] for span in redis_spans}
+    # With its database: the refusal is written, and once more after QStash's report.
+    written = collector.named("INSERT analyses")
+    assert {tuple(above(span)) for span in written} == {("deliver", "publish", "submit")}
+    assert {(span.kind, len(span.attributes)) for span in written} == {(Span.SPAN_KIND_CLIENT, 0)}
     assert f"traceparent: 00-{submit.trace_id.hex()}-".encode() in openai.requests[0].lower()
     settled = next(line for line in logged if line["event"] == "settled")
     assert settled["trace_id"] == submit.trace_id.hex()
@@ -253,6 +266,92 @@ def test_what_an_error_says_is_in_no_span(valkey: str, tmp_path: Path) -> None:
     (failed,) = collector.named("fail")
     assert failed.status.message == "ValueError"
     assert b"Ada" not in b"".join(collector.raw)
+
+
+SUBMIT_OFTEN = """
+import random
+from common.logs import start_logging
+from common.options import load_with_options, process_started
+from common.settings import Settings
+from common.tracing import headers, span
+settings, chosen = load_with_options(Settings)
+start_logging(settings)
+process_started("page", chosen)
+random.seed(1)  # the SDK's ids come from there
+for _ in range(300):
+    with span("GET", asks_another=True):  # a poll
+        pass
+    with span("submit"), span("publish"), span("EVALSHA", asks_another=True):
+        print(headers()["traceparent"])
+"""
+
+
+@dataclass
+class Traced:
+    """What a process has sent to a collector, what it has sent on, and what it logged."""
+
+    collector: Collector
+    traceparents: list[str]
+    log: str
+
+
+def submit_often(tmp_path: Path, in_env_file: str = "", **settings: str) -> Traced:
+    (tmp_path / ".env").write_text(in_env_file)
+    with collect() as collector:
+        environment = bare_environment(
+            tmp_path,
+            **NEIGHBOURS,
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+            PYTHONPATH=python_path(ROOT),
+            **settings,
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", SUBMIT_OFTEN],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    return Traced(collector, ended.stdout.split(), ended.stderr)
+
+
+A_TENTH = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.1"}
+WITH_PARENT = A_TENTH | {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio"}
+
+
+@pytest.mark.parametrize("settings", [A_TENTH, WITH_PARENT], ids=["each", "by the parent"])
+@pytest.mark.parametrize("is_in_env_file", [False, True])
+def test_the_sdks_variables_choose_how_many_traces_are_sent_each_of_them_whole(
+    tmp_path: Path, settings: dict[str, str], is_in_env_file: bool
+) -> None:
+    lines = "".join(f"{name}={value}\n" for name, value in settings.items())
+
+    traced = submit_often(tmp_path, lines) if is_in_env_file else submit_often(tmp_path, **settings)
+
+    names = Counter(span.name for _, span in traced.collector.spans)
+    sent = names["submit"]
+    assert 10 < sent < 60
+    assert names == {"submit": sent, "publish": sent, "EVALSHA": sent}
+    is_sampled = Counter(int(each.rpartition("-")[2], 16) & 1 for each in traced.traceparents)
+    assert is_sampled == {1: sent, 0: 300 - sent}, "QStash and the model are told the same"
+
+
+def test_without_the_sdks_variables_all_traces_are_sent_and_a_wrong_one_is_told(
+    tmp_path: Path,
+) -> None:
+    traced = submit_often(tmp_path, OTEL_TRACES_SAMPLER="a_tenth")
+
+    assert len(traced.collector.named("submit")) == 300
+    assert traced.collector.named("GET") == []
+    (line,) = traced.log.splitlines()
+    assert json.loads(line)["event"] == "Couldn't recognize sampler a_tenth."
+
+
+def test_the_operator_can_name_the_service(tmp_path: Path) -> None:
+    named = submit_often(tmp_path, OTEL_SERVICE_NAME="another")
+
+    assert {service for service, _ in named.collector.spans} == {"another"}
 
 
 SEND_THE_FORM = """
