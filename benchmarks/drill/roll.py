@@ -8,9 +8,10 @@ from pathlib import Path
 from benchmarks.drill.place import released_code
 from benchmarks.scale.check import Run, check
 from benchmarks.scale.drill import Story, submit_all, upset, wait_until_settled
-from benchmarks.scale.site import NEW_FIELD_IN_JSON, Site, Size, another_version, open_site
-from tests.chaos.evidence import Evidence
-from tests.chaos.history import Raw, read_history
+from benchmarks.scale.gather import gather
+from benchmarks.scale.site import Size, another_version, open_site
+from benchmarks.scale.tabs import Seen
+from tests.chaos.history import Raw
 from tests.chaos.report import Row
 from tests.processes import ROOT
 
@@ -49,32 +50,7 @@ def roll(directory: Path, versions: tuple[Path, Path], name: str) -> list[Row]:
         finally:
             is_over.set()
         upsets.result()
-        return judge(gather(site, story), name, is_marked=versions[0] == ROOT)
-
-
-def gather(site: Site, story: Story) -> Run:
-    ids = list(story.accepted.values())
-    evidence = Evidence(
-        site.records(ids),
-        read_history(site.directory / "redis"),
-        ledger=[],
-        log=site.log(),
-        qstash_log=site.qstash_log(),
-        killed=site.killed,
-    )
-    return Run(
-        planned=NUMBER,
-        accepted=ids,
-        tried=0,
-        sent=[],
-        shown=[],
-        restarted=[],
-        evidence=evidence,
-        calls=site.calls(),
-        archived=site.archived(),
-        new_field=NEW_FIELD_IN_JSON,
-        answers=story.answers,
-    )
+        return judge(gather(site, NUMBER, Seen(), story), name, is_marked=versions[0] == ROOT)
 
 
 def judge(seen: Run, name: str, *, is_marked: bool) -> list[Row]:
