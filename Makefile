@@ -76,6 +76,7 @@ lock: .venv/installed  ## Pin the newest versions, and the hashes of their files
 ifdef QUICK
 COMPARE := --repetitions 1 --cases "1 s, 200" "a second"
 BURST := --jobs 1000
+HISTORY := --repetitions 1
 GROWTH := --repetitions 1 --sizes 1000 10000
 START := --repetitions 1
 OPERATOR := --repetitions 1 --number 5000
@@ -93,6 +94,7 @@ bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, 
 	$(BIN)/python -m benchmarks.compare $(COMPARE) --out .local/compare.json
 	$(BIN)/python -m benchmarks.plot .local/compare.json $(if $(QUICK),.local,docs/reports)/performance.svg
 	$(BIN)/python -m benchmarks.burst $(BURST)
+	$(BIN)/python -m benchmarks.history $(HISTORY)
 	$(BIN)/python -m benchmarks.growth $(GROWTH)
 	$(BIN)/python -m benchmarks.start $(START)
 	$(BIN)/python -m benchmarks.operator $(OPERATOR)

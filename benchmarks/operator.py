@@ -1,6 +1,6 @@
 """How long the operator's commands take, and how much memory, with many analyses in both stores.
 
-python -m benchmarks.operator
+python -m benchmarks.operator [--history 3000000]
 """
 
 import os
@@ -30,20 +30,31 @@ from tests.processes import ROOT, free_port, start_stand_in
 
 KEPT_MS = 3_600_000
 CODES = [Failure.REFUSED_BY_MODEL] * 9 + [Failure.QUOTA_EXCEEDED]
+CYCLE = 100  # of so many each kind is there in its part
 COMMANDS = {
     "stats": ["stats"],
-    "failed": ["failed"],
+    "failed --newer-than 1h": ["failed", "--newer-than", "1h"],
     "failed --code": ["failed", "--code", "quota_exceeded"],
-    "redrive --dry-run": ["redrive", "--dry-run", "--code", "quota_exceeded"],
+    "redrive --dry-run --limit 10": [
+        *("redrive", "--dry-run", "--code", "quota_exceeded", "--limit", "10"),
+    ],
     "save": ["save"],
-    "purge": ["purge"],
+    "purge": ["purge"],  # of one thirtieth
 }
+FILL = """
+INSERT INTO analyses
+SELECT id, 1, status, code, at, at, replace(record, repeat('0', 32), id)
+FROM (
+    SELECT i %% %(cycle)s AS k, md5(i::text) AS id,
+        now() - i * interval '30 days' / %(number)s AS at
+    FROM generate_series(%(number)s, 1, -1) AS i
+) AS spread JOIN kinds USING (k)
+"""
 
 
-def analysis(index: int, prefix: str, days: float) -> AnalysisRecord:
+def analysis(index: int, request_id: str) -> AnalysisRecord:
     """One that is ready, or one in ten that has failed, one in ten of those for want of quota."""
-    now = utc_now() - timedelta(days=days, milliseconds=index)
-    request_id = f"{prefix}{index:031x}"
+    now = utc_now() - timedelta(milliseconds=index)
     if index % 10:
         return completed(now, request_id)
     failure = CODES[index // 10 % 10]
@@ -56,32 +67,30 @@ def fill_redis(client: redis.Redis, number: int) -> None:
     for start in range(0, number, 10_000):
         pipeline = client.pipeline(transaction=False)
         for index in range(start, min(start + 10_000, number)):
-            record = analysis(index, "0", 0)
+            record = analysis(index, f"{index:032x}")
             raw = record.model_dump_json(by_alias=True)
             pipeline.set(f"analysis:{{{record.request_id}}}", raw, px=KEPT_MS)
         pipeline.execute()
 
 
 def fill_history(url: str, number: int) -> None:
-    """Copy so many rows of the last days into the tables; each command finds others in Redis."""
-    with psycopg.connect(url) as connection:
+    """Fill the tables with the last 30 days; each command finds others in Redis."""
+    with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("TRUNCATE analyses")
-        columns = "request_id, round, status, code, created_at, finished_at, record"
-        with connection.cursor().copy(f"COPY analyses ({columns}) FROM STDIN") as copy:
-            for index in range(number):
-                record = analysis(index, "f", 1)
-                copy.write_row(
-                    (
-                        record.request_id,
-                        record.round,
-                        record.status.value,
-                        record.failure and record.failure.value,
-                        record.created_at,
-                        record.finished_at,
-                        record.model_dump_json(by_alias=True),
-                    )
-                )
-        connection.execute("ANALYZE analyses")
+        connection.execute("CREATE TEMP TABLE kinds (k int, status text, code text, record text)")
+        for index in range(CYCLE):
+            record = analysis(index, "0" * 32)
+            connection.execute(
+                "INSERT INTO kinds VALUES (%s, %s, %s, %s)",
+                [
+                    index,
+                    record.status.value,
+                    record.failure and record.failure.value,
+                    record.model_dump_json(by_alias=True),
+                ],
+            )
+        connection.execute(FILL, {"cycle": CYCLE, "number": number})
+        connection.execute("VACUUM ANALYZE analyses")
 
 
 def run(command: list[str], variables: dict[str, str]) -> tuple[float, float, int]:
@@ -105,7 +114,8 @@ def run(command: list[str], variables: dict[str, str]) -> tuple[float, float, in
 if __name__ == "__main__":
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--number", type=int, default=100_000)
+    parser.add_argument("--number", type=int, default=100_000, help="in Redis")
+    parser.add_argument("--history", type=int, default=100_000, help="rows in PostgreSQL")
     parser.add_argument("--commands", nargs="+", default=list(COMMANDS))
     arguments = parser.parse_args()
     binaries = find_binaries()
@@ -131,19 +141,16 @@ if __name__ == "__main__":
         Database(settings).ping()  # makes the tables
         fill_redis(client, arguments.number)
         for _ in range(arguments.repetitions):
-            fill_history(postgres.url, arguments.number)
+            fill_history(postgres.url, arguments.history)
             for name in arguments.commands:
-                if name == "purge":
-                    with psycopg.connect(postgres.url) as connection:
-                        connection.execute(
-                            "UPDATE analyses SET finished_at = finished_at - interval '40 days' "
-                            "WHERE request_id >= 'f'"
-                        )
-                took, peak, lines[name] = run(COMMANDS[name], variables)
+                days = {"HISTORY_DAYS": "29" if name == "purge" else "31"}
+                took, peak, lines[name] = run(COMMANDS[name], variables | days)
                 seconds[name].append(took)
                 megabytes[name].append(peak)
                 print(f"  {name}: {took:.1f} s, {peak:.0f} MB", file=sys.stderr, flush=True)
-    print(f"| {arguments.number:,} in Redis and in PostgreSQL | s | MB | lines |")
+    print(
+        f"| {arguments.number:,} in Redis, {arguments.history:,} in PostgreSQL | s | MB | lines |"
+    )
     print("|---|--:|--:|--:|")
     for name in arguments.commands:
         took, peak = statistics.median(seconds[name]), statistics.median(megabytes[name])

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from common import addresses
+from common.events import StoreName
 from common.keys import with_prefix
 from common.logs import get_logger
 from common.settings import Settings
@@ -37,6 +38,7 @@ REMEDIES = {
     "MISCONF": "it can't write to its disk; free some space there",
     "NoPermissionError": "its user may not do this; let it use all keys (~*), and +@read +@write "
     "+@scripting +@connection +info +time +scan",
+    "SELECT": "it has no database of this number; correct it in REDIS_URL",
     "ClusterCrossSlotError": "it is a cluster; use a single server, with replicas if you like",
     "MovedError": "it is a cluster; use a single server, with replicas if you like",
     "ClusterDownError": "it is a cluster; use a single server, with replicas if you like",
@@ -52,8 +54,12 @@ log = get_logger(__name__)
 class StoreUnavailable(Exception):
     """Redis can't be used just now. The change may have happened; repeating it is safe."""
 
-    store: ClassVar[Literal["redis", "database"]] = "redis"
+    store: ClassVar[StoreName] = "redis"
     retry_after: timedelta = timedelta(seconds=10)
+
+
+class NotReached(StoreUnavailable):
+    """No Redis answers there."""
 
 
 class PasswordRefused(StoreUnavailable):
@@ -142,10 +148,10 @@ def unavailable(pool: ConnectionPool, error: Exception) -> StoreUnavailable:
     name = _name(error)
     is_network = type(error) in (redis.ConnectionError, redis.TimeoutError)
     remedy = REMEDIES.get(name) or (reason(error) if is_network else None)
-    is_refused = isinstance(error, redis.AuthenticationError)
-    return (PasswordRefused if is_refused else StoreUnavailable)(
-        f"Redis: {name} ({remedy})" if remedy else f"Redis: {name}"
-    )
+    kind = NotReached if is_network else StoreUnavailable
+    if isinstance(error, redis.AuthenticationError):
+        kind = PasswordRefused
+    return kind(f"Redis: {name} ({remedy})" if remedy else f"Redis: {name}")
 
 
 def _name(error: Exception) -> str:
@@ -153,6 +159,8 @@ def _name(error: Exception) -> str:
     if type(error) is redis.ResponseError:
         if "ACL failure in script" in str(error):
             return redis.exceptions.NoPermissionError.__name__
+        if "DB index" in str(error):
+            return "SELECT"
         if code := re.match(r"[A-Z]{5,}\b", str(error)):
             return code[0]
     return type(error).__name__

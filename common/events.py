@@ -23,6 +23,8 @@ from common.versions import Unreadable
 NO_RECORD: Literal["no such record"] = "no such record"
 NOT_OURS = "signed but not ours"
 
+StoreName = Literal["redis", "database", "busy_database"]  # what could not be used
+
 log = get_logger(__name__)
 
 
@@ -30,8 +32,11 @@ log = get_logger(__name__)
 class Event:
     """Something that has happened; `line`, `level` and `fields` are how the log tells it."""
 
-    line: ClassVar[str]
     usual_level: ClassVar[int] = logging.INFO
+
+    @property
+    def line(self) -> str:
+        raise NotImplementedError
 
     @property
     def level(self) -> int:
@@ -256,15 +261,21 @@ class RecordNotRead(Event):
 
 @dataclass(frozen=True)
 class StoreFailed(Event):
-    """Redis, or the history's database, was away when it was needed: by a route, or a delivery."""
+    """Redis, or the history's database, was away when it was needed: by a route, or a delivery.
 
-    store: Literal["redis", "database"]
+    Or the database works, and had no time for this one.
+    """
+
+    store: StoreName
     cause: str
     at: str | None = None
     request_id: str | None = None
     round: int | None = None
-    line = "store unavailable"
     usual_level = logging.ERROR
+
+    @property
+    def line(self) -> str:
+        return "history busy" if self.store == "busy_database" else "store unavailable"
 
     def fields(self) -> dict[str, Any]:
         where = {"request_id": self.request_id, "round": self.round, "at": self.at}

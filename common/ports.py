@@ -4,9 +4,10 @@ What only watches subscribes to events instead (`events.py`).
 """
 
 from datetime import timedelta
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from common.connection import StoreUnavailable
+from common.events import StoreName
 from common.failures import Limit
 from common.record import AnalysisRecord
 from common.store import NotFound
@@ -24,11 +25,20 @@ class LimitReached(Exception):
 class HistoryUnavailable(StoreUnavailable):
     """The history can't be used just now. The change may have happened; repeating it is safe."""
 
-    store = "database"
+    store: ClassVar[StoreName] = "database"
 
     def __init__(self, cause: str, retry_after: timedelta = StoreUnavailable.retry_after) -> None:
         super().__init__(cause)
         self.retry_after = retry_after
+
+
+class HistoryBusy(HistoryUnavailable):
+    """The history's database works, and this process asks more of it than it can take just now."""
+
+    store = "busy_database"
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause, retry_after=timedelta(seconds=30))
 
 
 class Limits(Protocol):
@@ -61,9 +71,6 @@ class History(Protocol):
         hear 200 yet.
         """
 
-    def noticed(self, record: AnalysisRecord) -> None:
-        """Keep a record that somebody reads, if it ended without a delivery. Raises nothing."""
-
     def find(self, request_id: str) -> AnalysisRecord:
         """Read what is kept. Raises: NotFound, Unreadable, HistoryUnavailable."""
 
@@ -87,9 +94,6 @@ class NoHistory:
     keeps = timedelta(0)
 
     def ended(self, request_id: str) -> None:
-        pass
-
-    def noticed(self, record: AnalysisRecord) -> None:
         pass
 
     def find(self, request_id: str) -> AnalysisRecord:

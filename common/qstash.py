@@ -5,7 +5,7 @@ Source: https://upstash.com/docs/qstash/api/publish
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import httpx
 from qstash import AsyncQStash
+from qstash.dlq import DlqFilter
 from qstash.errors import DailyMessageLimitExceededError, QStashError, RateLimitExceededError
 from qstash.message import FlowControl, PublishResponse
 
@@ -90,19 +91,19 @@ class Queue:
         keys = self._call(lambda client: client.signing_key.get())
         return str(keys.current), str(keys.next)
 
-    def dead_letters(self) -> list[DeadLetter]:
-        """All messages of ours that QStash has given up. Raises: QStashRefused, QStashUnclear."""
-        found: list[DeadLetter] = []
+    def dead_letters(self, request_id: str | None = None) -> Iterator[DeadLetter]:
+        """The messages of ours that QStash has given up, or those of one analysis.
+
+        Page by page, as they are taken. Raises: QStashRefused, QStashUnclear.
+        """
         cursor: str | None = None
         while True:
-            page = self._call(partial(self._list_dead_letters, cursor))
-            found += [
-                DeadLetter(each.label, each.dlq_id, each.message_id, each.response_status)
-                for each in page.messages
-                if each.label
-            ]
+            page = self._call(partial(self._list_dead_letters, request_id, cursor))
+            for each in page.messages:
+                if each.label and request_id in (None, each.label):
+                    yield DeadLetter(each.label, each.dlq_id, each.message_id, each.response_status)
             if not (cursor := page.cursor):
-                return found
+                return
 
     def cancel(self, message_id: str) -> None:
         """Take a message back if it still waits; a failure is only logged: deliveries of a
@@ -120,8 +121,13 @@ class Queue:
     async def _close(self) -> None:
         await self._clients.get().http._client.aclose()
 
-    def _list_dead_letters(self, cursor: str | None, client: AsyncQStash) -> Awaitable[Any]:
-        return client.dlq.list(cursor=cursor, filter={"url": self._settings.qstash_webhook_url})
+    def _list_dead_letters(
+        self, request_id: str | None, cursor: str | None, client: AsyncQStash
+    ) -> Awaitable[Any]:
+        wanted: DlqFilter = {"url": self._settings.qstash_webhook_url}
+        if request_id:
+            wanted["label"] = request_id
+        return client.dlq.list(cursor=cursor, filter=wanted)
 
     def _make_client(self) -> AsyncQStash:
         settings = self._settings

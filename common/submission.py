@@ -152,7 +152,6 @@ class Submissions:
         except NotFound:
             return self._history.find(request_id).model_copy(update={"input": None})
         if not record.is_unpublished(self._clock()):
-            self._history.noticed(record)
             return record
         try:
             record = self._store.update(request_id, lambda r, now: r.try_publish(now=now))

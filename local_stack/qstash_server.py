@@ -7,7 +7,7 @@ endpoint                               as
 POST   /v2/publish/{destination}       the destination unescaped, with its query
 GET    /v2/messages/{id}               until a minute after the message has ended
 DELETE /v2/messages/{id}               cancels it, unless it has ended
-GET    /v2/dlq, /v2/dlq/{id}           by url, messageId; count, cursor
+GET    /v2/dlq, /v2/dlq/{id}           by url, messageId, label; count, cursor
 GET    /v2/keys, POST /v2/keys/rotate  current and next signing key
 POST   /faults                         what goes wrong at the next publishes; see `Fault`
 
@@ -58,7 +58,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 PUBLISHING = "|".join([*HEADERS, *(f"{prefix}.+" for prefix in FORWARDING)])
 # Some parameters of a publish would be QStash's, the rest are the destination's:
 TO_PUBLISH = f"header ({PUBLISHING})|parameter (?!(?i:upstash-|qstash_token$)).*|body"
-TO_LIST = "parameter (url|messageId|count|cursor)"
+TO_LIST = "parameter (url|messageId|label|count|cursor)"
 
 
 class Fault(BaseModel):
@@ -138,6 +138,7 @@ class QStashServer:
             for letter in self._queue.dead_letters.values()
             if _is_among(query.getlist("url"), letter.message.url)
             and _is_among(query.getlist("messageId"), letter.message.message_id)
+            and _is_among(query.getlist("label"), (letter.message.labels or [""])[0])
         ]
         page = PageQuery.model_validate(dict(query))
         end = page.cursor + page.count

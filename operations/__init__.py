@@ -31,7 +31,7 @@ def plug_in(
 
         store.events.subscribe(tracing.note)
     return Options(
-        history=connect_history(chosen, store),
+        history=connect_history(chosen, store, statistics, in_background=process != "command"),
         limits=connect_limits(settings, chosen, store, statistics),
         blueprints=metrics_route.plug_in(process, chosen, store, statistics),
     )

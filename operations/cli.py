@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import timedelta
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,14 +23,14 @@ from common.setting_types import duration
 from common.states import Reason, Status, TransitionError
 from common.store import NotFound
 from common.versions import Unreadable
-from operations.cli_context import EVER, CliContext, load_settings
+from operations import cli_history
+from operations.cli_context import EVER, CliContext, Wanted, load_settings
 from operations.statistics import day_of
 
 if TYPE_CHECKING:
     from common.record import AnalysisRecord
     from operations.history.database import Database
 
-SAVED_AT_ONCE = 500
 SECONDS_BETWEEN_REDRIVES = 0.2  # what failed together must not come back together
 HIDDEN = {"input", "result", "owner_hash", "claim_token"}
 
@@ -54,26 +53,42 @@ def age(text: object) -> object:
 
 
 commands = Commands(help=__doc__)
+for command in cli_history.COMMANDS:
+    commands.add_command(command)
 with_code = click.option("--code", type=click.Choice([code.value for code in Failure]))
 with_ids = click.argument("request_ids", metavar="ID…", nargs=-1, required=True)
 
 
+def with_times(command: Callable[..., None]) -> Callable[..., None]:
+    """Add what says when they failed, and how many of them are meant."""
+    for option in (
+        click.option("--limit", type=click.IntRange(1), help="The oldest so many."),
+        click.option("--newer-than", type=age, default=EVER, help="2h, 3d, …"),
+        click.option("--older-than", type=age, default=timedelta(0), help="2h, 3d, …"),
+    ):
+        command = option(command)
+    return command
+
+
 @commands.command()
 @with_code
-@click.option("--older-than", type=age, default=timedelta(0), help="2h, 3d, …")
-@click.option("--newer-than", type=age, default=EVER, help="2h, 3d, …")
-def failed(code: str | None, older_than: timedelta, newer_than: timedelta) -> None:
+@with_times
+def failed(
+    code: str | None, older_than: timedelta, newer_than: timedelta, limit: int | None
+) -> None:
     """List the failed analyses: when, which, why, where they are kept."""
     context = CliContext()
-    letters, now = context.dead_letters() or {}, context.store.now()
-    is_all = code is None and not older_than and newer_than == EVER
-    for each in context.failed(code, now - newer_than, now - older_than):
-        letter = " dead-letter" if letters.pop(each.request_id, None) else ""
+    letters = context.dead_letters(lambda found: {each.request_id for each in found}) or set()
+    now = context.store.now()
+    is_all = code is None and not older_than and newer_than == EVER and limit is None
+    for each in context.failed(Wanted(code, now - newer_than, now - older_than), limit):
+        letter = " dead-letter" if each.request_id in letters else ""
+        letters.discard(each.request_id)
         click.echo(
             f"{each.finished_at:%Y-%m-%d %H:%M:%S}Z {each.request_id} "
             f"round={each.round} {each.code} {each.where}{letter}"
         )
-    for request_id in letters if is_all and context.is_complete else ():
+    for request_id in sorted(letters) if is_all and context.is_complete else ():
         click.echo(f"{'-':20} {request_id} no failed record, only a dead-letter")
     context.end()
 
@@ -90,13 +105,14 @@ def show(request_id: str) -> None:
         lines += [f"kept in: {where}{other}", _shown(record)]
     except NotFound:
         pass
-    lines += context.ask_database(lambda database: [_in_history(database, request_id)])
-    if letter := (context.dead_letters() or {}).get(request_id):
+    if in_history := context.ask_database(lambda database: _in_history(database, request_id)):
+        lines.append(in_history)
+    if letter := context.dead_letters(lambda found: next(found, None), request_id):
         lines.append(
             f"dead letter: {letter.dlq_id} message={letter.message_id} "
             f"answered={letter.response_status}"
         )
-    elif len(lines) < 2:
+    elif len(lines) < 2 and context.is_complete:
         raise click.ClickException(f"{request_id}: there is no such analysis.")
     click.echo("\n".join(lines))
     context.end()
@@ -121,18 +137,28 @@ def _in_history(database: Database, request_id: str) -> str:
 @commands.command()
 @click.argument("request_ids", metavar="[ID…]", nargs=-1)
 @with_code
+@with_times
 @click.option("--dry-run", is_flag=True, help="Only tell what would be run.")
-def redrive(request_ids: tuple[str, ...], code: str | None, dry_run: bool) -> None:
+def redrive(
+    request_ids: tuple[str, ...],
+    code: str | None,
+    older_than: timedelta,
+    newer_than: timedelta,
+    limit: int | None,
+    dry_run: bool,
+) -> None:
     """Run failed analyses again, at most 5 a second: these, or all that failed with a code."""
+    is_any_time = not older_than and newer_than == EVER
     if bool(request_ids) == bool(code):
         raise click.UsageError("Name ids, or a --code.")
+    if request_ids and (limit or not is_any_time):
+        raise click.UsageError("--older-than, --newer-than and --limit go with a --code.")
     context = CliContext()
     ids: Iterable[str] = request_ids
     if code:
         now = context.store.now()
-        ids = [each.request_id for each in context.failed(code, now - EVER, now)]
-    if not ids and context.is_complete:
-        click.echo(f"None that is kept has failed with {code}.", err=True)
+        wanted = Wanted(code, now - newer_than, now - older_than)
+        ids = (each.request_id for each in context.failed(wanted, limit))
 
     def run(request_id: str) -> str:
         if dry_run:
@@ -145,7 +171,9 @@ def redrive(request_ids: tuple[str, ...], code: str | None, dry_run: bool) -> No
             raise click.ClickException(record.failure.sentence)
         return f"runs again, round {record.round}"
 
-    _each(ids, run)
+    if not _each(ids, run) and context.is_complete:
+        then = "" if is_any_time else " in that time"
+        click.echo(f"None that is kept has failed with {code}{then}.", err=True)
     context.end()
 
 
@@ -183,10 +211,9 @@ def stats() -> None:
     redis = Counter((each.status, each.failure) for each in context.every_record())
     for (status, failure), number in sorted(redis.items(), key=str):
         click.echo(f"Redis        {number:7} {status} {failure or ''}".rstrip())
-    for count in context.ask_database(lambda database: database.counts()):
-        click.echo(f"history      {count.number:7} {count.status} {count.code or ''}".rstrip())
-    letters = context.dead_letters()
-    click.echo(f"dead letters {'unknown' if letters is None else len(letters):>7}")
+    _tell_history(context)
+    letters = context.dead_letters(lambda found: sum(1 for _ in found))
+    click.echo(f"dead letters {'unknown' if letters is None else letters:>7}")
     analyses, tokens_in, tokens_out = context.statistics.spent(day_of(context.store.now()))
     if context.options.daily_analyses:
         click.echo(f"today        {analyses:7} analyses")
@@ -194,31 +221,17 @@ def stats() -> None:
     context.end()
 
 
-@commands.command()
-def save() -> None:
-    """Write what has ended and Redis still has into the history: after it was away, say."""
-    context = CliContext()
+def _tell_history(context: CliContext) -> None:
     if context.database is None:
-        raise click.ClickException("There is no history: DATABASE_URL is not set.")
-    ended = (record for record in context.every_record() if record.status.is_terminal)
-    saved = 0
-    try:
-        # Redis decides: a later state of one of these replaces what is written now, never back.
-        while batch := list(islice(ended, SAVED_AT_ONCE)):
-            context.database.write_many(batch)
-            saved += len(batch)
-    finally:
-        click.echo(f"{saved} are in the history.")
-    context.end()
-
-
-@commands.command()
-def purge() -> None:
-    """Remove from the history what is older than HISTORY_DAYS."""
-    context = CliContext()
-    if context.database is None:
-        raise click.ClickException("There is no history: DATABASE_URL is not set.")
-    click.echo(f"{sum(iter(context.database.purge, 0))} were removed.")
+        return
+    counts = context.ask_database(lambda database: database.reports.counts())
+    for count in counts or ():
+        click.echo(f"history      {count.number:7} {count.status} {count.code or ''}".rstrip())
+    if counts is None:
+        click.echo("history      unknown")
+        return
+    for remark in context.ask_database(lambda database: database.reports.remarks()) or ():
+        click.echo(f"The history: {remark}.", err=True)
 
 
 @commands.command()
@@ -236,10 +249,11 @@ def doctor() -> None:
     sys.exit(1 if wrong else 0)
 
 
-def _each(request_ids: Iterable[str], action: Callable[[str], object]) -> None:
-    """Do it to each, tell what came of it, and go on when one is refused."""
-    is_done = True
+def _each(request_ids: Iterable[str], action: Callable[[str], object]) -> int:
+    """Do it to each, tell what came of it, and go on when one is refused; how many they were."""
+    is_done, number = True, 0
     for request_id in request_ids:
+        number += 1
         try:
             click.echo(f"{request_id} {action(request_id)}")
         except NotFound:
@@ -250,3 +264,4 @@ def _each(request_ids: Iterable[str], action: Callable[[str], object]) -> None:
             click.echo(f"{request_id}: not done: {str(refusal).removesuffix('.')}.", err=True)
     if not is_done:
         sys.exit(1)
+    return number

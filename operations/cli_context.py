@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
@@ -20,13 +23,15 @@ from common.settings import ServiceSettings
 from common.store import NotFound, open_store
 from common.submission import Submissions
 from operations.history import connect_history, database_of
-from operations.records import every_record
+from operations.records import every_record, in_redis
 from operations.settings import OperationsSettings
 from operations.statistics import connect_statistics
 
 if TYPE_CHECKING:
     from operations.history.database import Database
+    from operations.history.reports import Reports
 
+LOOKED_UP_AT_ONCE = 500  # ids of the history's, in Redis
 EVER = timedelta(days=36_500)
 T = TypeVar("T")
 
@@ -43,6 +48,14 @@ class Found(NamedTuple):
 
     record: AnalysisRecord
     where: str
+
+
+class Wanted(NamedTuple):
+    """Which failed analyses are asked for: with a code, or any; that ended in this time."""
+
+    code: str | None
+    after: datetime
+    before: datetime
 
 
 class Failed(NamedTuple):
@@ -99,51 +112,81 @@ class CliContext:
         except NotFound:
             return Found(self.history.find(request_id), "history")
 
-    def failed(self, code: str | None, after: datetime, before: datetime) -> list[Failed]:
-        """The oldest first. Holds only what is listed of each, and of the rest nothing."""
-        archived = self.ask_database(lambda database: database.failed(code, after, before))
-        found = {
-            row.request_id: Failed(row.finished_at, row.request_id, row.round, row.code, "history")
-            for row in archived
-        }
-        for record in self.every_record():
-            found.pop(record.request_id, None)  # Redis decides
-            if (
-                record.failure
-                and code in (None, record.failure)
-                and record.finished_at
-                and after <= record.finished_at <= before
-            ):
-                found[record.request_id] = Failed(
-                    record.finished_at, record.request_id, record.round, record.failure, "Redis"
-                )
-        return sorted(found.values())
+    def failed(self, wanted: Wanted, limit: int | None = None) -> Iterator[Failed]:
+        """The oldest first, while they are read. Redis decides about those that both know.
+
+        Holds what is listed of those in Redis (at most `limit`), and a page of the history's.
+        """
+        in_redis = self._failed_in_redis(wanted, limit)
+        in_order = heapq.merge(in_redis, self._failed_in_history(wanted))
+        same = groupby(in_order, key=attrgetter("request_id"))  # Redis has lost it meanwhile
+        return islice((next(each) for _, each in same), limit)
+
+    def _failed_in_redis(self, wanted: Wanted, limit: int | None) -> list[Failed]:
+        found = (
+            Failed(record.finished_at, record.request_id, record.round, record.failure, "Redis")
+            for record in self.every_record()
+            if record.failure
+            and wanted.code in (None, record.failure)
+            and record.finished_at
+            and wanted.after <= record.finished_at <= wanted.before
+        )
+        return heapq.nsmallest(limit, found) if limit else sorted(found)
+
+    def _failed_in_history(self, wanted: Wanted) -> Iterator[Failed]:
+        rows = self.from_history(lambda reports: reports.failed(*wanted))
+        while page := list(islice(rows, LOOKED_UP_AT_ONCE)):
+            known = in_redis(self.store, [row.request_id for row in page])
+            for request_id, number, code, finished_at in page:
+                if request_id not in known:
+                    yield Failed(finished_at, request_id, number, code, "history")
 
     def every_record(self) -> Iterator[AnalysisRecord]:
         """All in Redis that can be read; a warning if some can't."""
         unreadable: list[str] = []
         yield from every_record(self.store, unreadable)
         if unreadable:
-            self.is_complete = False
-            click.echo(f"{len(unreadable)} in Redis can't be read: see the log.", err=True)
+            self.warn(f"{len(unreadable)} in Redis can't be read: see the log.")
 
-    def ask_database(self, ask: Callable[[Database], Iterable[T]]) -> list[T]:
-        """Ask the history, if there is one; a warning if it is away, as Redis knows the rest."""
+    def from_history(self, ask: Callable[[Reports], Iterable[T]]) -> Iterator[T]:
+        """What the history answers, if there is one; a warning once it is away.
+
+        It may go after some rows have been told: Redis knows the rest.
+        """
         try:
-            return list(ask(self.database)) if self.database else []
+            if self.database:
+                yield from ask(self.database.reports)
         except HistoryUnavailable as error:
-            self.is_complete = False
-            click.echo(f"The history does not answer: {error}", err=True)
-            return []
+            self.warn(f"The history does not answer: {error}")
 
-    def dead_letters(self) -> dict[str, DeadLetter] | None:
-        """What rests in QStash's dead-letter queue, by request id; None if it won't say."""
+    def ask_database(self, ask: Callable[[Database], T]) -> T | None:
+        """Ask the history; None without one, or with a warning if it is away."""
         try:
-            return {letter.request_id: letter for letter in self.queue.dead_letters()}
-        except (QStashRefused, QStashUnclear) as error:
-            self.is_complete = False
-            click.echo(f"QStash does not show its dead letters: {error}", err=True)
+            return ask(self.database) if self.database else None
+        except HistoryUnavailable as error:
+            self.warn(f"The history does not answer: {error}")
             return None
+
+    def database_to_change(self) -> Database:
+        """The history, for a command that is about nothing else."""
+        if self.database is None:
+            raise click.ClickException("There is no history: DATABASE_URL is not set.")
+        return self.database
+
+    def dead_letters(
+        self, take: Callable[[Iterator[DeadLetter]], T], request_id: str | None = None
+    ) -> T | None:
+        """Take from QStash's dead letters, or those of one analysis; None if it won't say."""
+        try:
+            return take(self.queue.dead_letters(request_id))
+        except (QStashRefused, QStashUnclear) as error:
+            self.warn(f"QStash does not show its dead letters: {error}")
+            return None
+
+    def warn(self, sentence: str) -> None:
+        """Tell what could not be told."""
+        self.is_complete = False
+        click.echo(sentence, err=True)
 
     def end(self) -> None:
         """Exit with status 1 if something that was asked for is not known."""

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from common.addresses import is_loopback
-from common.connection import PasswordRefused, StoreUnavailable
+from common.connection import NotReached, PasswordRefused, StoreUnavailable
 from common.failures import Failure
 from common.options import Options
 from common.ports import HistoryUnavailable, NoLimits
@@ -247,7 +247,7 @@ def examine(at: Clients, checks: list[Check]) -> Iterator[str | Fault]:
         except StoreUnavailable as error:
             if not is_redis_away:
                 yield _redis_fault(error, check)
-            is_redis_away |= check is redis_answers
+            is_redis_away |= isinstance(error, NotReached) or check is redis_answers
         except (QStashRefused, QStashUnclear) as error:
             yield _qstash_fault(error)
         except AnalysisFailed as failed:
@@ -275,10 +275,10 @@ def _redis_fault(error: StoreUnavailable, check: Check) -> Fault:
     if isinstance(error, PasswordRefused):
         hint = "Copy REDIS_URL or UPSTASH_REDIS_REST_TOKEN again."
         return Fault(f"Redis refuses the password. {hint}")
-    if check is redis_answers:
+    if isinstance(error, NotReached):
         hint = f"Check REDIS_URL or the Upstash pair, and {WAY_THERE}."
         return Fault(f"Redis does not answer ({error}). {hint}")
-    if check is redis_does_all:
+    if check in (redis_answers, redis_does_all):
         return Fault(f"Redis answers, but can't do everything that is needed: {error}.")
     what = check.__name__.replace("redis", "Redis").replace("_", " ")
     hint = "Try again, and allow REDIS_URL's user INFO and TIME."

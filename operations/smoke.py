@@ -55,7 +55,8 @@ def run(say: Callable[[str], None]) -> None:
             say(found)
     record = _run_one(at, say)
     if record.result is None:
-        hint = HINTS.get(record.failure or Failure.TIMED_OUT, "See the service's log.")
+        why = record.failure or Failure.TIMED_OUT, record.last_failure
+        hint = next((HINTS[each] for each in why if each in HINTS), "See the service's log.")
         raise Fault(f"The analysis did not come back. {hint}")
     say(f"{record.model} wrote: {first_text(record.result)}")
 

@@ -158,8 +158,8 @@ class Statistics:
     def settle_overdue(self, members: Sequence[str]) -> None:
         """Settle analyses whose deadline has passed without anybody reading them.
 
-        What is gone or can't be read is forgotten. When Redis goes away in between, the next call
-        begins where this one did.
+        What is gone is forgotten, or can't be read by any version. When Redis goes away in between,
+        the next call begins where this one did.
         """
         over = [each for each in members if self._is_over(each)]
         if over:

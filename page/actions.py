@@ -69,7 +69,7 @@ def draw_dead_end_actions(request_id: str, owner_token: str | None, kind: Kind) 
     """
     new_request_button(kind)
     if owner_token:
-        with st.container(key="quiet-actions", horizontal=True, horizontal_alignment="center"):
+        with st.container(key="quiet-actions", horizontal=True):
             _draw_delete(request_id, owner_token)
 
 

@@ -13,8 +13,8 @@ from common.addresses import (
     split,
 )
 
-# Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 POSTGRES_PORT = 5432
+# Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 POSTGRES_TAKES = {
     "application_name": ANY,
     "channel_binding": "disable|prefer|require",

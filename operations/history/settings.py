@@ -1,12 +1,14 @@
 """Settings of the history."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
 
 from common.environment import Part
+from common.setting_types import Duration
 from operations.history.address import database
 from operations.packages import require
 
@@ -51,6 +53,11 @@ class HistorySettings(Part):
         ge=1,
         le=3650,
         description="After how many days an analysis is removed from the history.",
+    )
+    history_max_outage: Duration = Field(
+        default=timedelta(days=1),
+        description="For how long the database may be away before anything is lost: Redis keeps "
+        "what has ended so much longer, about 2 kB each.",
     )
     keep_input: bool = Field(
         default=False,

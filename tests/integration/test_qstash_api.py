@@ -353,7 +353,7 @@ TO_PUBLISH = f"POST /v2/publish/{NOWHERE}"
         (f"{TO_PUBLISH}?upstash-delay=1s", {}, "parameter upstash-delay"),
         (f"{TO_PUBLISH}?a=1&Upstash%2DRetries=1", {}, "parameter Upstash-Retries"),
         (f"{TO_PUBLISH}?qstash_token=x", {}, "parameter qstash_token"),
-        ("GET /v2/dlq?label=a", {}, "parameter label"),
+        ("GET /v2/dlq?queueName=a", {}, "parameter queueName"),
         ("GET /v2/dlq?dlqIds=1", {}, "parameter dlqIds"),
         ("GET /v2/dlq?urls=1", {}, "parameter urls"),
         ("GET /v2/dlq?=1", {}, "parameter "),

@@ -1,6 +1,9 @@
 """The benchmarks still run: each with a few jobs, and nothing is timed."""
 
-from benchmarks.compare import Case, median_of, open_bench, table
+from dataclasses import replace
+
+from benchmarks import history
+from benchmarks.compare import Case, Run, median_of, open_bench, table
 from benchmarks.growth import fill
 from benchmarks.systems import BARE, OURS
 
@@ -20,3 +23,12 @@ def test_the_same_jobs_go_through_the_service_and_a_bare_pool() -> None:
     # Each job may come over a connection of its own, which four commands open.
     assert 4 <= commands <= 4 + 4 + 1
     assert "| this project |" in table(FEW, [median_of([ours]), bare])
+
+
+def test_what_a_history_costs_is_told_beside_what_it_costs_without() -> None:
+    run = Run("a", FEW.name, 1.0, 0.01, 0.02, 4.0, 100, 100, 4, {"200": 8})
+    busy = replace(run, cpu_per_1000=5.0, statuses={"200": 8, "503": 3})
+
+    told = history.table(FEW, run, busy, history.refused([busy, busy]))
+
+    assert "| with a history | 5.00 | 1.25 | 6 | 10 ms | 20 ms |" in told

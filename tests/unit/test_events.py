@@ -152,6 +152,16 @@ LINES: list[tuple[Event, dict[str, Any]]] = [
         },
     ),
     (
+        StoreFailed("busy_database", "database: …", at="/analyze"),
+        {
+            "event": "history busy",
+            "level": "error",
+            "at": "/analyze",
+            "cause": "database: …",
+            "store": "busy_database",
+        },
+    ),
+    (
         RecordNotRead(Unreadable(ID, Why.NEWER, "status"), 1),
         {
             "event": "record not read",

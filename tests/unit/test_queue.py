@@ -177,9 +177,11 @@ def test_our_dead_letters_are_found_page_after_page_and_nobody_elses() -> None:
             sdk.message.publish(url=ours, label=f"n{number}")
         sdk.message.publish(url=server.url, label="somebody else's")
         sdk.http._client.close()
-        wait_for(lambda: len(server.requests) == 102 and len(queue.dead_letters()) == 101)
-        letters = queue.dead_letters()
+        wait_for(lambda: len(server.requests) == 102 and len(list(queue.dead_letters())) == 101)
+        letters = list(queue.dead_letters())
+        of_one = [letter.request_id for letter in queue.dead_letters("n7")]
         queue.close()
 
     assert {letter.request_id for letter in letters} == {f"n{number}" for number in range(101)}
     assert {letter.response_status for letter in letters} == {489}
+    assert of_one == ["n7"]

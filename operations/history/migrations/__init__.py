@@ -1,6 +1,6 @@
 """Changes of the schema, by Alembic: whoever uses a database first takes it to the newest version.
 
-To change the schema, change `schema.py` and add a file to `versions/` that does the same to a
+To change the tables, change `schema.py` and add a file to `versions/` that does the same to a
 database that is there. Processes of the version before may still be running: they must be able to
 go on with it.
 """
@@ -12,6 +12,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+
+from operations.history import indexes
 
 VERSION_TABLE = "history_version"  # Alembic's own name may be another program's
 # The first of several processes changes the schema; the others wait for it, longer than for others.
@@ -26,7 +28,7 @@ class UnknownVersion(Exception):
 
 
 def is_current(connection: sql.Connection) -> bool:
-    """Whether the database has seen all migrations. Raises: UnknownVersion."""
+    """Whether the database has seen all migrations, and has its indexes. Raises: UnknownVersion."""
     versions = ScriptDirectory.from_config(_config(connection))
     newest, found = versions.get_current_head(), _version(connection)
     if found not in (None, *(each.revision for each in versions.walk_revisions())):
@@ -34,13 +36,17 @@ def is_current(connection: sql.Connection) -> bool:
             f"has version {found} of the schema, and this program needs {newest}: "
             "run the program that fits it, or point DATABASE_URL elsewhere"
         )
-    return found == newest
+    return found == newest and not indexes.is_due(connection)
 
 
 def upgrade(connection: sql.Connection) -> None:
-    """Run the migrations that the database has not seen: none, if others were quicker."""
+    """Run the migrations that the database has not seen: none, if others were quicker.
+
+    Then build the indexes that it lacks, unless that takes long.
+    """
     connection.exec_driver_sql(ALONE[connection.dialect.name])
     command.upgrade(_config(connection), "head")
+    indexes.build_if_due(connection)
 
 
 def _config(connection: sql.Connection) -> Config:

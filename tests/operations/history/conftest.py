@@ -30,3 +30,11 @@ def any_url(request: pytest.FixtureRequest, postgres: Postgres, tmp_path: Path) 
 @pytest.fixture
 def with_history(postgres: Postgres) -> OperationsSettings:
     return settings_for(postgres.url)
+
+
+@pytest.fixture
+def away(with_history: OperationsSettings) -> OperationsSettings:
+    """The history while its database is away: nobody listens there."""
+    return with_history.model_copy(
+        update={"database_url": settings_for("postgresql://x@127.0.0.1:1/x").database_url}
+    )

@@ -4,16 +4,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import psycopg
 import pytest
 import sqlalchemy as sql
 from sqlalchemy import event
 
-from common.ports import HistoryUnavailable
+from common.ports import HistoryBusy, HistoryUnavailable
 from common.store import Store
 from operations.history import connections
+from operations.history.archive import DatabaseHistory
 from operations.history.database import Database
 from operations.settings import OperationsSettings
 from tests.fakes import (
@@ -34,7 +37,9 @@ from tests.operations.history.histories import (
 from tests.postgres import Postgres, slow_way
 from tests.processes import ROOT, wait_for
 from webhook_service import create_app
-from webhook_service.worker import Outcome, OutcomeKind
+from webhook_service.worker import Outcome, OutcomeKind, Worker
+
+SLEEPING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 
 
 def test_a_database_that_takes_ten_seconds_is_not_waited_for(
@@ -121,7 +126,7 @@ def test_a_locked_table_is_not_waited_for(
 
     with rows.transaction():
         rows.execute("LOCK TABLE analyses")
-        with pytest.raises(HistoryUnavailable, match=r"QueryCanceled|OperationalError"):
+        with pytest.raises(HistoryUnavailable, match="it does not answer in time"):
             database.write(completed())
 
     assert time.monotonic() - began < 10
@@ -233,7 +238,6 @@ def test_what_was_cut_off_is_stopped_at_the_server_and_its_connection_is_not_use
     with psycopg.connect(postgres.url) as other, pytest.MonkeyPatch.context() as patch:
         other.execute("LOCK TABLE analyses")
         patch.setattr(connections, "USE_SECONDS", 0.5)
-        patch.setattr(connections, "BEGIN", "BEGIN")  # the server by itself would go on
         with pytest.raises(HistoryUnavailable, match="it does not answer in time"):
             database.write(completed(2))
         wait_for(lambda: rows.execute(waiting).fetchone() == (0,))
@@ -242,23 +246,71 @@ def test_what_was_cut_off_is_stopped_at_the_server_and_its_connection_is_not_use
     assert not set(before) & set(rows.execute(of_ours).fetchall())
 
 
-def test_who_waits_too_long_for_a_connection_is_told_that_all_are_busy(
-    with_history: OperationsSettings, rows: psycopg.Connection
+def sleep(seconds: float) -> Callable[[sql.Connection], object]:
+    return lambda connection: connection.exec_driver_sql(f"SELECT pg_sleep({seconds})")
+
+
+def test_a_reader_beyond_the_connections_is_told_that_all_are_busy_and_writing_goes_on(
+    with_history: OperationsSettings, rows: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Database(with_history)
     database.ping()
+    monkeypatch.setattr(connections, "MAX_WAIT_SECONDS", 0.5)
 
-    def cause(_: int) -> str:
-        with pytest.raises(HistoryUnavailable) as error:
+    with ThreadPoolExecutor(3) as threads:
+        reading = [threads.submit(database.connections.run, sleep(1.5)) for _ in range(3)]
+        wait_for(lambda: rows.execute(SLEEPING).fetchone() == (3,))
+        with ThreadPoolExecutor(1) as one_more:
+            asked = one_more.submit(database.find, ID)
             database.write(completed())
-        return str(error.value)
+            error = asked.exception()
+        [each.result() for each in reading]
 
-    with rows.transaction(), ThreadPoolExecutor(6) as threads:
-        rows.execute("LOCK TABLE analyses")
-        causes = list(threads.map(cause, range(6)))
+    assert isinstance(error, HistoryBusy)
+    assert (error.store, error.retry_after) == ("busy_database", timedelta(seconds=30))
+    assert database.find(ID) == completed()
 
-    assert causes.count("database: all connections are busy") == 2
-    database.write(completed())
+
+def test_a_reader_beyond_the_connections_of_a_silent_database_is_not_told_that_it_is_busy(
+    with_history: OperationsSettings, rows: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(with_history)
+    database.ping()
+    monkeypatch.setattr(connections, "MAX_WAIT_SECONDS", 0.2)
+
+    with ThreadPoolExecutor(3) as threads:
+        reading = [threads.submit(database.connections.run, sleep(1)) for _ in range(3)]
+        wait_for(lambda: rows.execute(SLEEPING).fetchone() == (3,))
+        with pytest.raises(HistoryUnavailable, match="it does not answer in time") as error:
+            database.find(ID)
+        [each.result() for each in reading]
+
+    assert error.value.store == "database"
+
+
+def test_a_delivery_that_a_busy_database_could_not_take_in_time_comes_again_soon(
+    store: Store,
+    with_history: OperationsSettings,
+    postgres: Postgres,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = DatabaseHistory(with_history, store)
+    history.check()
+    make_people(store, with_history).submit(ADA, request_id=ID)
+    worker = Worker(store, FakeAnalyst(), CORE.times, history=history)
+    monkeypatch.setattr(connections, "USE_SECONDS", 1.0)
+
+    with psycopg.connect(postgres.url) as other, ThreadPoolExecutor(1) as thread:
+        other.execute("LOCK TABLE analyses")
+        delivery = thread.submit(deliver, worker)
+        while not delivery.done():
+            history.database.connections.run(sleep(0.1))
+        while_busy = delivery.result()
+    afterwards = deliver(worker)
+
+    assert while_busy == Outcome(OutcomeKind.RETRY, timedelta(seconds=30))
+    assert afterwards.kind is OutcomeKind.IGNORED
+    assert history.find(ID) == store.read(ID)
 
 
 def test_several_processes_write_at_the_same_time_from_the_first_moment_on(any_url: str) -> None:
@@ -280,7 +332,7 @@ for _ in range(10):
     processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
 
     assert [process.wait(timeout=60) for process in processes] == [0] * 3
-    assert [count.number for count in Database(settings_for(any_url)).counts()] == [30]
+    assert [count.number for count in Database(settings_for(any_url)).reports.counts()] == [30]
 
 
 def test_nothing_is_opened_before_the_first_use(

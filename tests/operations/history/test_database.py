@@ -18,6 +18,7 @@ from tests.fakes import (
     OTHER_ID,
 )
 from tests.operations.history.histories import (
+    EVER,
     HOUR,
     NOW,
     SECOND,
@@ -57,6 +58,18 @@ def test_what_was_never_written_is_not_found(any_url: str) -> None:
             completed(1, NOW + SECOND, created_at=NOW),
             completed(1, NOW + SECOND, created_at=NOW),
             id="Redis has gone back in time and decided anew",
+        ),
+        pytest.param(
+            completed(1),
+            failed(NOW + SECOND, created_at=NOW),
+            completed(1),
+            id="Redis has gone back in time, and its record has timed out",
+        ),
+        pytest.param(
+            completed(1),
+            failed(NOW + SECOND, created_at=NOW, round=2),
+            failed(NOW + SECOND, created_at=NOW, round=2),
+            id="failed in a later round",
         ),
         pytest.param(
             completed(3),
@@ -175,9 +188,9 @@ def test_what_is_too_old_is_not_read_and_then_removed(any_url: str) -> None:
     assert database.find(ids[0])
     with pytest.raises(NotFound):
         database.find(ids[1])
-    assert [count.number for count in database.counts()] == [1]
-    assert database.purge() == 2
-    assert database.purge() == 0
+    assert [count.number for count in database.reports.counts()] == [1]
+    assert database.reports.purge() == 2
+    assert database.reports.purge() == 0
 
 
 def test_a_row_that_cannot_be_read_is_listed_all_the_same(
@@ -188,13 +201,13 @@ def test_a_row_that_cannot_be_read_is_listed_all_the_same(
         database.write(failed(request_id=request_id))
     rows.execute("UPDATE analyses SET record = 'half a rec' WHERE request_id = %s", [ID])
 
-    assert {row.request_id for row in database.failed()} == {ID, OTHER_ID}
+    assert {row.request_id for row in database.reports.failed(*EVER)} == {ID, OTHER_ID}
 
 
 def test_the_failed_come_page_by_page_none_twice_and_none_left_out(
     any_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("operations.history.database.PAGE", 3)
+    monkeypatch.setattr("operations.history.reports.PAGE", 3)
     database = Database(settings_for(any_url))
     ids = [f"{number:032x}" for number in range(10)]
     # Several end at the same instant, across the end of a page.
@@ -204,12 +217,12 @@ def test_the_failed_come_page_by_page_none_twice_and_none_left_out(
     )
     database.write(completed(request_id="f" * 32))
 
-    listed = list(database.failed())
+    listed = list(database.reports.failed(*EVER))
 
     assert [row.request_id for row in listed] == ids
     assert listed[0] == (ids[0], 1, "quota_exceeded", ends[0])
-    assert [row.request_id for row in database.failed(after=ends[4], before=ends[4])] == ids[4:8]
-    assert list(database.failed(code="timed_out")) == []
+    assert [row.request_id for row in database.reports.failed(None, ends[4], ends[4])] == ids[4:8]
+    assert list(database.reports.failed("timed_out", *EVER[1:])) == []
 
 
 def test_many_are_written_as_each_alone_would_be(any_url: str) -> None:
@@ -231,14 +244,14 @@ def test_many_are_written_as_each_alone_would_be(any_url: str) -> None:
 def test_the_oldest_are_purged_first(
     with_history: OperationsSettings, rows: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("operations.history.database.MAX_PURGED", 2)
+    monkeypatch.setattr("operations.history.reports.SWEPT", 2)
     database = Database(with_history)
     database.ping()
     ids = [f"{number:032x}" for number in range(4)]
     for days, request_id in zip((33, 31, 34, 32), ids, strict=True):
         database.write_many([completed(at=NOW - timedelta(days=days), request_id=request_id)])
 
-    assert database.purge() == 2
+    assert database.reports.purge() == 2
     assert {row[0] for row in rows.execute("SELECT request_id FROM analyses")} == {ids[1], ids[3]}
 
 

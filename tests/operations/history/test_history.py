@@ -12,7 +12,7 @@ import redis
 
 from common.connection import StoreUnavailable
 from common.failures import Failure
-from common.ports import HistoryUnavailable, NoHistory
+from common.ports import NoHistory
 from common.qstash import QStashRefused
 from common.record import AnalysisRecord
 from common.states import Status
@@ -200,33 +200,9 @@ def test_a_database_that_is_away_stops_nobody_from_cancelling(
         cancelled = people.cancel(ID, OWNER)
     finally:
         postgres.start()
-    make_people(store, with_history).look_up(ID)  # whoever reads it next writes it
 
     assert cancelled.status is Status.CANCELLED
-    assert Database(with_history).find(ID) == cancelled
-
-
-def test_a_database_that_was_away_is_not_tried_again_by_each_who_reads(
-    store: Store, with_history: OperationsSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    history = DatabaseHistory(with_history, store)
-    people = Submissions(store, FakeQueue(), CORE, history=history)
-    people.submit(ADA, request_id=ID, owner_token=OWNER)
-    tries: list[AnalysisRecord] = []
-
-    def fail(record: AnalysisRecord) -> None:
-        tries.append(record)
-        raise HistoryUnavailable("as planned")
-
-    monkeypatch.setattr(history.database, "write", fail)
-    people.cancel(ID, OWNER)
-    for _ in range(3):
-        people.look_up(ID)
-    tries_at_once = len(tries)
-    history._resume_at = 0  # half a minute later
-    people.look_up(ID)
-
-    assert (tries_at_once, len(tries)) == (1, 2)
+    assert people.look_up(ID) == cancelled
 
 
 def test_what_ended_without_a_delivery_is_written_once_however_often_it_is_read(

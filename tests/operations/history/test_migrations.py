@@ -1,5 +1,7 @@
 """Changes of the schema: forward, once, and never past what a program knows."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import psycopg
 import pytest
 import sqlalchemy as sql
@@ -8,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 
 from common.ports import HistoryUnavailable
 from common.record import AnalysisRecord
-from operations.history import connections, migrations, schema
+from operations.history import connections, indexes, migrations, schema
 from operations.history.database import Database
 from operations.settings import OperationsSettings
 from tests.fakes import (
@@ -20,6 +22,7 @@ from tests.operations.history.histories import (
     settings_for,
 )
 from tests.postgres import Postgres
+from tests.processes import wait_for
 
 
 @pytest.mark.parametrize("version", ["0000", "9999"])
@@ -125,7 +128,7 @@ def test_a_change_of_the_schema_is_logged(
     for _ in range(2):
         Database(with_history).ping()
 
-    assert caplog.text.count('"event": "schema changed"') == 2  # of two versions, once each
+    assert caplog.text.count('"event": "schema changed"') == 2  # of each version, once
 
 
 def test_only_one_process_at_a_time_changes_the_schema(
@@ -141,3 +144,93 @@ def test_only_one_process_at_a_time_changes_the_schema(
         ).fetchone() == (0,)
 
     Database(with_history).ping()
+
+
+def indexes_of(rows: psycopg.Connection) -> dict[str, bool]:
+    """The names of the table's indexes, and whether they are valid."""
+    query = (
+        "SELECT indexrelid::regclass::text, indisvalid FROM pg_index "
+        "WHERE indrelid = 'analyses'::regclass AND NOT indisprimary"
+    )
+    return dict(rows.execute(query).fetchall())
+
+
+NEWEST = {
+    "ix_analyses_finished_at": True,
+    "ix_analyses_status_finished_at": True,
+    "ix_analyses_code_finished_at": True,
+}
+
+
+@pytest.fixture
+def large(postgres: Postgres, rows: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database of the version before, with a table that takes long to be indexed."""
+    monkeypatch.setattr(indexes, "MANY", 1)
+    make_old(postgres.url, completed(), completed(request_id=OTHER_ID))
+
+
+@pytest.mark.usefixtures("large")
+def test_nobody_who_writes_waits_until_a_large_table_is_indexed(
+    with_history: OperationsSettings, rows: psycopg.Connection, postgres: Postgres
+) -> None:
+    """Neither who uses the new version first, nor anybody while the operator has it done."""
+    database = Database(with_history)
+    database.write(completed(2))
+    assert indexes_of(rows) == {"ix_analyses_code": True, "ix_analyses_finished_at": True}
+
+    with psycopg.connect(postgres.url) as slow, ThreadPoolExecutor(1) as operator:
+        slow.execute("UPDATE analyses SET round = 3 WHERE request_id = %s", [OTHER_ID])
+        done = operator.submit(database.reports.build_indexes, lambda _: None)
+        wait_for(lambda: rows.execute("SELECT 1 FROM pg_stat_progress_create_index").fetchone())
+        database.write(completed(4))
+        slow.commit()
+        done.result(timeout=30)
+
+    assert database.find(ID).round == 4
+    assert indexes_of(rows) == NEWEST
+
+
+def test_a_table_that_is_quickly_indexed_is_by_whoever_comes_first(
+    with_history: OperationsSettings, postgres: Postgres, rows: psycopg.Connection
+) -> None:
+    """Though its version is the newest: a program of the version before can still start."""
+    make_old(postgres.url, completed())
+    Database(with_history).ping()
+    rows.execute("DROP INDEX ix_analyses_code_finished_at, ix_analyses_status_finished_at")
+
+    Database(with_history).ping()
+
+    assert indexes_of(rows) == NEWEST
+    assert rows.execute("SELECT version_num FROM history_version").fetchall() == [("0002",)]
+
+
+def test_the_operator_has_a_large_table_indexed(
+    any_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexes, "MANY", 1)
+    make_old(any_url, completed(), completed(request_id=OTHER_ID))
+    database, told = Database(settings_for(any_url)), list[str]()
+    assert len(database.connections.run(indexes.missing)) == 2
+
+    for _ in range(2):
+        database.reports.build_indexes(told.append)
+
+    assert len(told) == 2
+    assert database.reports.remarks() == []
+
+
+@pytest.mark.usefixtures("large")
+def test_an_index_whose_building_was_stopped_is_built_anew(
+    with_history: OperationsSettings, rows: psycopg.Connection
+) -> None:
+    reports = Database(with_history).reports
+    reports.counts()
+    rows.execute("CREATE INDEX ix_analyses_code_finished_at ON analyses (code, finished_at)")
+    rows.execute(
+        "UPDATE pg_index SET indisvalid = false "
+        "WHERE indexrelid = 'ix_analyses_code_finished_at'::regclass"
+    )
+
+    reports.build_indexes(lambda _: None)
+
+    assert indexes_of(rows) == NEWEST

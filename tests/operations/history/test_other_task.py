@@ -54,7 +54,7 @@ def test_a_result_can_not_be_shown_and_its_owner_can_delete_it(store: Store, any
     with pytest.raises(NotOwner):
         people.delete(ID, "another")
     people.delete(ID, OWNER)
-    assert Database(settings).counts() == []
+    assert Database(settings).reports.counts() == []
 
 
 @pytest.mark.parametrize("keep_input", [True, False], ids=["input kept", "input not kept"])
@@ -85,15 +85,15 @@ def test_one_that_a_delivery_ends_is_written_before_it_is_answered(
     assert written.input == parse_record(text).input
 
 
-def test_what_timed_out_unread_is_written_by_who_notices(
+def test_what_timed_out_is_written_by_who_reads_it(
     store: Store, fake_redis: redis.Redis, any_url: str
 ) -> None:
     settings = settings_for(any_url)
     long_ago = pending(NOW.replace(year=2020))
     fake_redis.set(record_key(ID), of_other_task(long_ago), ex=3600)
-    history = DatabaseHistory(settings, store)
+    DatabaseHistory(settings, store)
 
-    history.noticed(store.read(ID))
+    store.read(ID)
 
     assert Database(settings).find(ID).failure is Failure.TIMED_OUT
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import redis
 import sqlalchemy as sql
 
 from common.events import Event, RecordNotRead, StoreFailed
@@ -13,10 +14,12 @@ from common.versions import Unreadable, Why
 from operations.history.archive import DatabaseHistory
 from operations.history.database import Database
 from operations.history.schema import analyses
+from operations.history.unarchived import UNARCHIVED
 from tests.fakes import ID, OTHER_ID, FakeQueue, with_fields
 from tests.operations.history.histories import (
     CORE,
     OWNER,
+    Site,
     completed,
     failed,
     make_people,
@@ -90,15 +93,18 @@ def test_one_that_tells_no_owner_is_the_operators_to_delete(store: Store, any_ur
         make_people(store, settings_for(any_url)).delete(ID, OWNER)
     Submissions(store, FakeQueue(), CORE, history=history, is_operator=True).delete(ID, "")
 
-    assert [count.number for count in database.counts()] == [1]
+    assert [count.number for count in database.reports.counts()] == [1]
 
 
-def test_whoever_notices_an_end_is_not_stopped_by_a_newer_version(
-    store: Store, any_url: str
+def test_what_a_newer_version_has_ended_waits_for_that_version(
+    fake_redis: redis.Redis, any_url: str
 ) -> None:
+    site = Site(fake_redis, settings_for(any_url))
     record = with_fields(completed(), status=Status.CANCELLED, result=None)
-    store.connection.client.set(record_key(ID), of_newer(record), ex=3600)
+    fake_redis.set(record_key(ID), of_newer(record), ex=3600)
+    fake_redis.zadd(UNARCHIVED, {ID: 0})
 
-    DatabaseHistory(settings_for(any_url), store).noticed(record)
-
-    assert Database(settings_for(any_url)).counts() == []
+    assert not site.sweep()
+    assert site.waiting() == {ID}
+    assert site.gauges()["history_lost"] == 0
+    assert site.history.database.reports.counts() == []

@@ -14,8 +14,9 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 
 from common.failures import Failure, Kind
 from operations import metrics, metrics_route
+from operations.history import connect_history
 from operations.statistics import connect_statistics
-from tests.conftest import leave_out, make_store
+from tests.conftest import leave_out, make_options, make_store
 from tests.processes import ROOT
 
 ENDINGS = {
@@ -29,7 +30,9 @@ LABELS = {
     if isinstance(metric, Counter | Gauge | Histogram)
 }
 STORE = make_store(fakeredis.FakeRedis(decode_responses=True))
-GAUGES = metrics_route.ask_redis(connect_statistics(STORE))
+STATISTICS = connect_statistics(STORE)
+connect_history(make_options(database_url="sqlite:///none.db"), STORE, STATISTICS)
+GAUGES = metrics_route.ask_redis(STATISTICS)
 # Each sample that can be exported, with the names of its labels.
 EXPORTED = {
     family.name + ending: LABELS.get(family.name, set())

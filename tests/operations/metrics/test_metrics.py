@@ -37,6 +37,7 @@ from tests.fakes import (
 )
 from tests.monitor import monitored
 from tests.operations.plugged import limits_with
+from tests.processes import wait_for
 from tests.tokens import ANOTHER, FAILURE_URL, MESSAGE, token
 from tests.versions import of_newer, of_older
 from webhook_service import create_app
@@ -144,7 +145,8 @@ def test_what_alerts_watch_is_there_at_0_from_the_start(make_app: MakeApp) -> No
 
     for code in Failure:
         assert f"analysis_settled_total{{code={code}}}{{status=failed}}" in told
-    assert {f"analysis_store_errors_total{{store={s}}}" for s in ("redis", "database")} <= {*told}
+    stores = ("redis", "database", "busy_database")
+    assert {f"analysis_store_errors_total{{store={s}}}" for s in stores} <= {*told}
     assert "analysis_refused_deliveries_total{reason=no known key}" in told
 
 
@@ -289,7 +291,7 @@ def test_a_scrape_costs_one_redis_command_and_another_while_something_waits(
 
 
 def test_what_times_out_and_nobody_reads_is_settled_counted_and_kept_at_a_scrape(
-    make_app: MakeApp, store: Store, tmp_path: Path
+    make_app: MakeApp, store: Store, fake_redis: redis.Redis, tmp_path: Path
 ) -> None:
     app = make_app(database_url=SecretStr(f"sqlite:///{tmp_path}/history.db"))
     counted = counted_from_now(app)
@@ -298,12 +300,15 @@ def test_what_times_out_and_nobody_reads_is_settled_counted_and_kept_at_a_scrape
     store.delete(OTHER_ID)  # Redis has forgotten it
 
     told = [counted() for _ in range(2)]
+    wait_for(lambda: not fake_redis.exists("unarchived"))
     store.delete(ID)
     kept = app.test_client().get(f"/analyze/{ID}").get_json()
 
     name = "analysis_settled_total{code=timed_out}{status=failed}"
     assert [each[name] for each in told] == [1, 1]
     assert [each["analysis_unfinished"] for each in told] == [0, 0]
+    assert told[0]["analysis_unarchived"] == 1
+    assert told[0]["analysis_history_max_outage_seconds"] == 0, "it was told before, too"
     assert kept["status"] == "failed"
 
 

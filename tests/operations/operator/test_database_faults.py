@@ -216,7 +216,7 @@ def test_a_file_that_cannot_be_a_database_is_told(tmp_path: Path) -> None:
     other = tmp_path / "other.db"
     other.write_bytes(b"no database" * 100)
 
-    assert causes.NOT_FOUND in found_at(f"sqlite:///{tmp_path}/nowhere/history.db")
+    assert causes.NOT_FOUND in found_at(f"sqlite:///{tmp_path}")
     assert causes.BY_SQLITE_NAME["SQLITE_NOTADB"] in found_at(f"sqlite:///{other}")
 
 
@@ -228,4 +228,5 @@ def test_the_trial_leaves_nothing_and_harms_nothing(
     assert found_at(url) == found_at(f"sqlite:///{tmp_path}/history.db")
 
     assert schema.execute("SELECT count(*) FROM analyses").fetchone() == (0,)
-    assert Database(make_options(database_url=f"sqlite:///{tmp_path}/history.db")).counts() == []
+    file = Database(make_options(database_url=f"sqlite:///{tmp_path}/history.db"))
+    assert file.reports.counts() == []

@@ -182,6 +182,29 @@ def test_a_redis_that_does_not_tell_is_no_fault(right: dict[str, object]) -> Non
     assert "Redis does not tell whether it persists." in found
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ("/99", "it has no database of this number"),
+        ("/0", "its user may not do this"),
+    ],
+    ids=["no such database", "no right to TIME"],
+)
+def test_a_redis_that_answers_and_refuses_is_not_called_away(
+    right: dict[str, object], changed: str, told: str
+) -> None:
+    client = redis_client(right)
+    client.acl_setuser("timeless", enabled=True, nopass=True, keys="*", commands=["+@all", "-time"])
+    url = str(right["redis_url"]).replace("/0", changed)
+
+    (found, *others) = faults_with(right | {"redis_url": url.replace("127", "timeless:any@127")})
+    client.connection_pool.disconnect()
+
+    assert found.startswith("Redis answers, but can't do everything that is needed: ")
+    assert told in found
+    assert others == []
+
+
 def test_what_redis_refuses_to_be_asked_is_told(right: dict[str, object]) -> None:
     client = redis_client(right)
     client.acl_setuser("blind", enabled=True, nopass=True, keys="*", commands=["+@all", "-info"])

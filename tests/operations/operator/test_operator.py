@@ -166,7 +166,7 @@ def test_what_rests_at_qstash_is_marked(
         queue.publish(record, now=record.due_at)
         put("failed", OTHER_ID)
 
-        wait_for(queue.dead_letters)
+        wait_for(lambda: list(queue.dead_letters()))
         listed, shown = run("failed").stdout, run("show", ID).stdout
 
     assert f"{ID} round=1 quota_exceeded Redis dead-letter\n" in listed
@@ -431,7 +431,7 @@ def test_what_was_saved_before_the_database_went_is_told(
 
     ended = run("save")
 
-    assert (ended.exit_code, ended.stdout) == (1, "0 are in the history.\n")
+    assert (ended.exit_code, ended.stdout) == (1, "0 were saved, and not the rest: run it again.\n")
     assert "Error: database: " in ended.stderr
 
 

@@ -98,7 +98,7 @@ def test_a_row_of_any_version_is_deleted(
     )
 
     assert run("delete", ID, OTHER_ID).exit_code == 0
-    assert database.counts() == []
+    assert database.reports.counts() == []
 
 
 def test_what_a_newer_version_has_written_is_not_shown(
