@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from benchmarks.drill import doctor, outage, restore, roll, size, speed, upgrade
 from benchmarks.drill.report import Done, Step, keep, load, page, section, wrong
 from benchmarks.page_polls import describe_machine
@@ -38,7 +40,7 @@ def do(step: Step, directory: Path) -> Done:
     began, at = time.monotonic(), datetime.now(UTC)
     try:
         rows = step.run(directory)
-    except Exception as error:
+    except (Exception, pytest.skip.Exception) as error:  # a program is missing: nginx, say
         text = " ".join(str(error).split())[:300]
         rows = [Row("the step itself", 1, 1, f"{type(error).__name__}: {text}")]
     return Done(rows, at, (time.monotonic() - began) / 60)

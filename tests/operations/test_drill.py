@@ -219,13 +219,16 @@ def test_an_analysis_that_comes_back_is_seen() -> None:
 # ── the report ──
 
 
-def test_a_step_that_can_not_be_run_is_wrong_and_ends_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [AssertionError, pytest.skip.Exception])
+def test_a_step_that_can_not_be_run_is_wrong_and_ends_nothing(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
     def run(directory: Path) -> list[Row]:
-        raise AssertionError("there is\nno server")
+        raise error("there is\nno server")
 
     done = do(report.Step("size", "It works.", run), tmp_path)
 
-    assert done.rows == [Row("the step itself", 1, 1, "AssertionError: there is no server")]
+    assert done.rows == [Row("the step itself", 1, 1, f"{error.__name__}: there is no server")]
 
 
 AT = datetime(2026, 11, 28, 8, tzinfo=UTC)
