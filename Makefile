@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE  # else each process of the tests compiles all of them anew
 
-.PHONY: run help test tests unit examples chaos conformance browsers pictures settings bench scale load smoke check audit lock clean
+.PHONY: run help test tests unit examples chaos conformance browsers pictures settings bench scale drill load smoke check audit lock clean
 
 run: .venv/installed  ## Run the whole product on this machine, without any account
 	@$(BIN)/python -m local_stack
@@ -85,6 +85,7 @@ FELT := --turns 1 --tabs 2
 COLD := --visits 1
 SIZE := 300
 TURNS := 1
+DRILL := --rows 20000
 endif
 
 bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, and all other figures: an hour; QUICK=1, some minutes: does it all run?
@@ -108,6 +109,10 @@ bench: .venv/installed .venv-peers/installed  ## Side by side with task queues, 
 
 scale: .venv/installed  ## Two services and pages behind the proxy, replaced and killed amid 5,000 analyses: SIZE=5000, TURNS=3; QUICK=1
 	$(BIN)/python -m benchmarks.scale --number $(or $(SIZE),5000) --turns $(or $(TURNS),3)
+
+drill: .venv/installed  ## The operator's drill: millions of rows, outages, upgrades; minutes. ONLY="size outage"; QUICK=1
+	@mkdir -p -m 700 .local
+	$(BIN)/python -m benchmarks.drill $(DRILL) $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),,--results .local/drill.json) --out $(if $(QUICK),.local,docs/reports)/drill.md
 
 load: .venv/installed  ## Many who use the API at once: USERS=50 SECONDS=60 URL=http://127.0.0.1:3001
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt

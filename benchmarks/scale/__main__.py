@@ -22,19 +22,20 @@ from playwright.sync_api import sync_playwright
 from benchmarks.page_polls import describe_machine
 from benchmarks.scale.check import Run, check
 from benchmarks.scale.drill import Story, submit_all, upset, wait_until_settled
-from benchmarks.scale.site import NEW_FIELD_IN_JSON, Site, Size, open_site
+from benchmarks.scale.gather import gather
+from benchmarks.scale.site import Site, Size, another_version, open_site
 from benchmarks.scale.tabs import Seen, one_wave, open_tabs
 from benchmarks.scale.throughput import BURSTS, describe, measure
-from tests.chaos.evidence import Evidence
-from tests.chaos.history import read_history
 from tests.chromium import CHROMIUM_ARGUMENTS, find_chromium
+from tests.processes import ROOT
 
 SETTLED_WITHIN = 300.0  # seconds after the last is taken
 
 
 def run(number: int, directory: Path) -> tuple[Run, Story]:
     """Do all of it on a fresh site, and tell what was seen."""
-    with open_site(directory, Size()) as site, ThreadPoolExecutor(2) as pool:
+    versions = ROOT, another_version(directory.parent / "newer")
+    with open_site(directory, Size(), versions=versions) as site, ThreadPoolExecutor(2) as pool:
         story, seen, is_over = Story(), Seen(), threading.Event()
         upsets = pool.submit(upset, site, number, story, is_over)
         submitting = pool.submit(submit_all, site, number, story)
@@ -60,32 +61,6 @@ def watch(site: Site, seen: Seen, story: Story) -> None:
         for page in range(len(site.pages)):
             one_wave(site, contexts, page, seen, story)
         browser.close()
-
-
-def gather(site: Site, number: int, seen: Seen, story: Story) -> Run:
-    ids = [*story.accepted.values(), *seen.sent]
-    evidence = Evidence(
-        site.records(ids),
-        read_history(site.directory / "redis"),
-        ledger=[],
-        log=site.log(),
-        qstash_log=site.qstash_log(),
-        killed=site.killed,
-    )
-    return Run(
-        planned=number,
-        accepted=list(story.accepted.values()),
-        tried=seen.tried,
-        sent=seen.sent,
-        shown=seen.shown,
-        restarted=seen.restarted,
-        evidence=evidence,
-        calls=site.calls(),
-        archived=site.archived(),
-        new_field=NEW_FIELD_IN_JSON,
-        answers=story.answers,
-        pressed_again=seen.pressed_again,
-    )
 
 
 def main() -> int:

@@ -31,8 +31,11 @@ class Story:
         self.events.append((time.time() - self.began, event))
 
 
-def submit_all(site: Site, number: int, story: Story) -> None:
-    """Submit so many through the proxy; who gets no answer sends the same again."""
+def submit_all(site: Site, number: int, story: Story, pause_seconds: float = 0) -> None:
+    """Submit so many through the proxy; who gets no answer sends the same again.
+
+    Each submitter pauses before the next.
+    """
 
     def submit(first: int) -> None:
         # From an address of their own, as the proxy limits the requests of each.
@@ -43,6 +46,7 @@ def submit_all(site: Site, number: int, story: Story) -> None:
                 key = f"scale-{index}"
                 if request_id := _submit(client, site.proxy.url, key, story):
                     story.accepted[key] = request_id
+                time.sleep(pause_seconds)
 
     with ThreadPoolExecutor(SUBMITTERS) as pool:
         list(pool.map(submit, range(SUBMITTERS)))

@@ -147,11 +147,15 @@ def _service(size: Size) -> list[str]:
 
 
 @contextmanager
-def open_site(directory: Path, size: Size, *, is_whole: bool = True) -> Iterator[Site]:
-    """Run all of it until the end of the block; of the other version, nothing runs yet.
-
-    If it isn't whole, there are no pages and no history.
-    """
+def open_site(
+    directory: Path,
+    size: Size,
+    *,
+    has_pages: bool = True,
+    has_history: bool = True,
+    versions: tuple[Path, Path] = (ROOT, ROOT),
+) -> Iterator[Site]:
+    """Run all of it until the end of the block; of the second version, nothing runs yet."""
     binaries = find_binaries()
     assert binaries, "PostgreSQL is missing: apt install postgresql"
     (directory / "nginx").mkdir(parents=True)
@@ -173,7 +177,7 @@ def open_site(directory: Path, size: Size, *, is_whole: bool = True) -> Iterator
         model = Server(command, bare_environment(directory), directory / "model.txt")
         environment = bare_environment(
             directory,
-            **_settings(valkey.port, database.url if is_whole else "", model.port, size),
+            **_settings(valkey.port, database.url if has_history else "", model.port, size),
         )
 
         def server(name: str, command: list[str], **where: Any) -> Server:
@@ -183,7 +187,6 @@ def open_site(directory: Path, size: Size, *, is_whole: bool = True) -> Iterator
 
         port_of_services = free_port()
         qstash = server("qstash", COMMANDS["qstash"])
-        code = another_version(directory / "newer") if is_whole else ROOT
         services, newer = (
             [
                 server(
@@ -195,7 +198,7 @@ def open_site(directory: Path, size: Size, *, is_whole: bool = True) -> Iterator
                 )
                 for number, address in enumerate(SERVICES, 1)
             ]
-            for version in (ROOT, code)
+            for version in versions
         )
         pages = [server(f"page-{number}", COMMANDS["page"]) for number in (1, 2)]
         lines = {free_port(): address for address in VISITORS}
@@ -210,7 +213,7 @@ def open_site(directory: Path, size: Size, *, is_whole: bool = True) -> Iterator
         proxy.names.addresses.update({"service": " ".join(SERVICES), "page-2": "127.0.0.1"})
         environment.update(QSTASH_URL=qstash.url, QSTASH_WEBHOOK_URL=f"{proxy.webhook_url}/webhook")
         parts.callback(model.stop)
-        for each in (model, qstash, *services, *(pages if is_whole else ())):
+        for each in (model, qstash, *services, *(pages if has_pages else ())):
             each.start()
         client = redis.Redis(port=valkey.port, decode_responses=True)
         parts.callback(client.close)

@@ -46,7 +46,7 @@ BURSTS = [
 def measure(burst: Burst, turns: int, directory: Path) -> dict[int, list[float]]:
     """Analyses settled a second, with one service and with two; the first turn doesn't count."""
     rates: dict[int, list[float]] = {1: [], 2: []}
-    with open_site(directory, burst.size, is_whole=False) as site:
+    with open_site(directory, burst.size, has_pages=False, has_history=False) as site:
         for turn in range(turns + 1):
             for number, found in rates.items():
                 site.show_services(number)

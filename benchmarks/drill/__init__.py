@@ -1,0 +1,1 @@
+"""What an operator meets in a year, in minutes, on a real PostgreSQL and a real Valkey."""
