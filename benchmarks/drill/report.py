@@ -14,8 +14,8 @@ HEAD = """# The operator's drill
 
 `make drill` does all of this on a real PostgreSQL and a real Valkey, with gunicorn and the
 stand-ins for QStash and OpenAI, and writes this page. Only 0 may stand under *wrong*.
-Here {machine}. Other programs may have used the machine meanwhile: times are
-upper bounds.
+Here {machine}.
+Other programs may have used the machine meanwhile: times are upper bounds.
 """
 
 
