@@ -333,7 +333,7 @@ def swap_with(line: str, instead: str) -> None:
 
 @fault(seed=8)
 def settling_on_a_missing_key_makes_one() -> None:
-    swap_with("if stored ~= old then", "if stored and stored ~= old then")
+    swap_with("if stored ~= old then", "if stored ~= '' and stored ~= old then")
 
 
 @fault(seed=1)

@@ -209,7 +209,8 @@ def test_each_kind_of_event_is_tested() -> None:
             yield kind
             yield from kinds(kind)
 
-    assert {type(event) for event, _ in LINES} == {*kinds(Event)} - {RecordEvent}
+    of_the_core = {kind for kind in kinds(Event) if kind.__module__ == Event.__module__}
+    assert {type(event) for event, _ in LINES} == of_the_core - {RecordEvent}
 
 
 @pytest.mark.parametrize(("event", "_"), LINES, ids=lambda each: type(each).__name__)

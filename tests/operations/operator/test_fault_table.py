@@ -80,11 +80,11 @@ def look_at_redis() -> None:
     client().get("/ready")
 
 
-def look_at_the_history(store: Store) -> None:
+def deliver_with_a_history(store: Store) -> None:
     history = DatabaseHistory(make_options(database_url="postgresql://127.0.0.1:1/name"), store)
-    operator = Submissions(store, FakeQueue(), make_settings(), history=history, is_operator=True)
-    operator.submit(ADA, request_id=ID)
-    operator.cancel(ID, "")
+    store.create(pending(store.now(), timedelta(0)))
+    worker = Worker(store, FakeAnalyst(), make_settings().times, history=history)
+    worker.process(Delivery(request_id=ID, round=1))
 
 
 def publish_to_nobody(store: Store) -> None:
@@ -174,7 +174,7 @@ PROVOKE: dict[str, Callable[..., None]] = {
     '"store unavailable" … "cause": "Redis: Read': ask_a_replica,
     '"publish failed" … "cause": "Daily': lambda store: publish(DAILY, store),
     '"store unavailable" … "cause": "Redis: Conn': look_at_redis,
-    '"store unavailable" … "cause": "database: Oper': look_at_the_history,
+    '"store unavailable" … "cause": "database: Oper': deliver_with_a_history,
     '"publish failed" … "cause": "ConnectError': publish_to_nobody,
     '"store unavailable" … "cause": "Redis: Auth': with_wrong_password,
     '"attempt failed" … "code": "key': lambda store: attempt(
