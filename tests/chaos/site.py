@@ -23,6 +23,7 @@ from common.qstash import Queue
 from common.settings import DEVELOPMENT_TOKEN, ServiceSettings
 from common.store import NotFound, Store, open_store
 from common.submission import Submissions
+from common.versions import Unreadable
 from local_stack import qstash_queue
 from tests.conftest import make_settings
 from tests.processes import ROOT, free_port, passed_on, wait_for
@@ -201,7 +202,7 @@ class Site:
                 return
             for record in unfinished:
                 if record["messageId"] is None:
-                    with suppress(NotFound, StoreUnavailable):
+                    with suppress(NotFound, StoreUnavailable, Unreadable):
                         submissions.look_up(record["requestId"])
             time.sleep(0.5)
 
