@@ -151,7 +151,7 @@ def test_a_redis_that_may_not_list_what_has_ended_is_told_by_the_check(
         site = Site(connect(make_settings(redis_url=address)), with_history)
 
         with pytest.raises(StoreUnavailable, match="its user may not do this"):
-            site.history.check()
+            site.history.check_redis()
 
 
 def test_a_deployment_lists_it_under_its_own_prefix(
