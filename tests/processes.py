@@ -19,18 +19,21 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).parent.parent
+_given: set[int] = set()
 
 
 def free_port() -> int:
     """A port that nobody listens at, below those that systems give to outgoing connections.
 
-    Out of many picked at once no two are likely to be the same, and a server that was stopped
-    finds its own free again.
+    None is given twice by one process, and of those that several give no two are likely to be the
+    same; a server that was stopped finds its own free again.
     """
     while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)  # unlike others, never seeded
+        port = random.SystemRandom().randrange(10_000, 32_000)  # unlike others, never seeded
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
+            if port not in _given:  # asked while nobody else can have the port
+                _given.add(port)
+                return port
 
 
 def wait_for(is_so: Callable[[], object], within_seconds: float = 60) -> None:
