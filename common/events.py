@@ -53,14 +53,8 @@ class RecordEvent(Event):
     record: AnalysisRecord
 
     def fields(self) -> dict[str, Any]:
-        others = {name: value for name, value in vars(self).items() if name != "record"}
-        record = self.record
-        numbers = {
-            "request_id": record.request_id,
-            "round": record.round,
-            "attempt": record.attempt,
-        }
-        return {**numbers, **others}
+        numbers = {name: getattr(self.record, name) for name in ("request_id", "round", "attempt")}
+        return numbers | {name: value for name, value in vars(self).items() if name != "record"}
 
 
 # Submitting
@@ -261,10 +255,7 @@ class RecordNotRead(Event):
 
 @dataclass(frozen=True)
 class StoreFailed(Event):
-    """Redis, or the history's database, was away when it was needed: by a route, or a delivery.
-
-    Or the database works, and had no time for this one.
-    """
+    """Redis or the history's database was needed, and was away or, if "busy", had no time."""
 
     store: StoreName
     cause: str

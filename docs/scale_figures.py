@@ -80,10 +80,11 @@ MODEL_COST = ANALYSES * DAYS * (TOKENS_IN * MODEL_IN + TOKENS_OUT * MODEL_OUT) /
 
 def page() -> str:
     """The whole page."""
-    qstash = Plan.smallest(QSTASH, MESSAGES, IN_FLIGHT)
-    redis = Plan.smallest(REDIS, REDIS_GB, TRAFFIC_GB)
-    database = POSTGRES_PRICE + ROWS_GB * STORAGE_PRICE
-    by_use = MESSAGES * DAYS / 1e5
+    return f"{needed()}\n{money()}\n{limits()}"
+
+
+def needed() -> str:
+    """What a million a day need, on average and at the peak."""
     return f"""\
 # A million a day
 
@@ -117,7 +118,16 @@ and {PAGES} pages |
 `tests/operations/statistics/test_costs.py` counts the commands; polls come from the crowd in
 [People who wait](reports/performance.md#people-who-wait): {LOOKS} looks and {RUNS} runs a second for {PEOPLE}.
 Two services, so that one may fail.
+"""
 
+
+def money() -> str:
+    """What it costs by the vendors' list prices."""
+    qstash = Plan.smallest(QSTASH, MESSAGES, IN_FLIGHT)
+    redis = Plan.smallest(REDIS, REDIS_GB, TRAFFIC_GB)
+    database = POSTGRES_PRICE + ROWS_GB * STORAGE_PRICE
+    by_use = MESSAGES * DAYS / 1e5
+    return f"""\
 ## Money a month
 
 | | $ | plan |
@@ -137,7 +147,12 @@ counts retries as messages, another calls them free: they are counted here),
 (read from [Vercel's list](https://vercel.com/ai-gateway/models/openai/gpt-5.4-mini.md)). The database's comes
 [second-hand](https://infratally.com/articles/aws-rds-pricing-explained-2026.html), and its storage is
 taken as twice $0.115.
+"""
 
+
+def limits() -> str:
+    """What breaks first, and what to do then."""
+    return f"""\
 ## What breaks first
 
 In this order:

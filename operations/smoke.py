@@ -24,7 +24,8 @@ from common.states import Status
 from common.submission import OfOtherTask, Submissions, new_request_id
 from common.task import TASK
 from common.versions import Unreadable
-from operations.doctor import FREE_CHECKS, HINTS, Clients, Fault, examine, make_clients
+from operations.doctor import FREE_CHECKS, Clients, Fault, examine, make_clients
+from operations.hints import HINTS
 from operations.settings import OperationsSettings
 
 POLL_SECONDS = 0.5

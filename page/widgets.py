@@ -133,11 +133,7 @@ def _draw_widget(question: Question, default: Any) -> object:
     """Draw what takes any value: a browser's own limits would cut or refuse it without a word."""
     label, key, shown = as_label(question.label), widget_key(question), question.placeholder
     if can_be_emptied(question) and default is not None:
-        # Streamlit lets only that be emptied which is so by default: this value is put into it,
-        # in each run until the browser has it.
-        is_drawn = page_state().drawn == page_state().form_id
-        if not is_drawn and st.session_state.get(key, default) == default:
-            st.session_state[key] = default
+        _put_in(key, default)
         default = None
     match question.kind:
         case Kind.LINE:
@@ -172,6 +168,16 @@ def _draw_widget(question: Question, default: Any) -> object:
                 max_value=latest,
                 format="YYYY-MM-DD",
             )
+
+
+def _put_in(key: str, value: Any) -> None:
+    """Fill a widget in without a default, in each run until the browser has the value.
+
+    Streamlit lets only that be emptied which is so by default.
+    """
+    is_drawn = page_state().drawn == page_state().form_id
+    if not is_drawn and st.session_state.get(key, value) == value:
+        st.session_state[key] = value
 
 
 def _draw_choice(question: Question, default: Any) -> object:

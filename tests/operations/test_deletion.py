@@ -27,7 +27,8 @@ PARTS = {
     "tracing": ["operations/tracing*", "tests/operations/tracing"],
     "commands": [
         *("operations/__main__.py", "operations/cli*.py"),
-        *("operations/doctor.py", "operations/smoke.py", "tests/operations/operator"),
+        *("operations/doctor.py", "operations/hints.py", "operations/smoke.py"),
+        "tests/operations/operator",
     ],
 }
 NAMES = {"limits": "limit", "tracing": "tracing|otel", "commands": r"\bcli\b|doctor|smoke"}

@@ -14,7 +14,8 @@ from common.states import Status
 from common.store import Store, parse_record, record_key
 from common.submission import new_request_id
 from common.versions import Unreadable
-from operations.doctor import HINTS, Clients, Fault
+from operations.doctor import Clients, Fault
+from operations.hints import HINTS
 from operations.history.database import Database
 from operations.settings import OperationsSettings
 from operations.smoke import _run_one
