@@ -32,7 +32,7 @@ from tests.certificates import make_certificate, serve_tls
 from tests.conftest import make_options, make_settings
 from tests.http_server import Behaviour, answer, reset, serve
 from tests.postgres import Postgres
-from tests.processes import start_stand_in
+from tests.processes import free_port, start_stand_in
 from tests.unit.test_answer_size import Endless
 
 HEALTHY = answer(200, {"status": "ok"})
@@ -42,7 +42,7 @@ CUT_OFF = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"
 @pytest.fixture(scope="module")
 def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     data = tmp_path_factory.mktemp("valkey")
-    with ValkeyServer(data_dir=data, persist=True, appendonly="yes") as server:
+    with ValkeyServer(port=free_port(), data_dir=data, persist=True, appendonly="yes") as server:
         yield f"redis://127.0.0.1:{server.port}/0"
 
 
