@@ -85,7 +85,7 @@ def are_apart(one: Locator, other: Locator) -> bool:
 def test_a_double_click_asks_and_never_confirms(
     visit: Visiting, product: Product, state: str, button: str
 ) -> None:
-    sender = send(visit, product, state)
+    sender = send(visit, product, state, reduced_motion="no-preference")
     before = product.store.read(sender.request_id).status
     for size in (DESKTOP, PHONE):
         sender.page.set_viewport_size(size)

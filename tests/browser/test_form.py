@@ -123,7 +123,8 @@ def test_a_paste_far_too_long_stays_whole_and_its_length_is_said(
 def test_on_a_phone_the_fields_fit_and_a_refusal_is_seen_and_heard(
     visit: Visiting, product: Product
 ) -> None:
-    writer = visit(viewport={"width": 390, "height": 560})
+    # With motion, it is seen once the page has scrolled there.
+    writer = visit(viewport={"width": 390, "height": 560}, reduced_motion="no-preference")
     name, age = (writer.page.get_by_label(label) for label in ("Name", "Age"))
     for field in (name, age, area(writer)):
         expect(field).to_have_css("font-size", "16px")
@@ -314,7 +315,7 @@ def test_a_text_to_be_changed_comes_with_the_reason(visit: Visiting, product: Pr
 def test_the_promise_leads_to_who_reads_it_and_nothing_moves_by_itself(
     visit: Visiting, product: Product, screen: Any
 ) -> None:
-    writer = visit(viewport=screen)
+    writer = visit(viewport=screen, reduced_motion="no-preference")
     expect_count(writer, "10 to 2,000 characters")
     writer.page.evaluate(SHIFT)
     writer.rest()

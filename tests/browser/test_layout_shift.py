@@ -47,7 +47,7 @@ def test_nothing_moves_from_the_form_to_the_result(
     record_property: Callable[[str, object], None],
 ) -> None:
     product.gate.clear()
-    context = open_context(browser, viewport=size)
+    context = open_context(browser, viewport=size, reduced_motion="no-preference")
     context.add_init_script(WATCH_SHIFTS)
     tab = visit(context=context)
     shifts: dict[str, list[dict[str, Any]]] = {}

@@ -120,7 +120,7 @@ def box(locator: Locator) -> dict[str, float]:
 def test_a_result_comes_without_moving_anything_and_takes_the_focus(
     visit: Visiting, product: Product, size: dict[str, int]
 ) -> None:
-    sender = wait(visit, product, viewport=size)
+    sender = wait(visit, product, viewport=size, reduced_motion="no-preference")
     sender.page.evaluate(NOTE_SHIFTS)
     sender.page.evaluate("window.shift = 0")
 

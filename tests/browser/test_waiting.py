@@ -48,7 +48,7 @@ def test_a_change_of_state_is_read_aloud_once_and_nothing_turns_pale(
     visit: Visiting, product: Product
 ) -> None:
     product.put(ID, "waiting")
-    reader = visit(ID, reduced_motion="reduce")  # else it would do so slowly, and come too late
+    reader = visit(ID)  # without motion: else it would do so slowly, and come too late
     reader.settle()
     wait_for_quiet(reader)
     reader.page.evaluate(WATCH)
