@@ -100,7 +100,12 @@ def _tls(home: Path) -> str:
 def visit(browser: Browser, visited: Visited) -> None:
     """Open the page as somebody who was never here, and wait until it is drawn."""
     context = open_context(
-        browser, viewport=PHONE, is_mobile=True, has_touch=True, ignore_https_errors=True
+        browser,
+        viewport=PHONE,
+        is_mobile=True,
+        has_touch=True,
+        ignore_https_errors=True,
+        reduced_motion="no-preference",
     )
     page = context.new_page()
     session = context.new_cdp_session(page)

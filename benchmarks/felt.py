@@ -140,7 +140,12 @@ def measure(
 ) -> dict[str, Felt]:
     """Take turns; the first, in which the browser and the page meet, doesn't count."""
     felt = {name: Felt() for name in products}
-    pages = {name: [open_context(browser).new_page() for _ in range(tabs)] for name in products}
+    pages = {
+        name: [
+            open_context(browser, reduced_motion="no-preference").new_page() for _ in range(tabs)
+        ]
+        for name in products
+    }
     for turn in range(turns + 1):
         for name, product in products.items():
             take_turn(pages[name], product, felt[name] if turn else Felt())

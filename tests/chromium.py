@@ -63,8 +63,12 @@ def find_chromium(playwright: Playwright) -> str | None:
 
 
 def open_context(browser: Browser, **options: Any) -> BrowserContext:
-    """A visitor: a browser profile of their own, with its own storage."""
-    context = browser.new_context(**{"viewport": DESKTOP, "locale": "en-GB", **options})
+    """A visitor: a browser profile of their own, with its own storage.
+
+    They want no motion, unless the options say so: drawing it is most of what a page costs.
+    """
+    usual = {"viewport": DESKTOP, "locale": "en-GB", "reduced_motion": "reduce"}
+    context = browser.new_context(**{**usual, **options})
     context.set_default_timeout(PATIENCE)
     return context
 

@@ -38,6 +38,7 @@ from tests.tries import (
 )
 
 __all__ = ["pytest_collection_modifyitems", "pytest_terminal_summary"]  # pytest finds them here
+pytest_plugins = ("tests.product",)  # whose fixtures are for both folders of browsers
 
 BROKEN: dict[str, dict[str, object]] = {
     "pending without input": {"input": None},

@@ -15,9 +15,7 @@ from tests.chromium import (
     Visit,
     open_context,
 )
-from tests.product import Product, product, whole_product
-
-__all__ = ["product", "whole_product"]  # pytest finds them here
+from tests.product import Product
 
 
 @pytest.fixture(scope="session")

@@ -35,12 +35,16 @@ def test_fill_submit_wait_read_and_rest(visit: Visiting, product: Product) -> No
 
     assert "In the queue" in str(sender.page.evaluate("window.shown"))
     sender.expect_text(ANALYSIS.summary)
-    expect(sender.page.locator("h1.minor")).to_be_focused()
+    heading = sender.page.locator("h1.minor")
+    expect(heading).to_be_focused()
+    expect(heading).to_have_css("outline-style", "none")
     expect(sender.page).to_have_title("✓ Ready · Ask later")
     sender.settle()
     assert "sketch" not in sender.page.inner_text("body")
     wait_for_quiet(sender)
     assert frames_while(sender, 4500) == 0  # two polls, were there any
+    sender.page.keyboard.press("Tab")  # what comes next is what stands next
+    expect(sender.button("Share")).to_be_focused()
 
     sender.page.reload()
     sender.expect_text(ANALYSIS.summary)
@@ -211,31 +215,29 @@ def hold_first_of_two(tab: WebSocketRoute, waits: Event, held: list[bytes]) -> N
     tab.on_message(pass_on)
 
 
-@pytest.mark.parametrize(
-    ("state", "action", "heading"),
-    [
+def test_a_double_click_does_what_one_does(visit: Visiting, product: Product) -> None:
+    sender = send(visit, product, "waiting")
+    request_id = sender.request_id
+    for state, action, heading in (
         ("waiting", "Yes, cancel it", "Cancelled"),
         ("failed at last", "Try again", HEADINGS["waiting"]),
         ("done", "Yes, delete it", TASK.headline),
-    ],
-)
-def test_a_double_click_does_what_one_does(
-    visit: Visiting, product: Product, state: str, action: str, heading: str
-) -> None:
-    sender = send(visit, product, state)
-    if state == "waiting":
-        sender.button("Cancel").click()
-    if state == "done":
-        sender.button("Delete").click()
-        expect(sender.button("Yes, delete it")).to_be_visible()
-    expect(sender.button(action)).to_be_visible()
-    sender.settle()
+    ):
+        product.put(request_id, state)
+        sender.open(request_id)
+        sender.expect_heading(HEADINGS[state])
+        if state == "waiting":
+            sender.button("Cancel").click()
+        if state == "done":
+            sender.button("Delete").click()
+        expect(sender.button(action)).to_be_visible()
+        sender.settle()
 
-    sender.button(action).dblclick()
+        sender.button(action).dblclick()
 
-    sender.expect_heading(heading)
-    sender.rest()
-    expect(sender.text("That was not possible any more.")).to_have_count(0)
+        sender.expect_heading(heading)
+        sender.rest()
+        expect(sender.text("That was not possible any more.")).to_have_count(0)
 
 
 def test_two_tabs_of_one_browser_show_the_same_and_may_do_the_same(

@@ -47,7 +47,7 @@ def test_nothing_moves_from_the_form_to_the_result(
     record_property: Callable[[str, object], None],
 ) -> None:
     product.gate.clear()
-    context = open_context(browser, viewport=size)
+    context = open_context(browser, viewport=size, reduced_motion="no-preference")
     context.add_init_script(WATCH_SHIFTS)
     tab = visit(context=context)
     shifts: dict[str, list[dict[str, Any]]] = {}
@@ -59,6 +59,9 @@ def test_nothing_moves_from_the_form_to_the_result(
     tab.submit()
     tab.expect_heading(HEADINGS["waiting"])
     shifts["waiting"] = shifts_of(tab)
+    product.put(tab.request_id, "processing")
+    tab.expect_text("Being written now")
+    shifts["writing it"] = shifts_of(tab)
     product.put(tab.request_id, "done")
     tab.expect_text(ANALYSIS.summary)
     shifts["result"] = shifts_of(tab)

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, expect
 
 from tests.browser.visits import OWNER_HASH, Visiting, send, wait_for_quiet
-from tests.chromium import DESKTOP, PHONE, Visit, open_context
+from tests.chromium import PHONE, Visit, open_context
 from tests.fakes import ANALYSIS, ID
 from tests.http_server import answer
 from tests.model_replies import response
@@ -23,15 +23,6 @@ HEBREW = ANALYSIS.model_copy(update={"summary": "שלום לך", "suggestions": 
 SHARE_SHEET = "navigator.share = async (shared) => { window.shared = shared; };"
 NO_CLIPBOARD = """navigator.clipboard.writeText = () => Promise.reject();
 document.execCommand = () => false;"""
-
-# In a tab: add up how far things move that nobody has just touched.
-NOTE_SHIFTS = """() => {
-    window.shift = 0;
-    new PerformanceObserver((list) => {
-        for (const entry of list.getEntries())
-            if (!entry.hadRecentInput) window.shift += entry.value;
-    }).observe({ type: "layout-shift", buffered: true });
-}"""
 
 
 def read(visit: Visiting, product: Product, result: Analysis, **options: object) -> Visit:
@@ -114,27 +105,6 @@ def box(locator: Locator) -> dict[str, float]:
     expect(locator).to_be_visible()
     found: dict[str, float] = locator.evaluate("e => e.getBoundingClientRect().toJSON()")
     return found
-
-
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_a_result_comes_without_moving_anything_and_takes_the_focus(
-    visit: Visiting, product: Product, size: dict[str, int]
-) -> None:
-    sender = wait(visit, product, viewport=size)
-    sender.page.evaluate(NOTE_SHIFTS)
-    sender.page.evaluate("window.shift = 0")
-
-    product.put(sender.request_id, "done")
-
-    heading = sender.page.locator("h1.minor")
-    sender.expect_heading(HEADINGS["done"])
-    expect(heading).to_be_focused()
-    expect(heading).to_have_css("outline-style", "none")
-    sender.settle()
-    wait_for_quiet(sender)
-    assert sender.page.evaluate("window.shift") < 0.05
-    sender.page.keyboard.press("Tab")  # what comes next is what stands next
-    expect(sender.button("Share")).to_be_focused()
 
 
 def test_what_is_in_use_keeps_the_focus_when_the_result_comes(

@@ -7,10 +7,8 @@ from playwright.sync_api import (
     expect,
 )
 
-from tests.browser.visits import OWNER_HASH, Visiting, wait_for_quiet
-from tests.chromium import (
-    PHONE,
-)
+from tests.browser.visits import OWNER_HASH, SCREENS, Visiting, wait_for_quiet
+from tests.chromium import PHONE
 from tests.fakes import ADA, ID
 from tests.http_server import HttpServer, answer, serve
 from tests.model_replies import refusal, response
@@ -70,10 +68,12 @@ def test_hostile_text_is_text_wherever_it_is_shown(
     text = hostile(canary)
     analysis = Analysis(summary=text, tone=text, themes=[text], suggestions=[text, text])
     product.model = answer(200, response(analysis.model_dump_json(), model=text))
-    for options in ({}, {"viewport": PHONE, "color_scheme": "dark"}):
-        sender = visit(**options)
-        sender.submit(name=text[:80], description=text)
-        sender.expect_heading("Your analysis")
+    sender = visit()
+    sender.submit(name=text[:80], description=text)
+    sender.expect_heading("Your analysis")
+    for size, scheme in SCREENS:
+        sender.page.set_viewport_size(size)
+        sender.page.emulate_media(color_scheme=scheme)
 
         sender.expect_shown(" ".join(text.split()), 5)
         sender.settle()

@@ -3,22 +3,23 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
-from playwright.sync_api import expect
+from playwright.sync_api import ViewportSize, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from common.states import Status
-from tests.chromium import (
-    PATIENCE,
-    Visit,
-)
+from tests.chromium import DESKTOP, PATIENCE, PHONE, Visit
 from tests.product import Product
 from tests.walk import HEADINGS
 
 OWNER_HASH = "5ec2e7" * 10 + "beef"
 HOUR = timedelta(hours=1)
 Visiting = Callable[..., Visit]
+SCREENS: tuple[tuple[ViewportSize, Literal["light", "dark"]], ...] = (
+    (DESKTOP, "light"),
+    (PHONE, "dark"),
+)
 
 
 def send(visit: Visiting, product: Product, state: str, **options: Any) -> Visit:

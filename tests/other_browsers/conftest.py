@@ -12,9 +12,7 @@ from tests.other_browsers import firefox, webkit
 from tests.other_browsers.firefox import open_firefox
 from tests.other_browsers.tab import FOREIGN, Tab
 from tests.other_browsers.webkit import open_webkit
-from tests.product import product, whole_product
 
-__all__ = ["product", "whole_product"]  # pytest finds them here
 BROWSERS = {"firefox": (firefox, open_firefox), "webkit": (webkit, open_webkit)}
 OpenTab = Callable[[tuple[int, int], bool], Tab]
 
