@@ -129,7 +129,10 @@ def command_of(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", ["service", "page"])
 def test_each_image_holds_what_its_command_needs(name: str, stack: Stack, tmp_path: Path) -> None:
-    """The files it would copy, its command and its health check, by hand."""
+    """The files it would copy, its command and its health check, by hand.
+
+    From the first line to the last it writes nothing but JSON.
+    """
     app = unpack(name, tmp_path / "app")
     health = json.loads(re.findall(r"(?m)^ +CMD (\[.*\])$", target(name))[0])
     port = free_port()
@@ -144,13 +147,19 @@ def test_each_image_holds_what_its_command_needs(name: str, stack: Stack, tmp_pa
     if name == "page":  # it does so at the first visit, the service at its start
         connect = [*AS_ANYBODY, sys.executable, "-c", CONNECT]
         subprocess.run(connect, cwd=app, env=environment, check=True)
-    process = subprocess.Popen([*AS_ANYBODY, *command_of(name)], cwd=app, env=environment)
+    with (tmp_path / "log").open("w") as log:
+        command = [*AS_ANYBODY, *command_of(name)]
+        process = subprocess.Popen(command, cwd=app, env=environment, stdout=log, stderr=log)
     try:
         wait_for(lambda: httpx.get(f"http://127.0.0.1:{port}"))
         subprocess.run(health, env=environment, check=True)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=40)
+
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert lines
+    assert all({"time", "level", "event", "logger", "pid"} <= set(line) for line in lines)
 
 
 def test_a_container_of_ours_can_write_to_tmp_and_data_alone() -> None:
