@@ -183,8 +183,8 @@ def make_store(client: redis.Redis) -> Store:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole local stack, with a short delay, and behind a proxy that nobody answers at."""
-    settings = {"QSTASH_DELAY": "3s"}
+    """The whole local stack, small, with a short delay, behind a proxy that nobody answers at."""
+    settings = {"QSTASH_DELAY": "3s", "GUNICORN_CMD_ARGS": "--workers 2 --threads 32"}
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         settings |= {name: DEAD_PROXY, name.lower(): DEAD_PROXY}
     with start_stack(tmp_path_factory.mktemp("stack"), **settings) as stack:

@@ -63,8 +63,9 @@ def readme_task() -> str:
 
 
 def copy_project(copy: Path) -> None:
-    """Copy all but what a machine makes. Times are kept: caches stay good."""
-    ignored = shutil.ignore_patterns(".venv*", ".local", ".git", ".env", "__pycache__", ".*_cache")
+    """Copy all but what a machine makes. Times are kept: what is compiled and cached stays good."""
+    being_written = "*.pyc.*"
+    ignored = shutil.ignore_patterns(".venv*", ".local", ".git", ".env", ".*_cache", being_written)
     shutil.copytree(ROOT, copy, ignore=ignored)
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -117,10 +118,19 @@ class Stack:
         """The first process with this word in its command."""
         return next(child for child in self.processes() if part in child.cmdline())
 
-    def stop(self, signum: int = signal.SIGINT) -> int:
-        """End it by a signal, and return its exit status."""
-        self.process.send_signal(signum)
-        return self.process.wait(timeout=30)
+    def end(self, end: Callable[[], None] | None = None) -> int:
+        """Press Ctrl-C, or end it otherwise; nothing is left. Return its exit status."""
+        children = self.processes()
+        (end or partial(self.process.send_signal, signal.SIGINT))()
+        status = self.process.wait(timeout=60)  # a worker's busy threads have 28 s to end
+        assert not [child for child in children if is_alive(child)], "left behind"
+        return status
+
+
+def is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 @contextmanager
@@ -133,7 +143,10 @@ def _starting_alone() -> Iterator[None]:
 
 @contextmanager
 def start_stack(directory: Path, code: Path = ROOT, /, **settings: str) -> Iterator[Stack]:
-    """Run the code's local stack with its data in this directory, until it says it is ready."""
+    """Run the code's local stack with its data in this directory, until it says it is ready.
+
+    Unless it was ended within, Ctrl-C ends it, as all is well.
+    """
     output_path = directory / "output.txt"
     ports = ["--page-port", str(free_port()), "--service-port", str(free_port())]
     with output_path.open("w") as output, _starting_alone():
@@ -154,10 +167,11 @@ def start_stack(directory: Path, code: Path = ROOT, /, **settings: str) -> Itera
         assert process.poll() is None, stack.output
         stack.page_url, stack.service_url = re.findall(r"The \w+: +(\S+)", stack.output)
         yield stack
+        assert process.poll() is not None or stack.end() == 0, stack.output
     finally:
         children = stack.processes() if process.poll() is None else []
         process.terminate()
-        process.wait(timeout=60)  # a worker's busy threads have 28 s to end
+        process.wait(timeout=60)
         for child in children:
             if child.is_running():
                 child.kill()

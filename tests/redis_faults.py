@@ -345,12 +345,13 @@ def try_operation(server: Server, operation: Operation, fault: Fault, moment: Mo
 
 
 def trials_of(server: Server, operations: Mapping[str, Operation]) -> dict[str, Callable[[], None]]:
-    """Every operation, with every fault at every moment."""
+    """Every operation, with every fault at every moment; who is refused once is until the end."""
     return {
         f"{fault_name}, {name}, {moment}": partial(try_operation, server, operation, fault, moment)
         for name, operation in operations.items()
         for moment in moments(server, operation.act, operation.before, operation.ages)
         for fault_name, fault in FAULTS.items()
+        if not (moment.only and fault is refused)
     }
 
 

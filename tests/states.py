@@ -36,6 +36,7 @@ OTHER_INPUT: dict[str, Any] = {
     **{name: [] for name in ("json", "copy", "model_config", "model_dump", "self", "_x", "")},
 }
 OTHER_RESULT: dict[str, Any] = {"score": 3, "themes": [{"model_fields": "secret"}], "tone": ""}
+WORDS_OF_OTHER_TASK = ("Wie groß", "secret", "snake_case", "score")  # no log may repeat them
 
 
 def seconds(number: float) -> timedelta:

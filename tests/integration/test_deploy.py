@@ -1,23 +1,21 @@
-"""What a deployment is made of: images, compose files, proxy, units of systemd, and a stop in the
-middle of a call.
-"""
+"""What a deployment is made of: images, compose files, proxy, Procfile, and units of systemd."""
 
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
-from threading import Event
 
 import httpx
 import pytest
 import yaml
+from honcho.environ import parse_procfile
 
 from common.environment import Part
 from common.open_files import OPEN_FILES_NEEDED
@@ -26,10 +24,8 @@ from common.times import TimeLadder
 from local_stack import qstash_queue
 from local_stack.redis_server import PERSISTENCE
 from tests.conftest import leave_out
-from tests.fakes import ADA, ANALYSIS, ID
-from tests.http_server import answer, serve
-from tests.model_replies import response
-from tests.processes import ROOT, Stack, bare_environment, free_port, start_stack, wait_for
+from tests.fakes import ID
+from tests.processes import ROOT, Stack, bare_environment, free_port, wait_for
 from tests.proxy import NGINX_CONF, nginx
 
 BIN = Path(sys.executable).parent
@@ -38,8 +34,7 @@ COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SYSTEMD = ROOT / "deploy" / "systemd"
 # Root may write everywhere; the images' user may not.
 AS_ANYBODY = ("setpriv", "--bounding-set", "-dac_override") if os.geteuid() == 0 else ()
-FEW_THREADS = {"GUNICORN_CMD_ARGS": "--workers 2 --threads 32"}
-HALF_OPEN = 200  # more than these
+HALF_OPEN = 200  # more than the threads that `stack` has
 
 
 def test_the_dockerfile_is_clean() -> None:
@@ -126,28 +121,44 @@ def environment_of_a_container(stack: Stack, tmp_path: Path, **settings: str) ->
     return bare_environment(tmp_path / "no-home", **neighbours | path | settings)
 
 
+def command_of(name: str) -> list[str]:
+    """What a container of this image runs."""
+    return list(json.loads(re.findall(r"(?m)^CMD (\[.*\])$", target(name))[-1]))
+
+
 @pytest.mark.parametrize("name", ["service", "page"])
 def test_each_image_holds_what_its_command_needs(name: str, stack: Stack, tmp_path: Path) -> None:
-    """The files it would copy, its command and its health check, by hand."""
+    """The files it would copy, its command and its health check, by hand.
+
+    From the first line to the last it writes nothing but JSON.
+    """
     app = unpack(name, tmp_path / "app")
-    command = json.loads(re.findall(r"(?m)^CMD (\[.*\])$", target(name))[-1])
     health = json.loads(re.findall(r"(?m)^ +CMD (\[.*\])$", target(name))[0])
+    port = free_port()
     environment = environment_of_a_container(
         stack,
         tmp_path,
-        PORT=str(free_port()),
+        PORT=str(port),
         HTTP_PROXY="http://127.0.0.1:1",  # nobody: the health check asks the container itself
         http_proxy="http://127.0.0.1:1",
     )
 
-    connect = [*AS_ANYBODY, sys.executable, "-c", CONNECT]
-    subprocess.run(connect, cwd=app, env=environment, check=True)
-    process = subprocess.Popen([*AS_ANYBODY, *command], cwd=app, env=environment)
+    if name == "page":  # it does so at the first visit, the service at its start
+        connect = [*AS_ANYBODY, sys.executable, "-c", CONNECT]
+        subprocess.run(connect, cwd=app, env=environment, check=True)
+    with (tmp_path / "log").open("w") as log:
+        command = [*AS_ANYBODY, *command_of(name)]
+        process = subprocess.Popen(command, cwd=app, env=environment, stdout=log, stderr=log)
     try:
-        wait_for(lambda: subprocess.run(health, env=environment, check=False).returncode == 0)
+        wait_for(lambda: httpx.get(f"http://127.0.0.1:{port}"))
+        subprocess.run(health, env=environment, check=True)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=40)
+
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert lines
+    assert all({"time", "level", "event", "logger", "pid"} <= set(line) for line in lines)
 
 
 def test_a_container_of_ours_can_write_to_tmp_and_data_alone() -> None:
@@ -249,13 +260,17 @@ def test_the_tls_file_fits_the_proxy() -> None:
     assert {str(path) for path in named | included} == mounted
 
 
-def test_the_units_of_systemd_start_what_the_procfile_starts() -> None:
-    procfile = dict(re.findall(r"(?m)^(\w+): (.*)$", (ROOT / "Procfile").read_text()))
+def test_the_procfile_and_the_units_of_systemd_start_what_the_images_start() -> None:
+    procfile = dict(parse_procfile((ROOT / "Procfile").read_text()).processes)
     started = {}
     for unit in SYSTEMD.glob("*.service"):
         (command,) = re.findall(r"(?m)^ExecStart=/opt/ask-later/.venv/bin/(.*)$", unit.read_text())
         started[unit.stem] = command
 
+    assert {name: shlex.split(command) for name, command in procfile.items()} == {
+        "web": command_of("service"),
+        "page": command_of("page"),
+    }
     assert started["ask-later-service"] == procfile["web"]
     assert started["ask-later-page"] == procfile["page"]
 
@@ -323,46 +338,18 @@ def deliver(url: str, signed_url: str) -> None:
 
 
 def test_half_open_connections_stop_a_delivery_without_the_proxy_and_not_with_it(
-    tmp_path: Path,
+    stack: Stack, tmp_path: Path
 ) -> None:
-    with start_stack(tmp_path, **FEW_THREADS) as stack:
-        with (
-            nginx(tmp_path, stack.service_url, stack.page_url) as proxy,
-            ExitStack() as held,
-        ):
-            open_halfway(proxy.webhook_url, held)
+    with nginx(tmp_path, stack.service_url, stack.page_url) as proxy, ExitStack() as held:
+        open_halfway(proxy.webhook_url, held)
 
-            deliver(proxy.webhook_url, f"{stack.service_url}/webhook")
+        deliver(proxy.webhook_url, f"{stack.service_url}/webhook")
 
-        with ExitStack() as held:
-            open_halfway(stack.service_url, held)
+    with ExitStack() as held:
+        open_halfway(stack.service_url, held)
 
-            with pytest.raises(httpx.ReadTimeout):
-                post_ten_times(stack.service_url)  # the first may still find a thread free
-
-
-def test_a_stop_answers_the_call_in_flight(tmp_path: Path) -> None:
-    """SIGTERM to gunicorn while the model is thinking: the analysis is completed all the same."""
-
-    is_told = Event()
-
-    def slow(connection: socket.socket) -> None:
-        is_told.wait(30)
-        time.sleep(1)  # so that it has stopped listening before the answer comes
-        answer(200, response(ANALYSIS.model_dump_json()))(connection)
-
-    with serve(slow) as openai:
-        settings = {"OPENAI_BASE_URL": f"{openai.url}/v1", "OPENAI_API_KEY": "test"}
-        with start_stack(tmp_path, QSTASH_DELAY="1s", **settings) as stack:
-            httpx.post(f"{stack.service_url}/analyze", json=ADA.model_dump())
-            wait_for(lambda: openai.requests)
-
-            stack.process_of("gunicorn").terminate()
-            is_told.set()
-            stack.process.wait(timeout=40)
-
-            assert '"status": "completed"' in stack.output
-            assert "/webhook: 200" in stack.output
+        with pytest.raises(httpx.ReadTimeout):
+            post_ten_times(stack.service_url)  # the first may still find a thread free
 
 
 def test_every_requirement_is_pinned_with_the_hashes_of_its_files() -> None:

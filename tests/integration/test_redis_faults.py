@@ -12,7 +12,7 @@ from common.record import REPUBLISH_AFTER, AnalysisRecord
 from common.states import Status
 from common.store import NotFound, Store
 from tests.conftest import make_settings, make_store
-from tests.fakes import ANALYSIS, BOB, LEASE
+from tests.fakes import ANALYSIS, BOB
 from tests.redis_faults import (
     CANCELLED,
     CLAIMED,
@@ -90,10 +90,6 @@ def release(world: World) -> None:
     world.store.update(world.id, fail)
 
 
-def give_up(world: World) -> None:
-    world.store.update(world.id, lambda r, now: r.give_up(of_round=1, now=now, lease=LEASE))
-
-
 def edit(world: World) -> None:
     world.submissions.edit(world.id, "", BOB)
     assert world.server.store.read(world.id).input == BOB
@@ -108,12 +104,6 @@ OPERATIONS = {
     "claim": Operation(claim, PENDING, CLAIMED),
     "complete": Operation(complete, CLAIMED, (Status.COMPLETED, 1, None)),
     "release": Operation(release, CLAIMED, (Status.PENDING, 1, None)),
-    "cancel": Operation(
-        lambda world: world.store.update(world.id, lambda r, now: r.cancel(now=now)),
-        PENDING,
-        CANCELLED,
-    ),
-    "give up": Operation(give_up, PENDING, FAILED),
     "delete": Operation(lambda world: world.store.delete(world.id), CLAIMED, None),
     "current": Operation(current, PENDING, PENDING),
     "settle overdue": Operation(

@@ -72,7 +72,7 @@ def test_gunicorn_tells_before_a_reload_whether_its_configuration_can_be_read(
         return subprocess.run([sys.executable, *check], cwd=ROOT, env=environment).returncode
 
     ours, changed = ROOT / "webhook_service" / "gunicorn.conf.py", tmp_path / "gunicorn.conf.py"
-    changed.write_text(f"{ours.read_text()}\nworkers = 'many'\n")
+    changed.write_text(f"workers = = 4\n{ours.read_text()}")
 
     assert check(ours) == 0
     assert check(changed) == 1

@@ -1,5 +1,6 @@
 """What the tests promise about themselves."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,10 +48,12 @@ def test_only_browser_tests_are_tried_once_more_and_are_listed(tmp_path: Path) -
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_tries.py").write_text(SUITE)
     options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), "-n", "1"]
+    plugins = ("no:cacheprovider", "xdist", "pytest_rerunfailures")
 
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, str(tmp_path)],
+        [sys.executable, "-m", "pytest", *(f"-p{name}" for name in plugins), *options, tmp_path],
         cwd=ROOT,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         timeout=120,
