@@ -40,7 +40,7 @@ class Forked:
     def poll(self) -> int | None:
         return self._wait(os.WNOHANG)
 
-    def wait(self, timeout: float = 60) -> int:
+    def wait(self, timeout: float = 240) -> int:
         """Wait for its end, and kill it when that takes too long."""
         killing = threading.Timer(timeout, self.send_signal, [signal.SIGKILL])
         killing.start()
