@@ -1,12 +1,11 @@
 """Connections to the database: bounded in time, and left when they are no good."""
 
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -25,6 +24,7 @@ from tests.fakes import (
     FakeAnalyst,
     FakeQueue,
 )
+from tests.forks import Forks
 from tests.operations.history.histories import (
     CORE,
     LATER,
@@ -35,7 +35,7 @@ from tests.operations.history.histories import (
     settings_for,
 )
 from tests.postgres import Postgres, slow_way
-from tests.processes import ROOT, wait_for
+from tests.processes import ROOT, bare_environment, wait_for
 from webhook_service import create_app
 from webhook_service.worker import Outcome, OutcomeKind, Worker
 
@@ -313,25 +313,31 @@ def test_a_delivery_that_a_busy_database_could_not_take_in_time_comes_again_soon
     assert history.find(ID) == store.read(ID)
 
 
-def test_several_processes_write_at_the_same_time_from_the_first_moment_on(any_url: str) -> None:
+def test_several_processes_write_at_the_same_time_from_the_first_moment_on(
+    any_url: str, tmp_path: Path, forks: Forks
+) -> None:
     program = """
-import sys
+import os, sys
 from common.record import AnalysisRecord
 from common.submission import new_request_id
 from operations.history.database import Database
 from operations.settings import OperationsSettings
 
+others = []
+while len(others) < 2 and (child := os.fork()):
+    others.append(child)
 database = Database(OperationsSettings(database_url=sys.argv[1]))
 record = AnalysisRecord.model_validate_json(sys.argv[2])
 for _ in range(10):
     database.write(record.model_copy(update={"request_id": new_request_id()}))
+if len(others) == 2:
+    sys.exit(any(os.waitpid(child, 0)[1] for child in others))
 """
     record = completed().model_dump_json(by_alias=True)
-    command = [sys.executable, "-c", program, any_url, record]
 
-    processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
+    ended = forks.run(["-c", program, any_url, record], ROOT, bare_environment(tmp_path))
 
-    assert [process.wait(timeout=60) for process in processes] == [0] * 3
+    assert ended.returncode == 0, ended.stderr
     assert [count.number for count in Database(settings_for(any_url)).reports.counts()] == [30]
 
 

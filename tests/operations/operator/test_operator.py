@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from operations.settings import OperationsSettings
 from operations.statistics import connect_statistics
 from tests.conftest import broken
 from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID, TOKENS
+from tests.forks import Forks
 from tests.http_server import answer, serve
 from tests.operations.operator.conftest import Put, Run
 from tests.postgres import Postgres
@@ -399,21 +398,18 @@ def test_without_the_database_what_redis_has_is_told_all_the_same(
 
 
 def test_the_command_logs_what_it_does(
-    put: Put, settings: ServiceSettings, with_history: OperationsSettings, tmp_path: Path
+    put: Put,
+    settings: ServiceSettings,
+    with_history: OperationsSettings,
+    tmp_path: Path,
+    forks: Forks,
 ) -> None:
     put("failed for us to fix")
     Database(with_history).ping()  # else the command would tell that it has made the tables
     names = [name.upper() for name in settings.model_fields_set | with_history.model_fields_set]
     environment = bare_environment(tmp_path, **{name: os.environ[name] for name in names})
 
-    ended = subprocess.run(
-        [sys.executable, "-m", "operations", "redrive", ID],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = forks.run(["-m", "operations", "redrive", ID], ROOT, environment)
 
     assert (ended.returncode, ended.stdout) == (0, f"{ID} runs again, round 2\n")
     logged = [json.loads(line) for line in ended.stderr.splitlines()]
