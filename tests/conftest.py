@@ -27,6 +27,7 @@ from common.store import Store, utc_now
 from local_stack import qstash_queue
 from tests.chromium import CHROMIUM_ARGUMENTS, find_chromium
 from tests.fakes import ANALYSIS, NOW, OTHER_ID, FakeQueue, pending
+from tests.forks import Forks, start_forks
 from tests.postgres import Postgres, find_binaries, start_postgres
 from tests.processes import Stack, free_port, start_stack
 from tests.tries import (
@@ -179,6 +180,12 @@ def store(fake_redis: redis.Redis, settings: ServiceSettings) -> Store:
 
 def make_store(client: redis.Redis) -> Store:
     return Store(client, ttl=timedelta(hours=1))
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with start_forks(tmp_path_factory.mktemp("forks")) as forks:
+        yield forks
 
 
 @pytest.fixture(scope="session")

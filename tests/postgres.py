@@ -88,10 +88,15 @@ def start_standby(primary: Postgres) -> Iterator[Postgres]:
 
 
 class SlowWay:
-    """Passes bytes on to a port, each piece after `seconds`; nothing after a certain piece."""
+    """Passes bytes on to a port, each piece after `seconds`; nothing after a certain piece.
+
+    Counts how often the client, one at a time, said something and was answered.
+    """
 
     def __init__(self, target: int) -> None:
         self.seconds = 0.0
+        self.round_trips = 0
+        self._was_answered = True
         self.silent_after: bytes | None = None
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -106,12 +111,14 @@ class SlowWay:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(("127.0.0.1", self._target))
                 self._sockets += [client, server]
-                for pair in ((client, server), (server, client)):
-                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+                for way in ((client, server, False), (server, client, True)):
+                    threading.Thread(target=self._pass_on, args=way, daemon=True).start()
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pass_on(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:
         with suppress(OSError):
             while data := source.recv(65_536):
+                self.round_trips += is_answer and not self._was_answered
+                self._was_answered = is_answer
                 time.sleep(self.seconds)
                 if self.silent_after and self.silent_after in data:
                     return  # with both ends open

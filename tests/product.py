@@ -24,6 +24,7 @@ from common.store import NotFound, Store
 from local_stack import qstash_queue
 from tests.conftest import make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, LEASE, note_duration, with_fields
+from tests.forks import Forked, Forks
 from tests.http_server import Behaviour, answer, serve
 from tests.model_replies import response
 from tests.processes import ROOT, bare_environment, free_port, wait_for
@@ -44,7 +45,7 @@ COMMANDS = {
 
 
 class Server:
-    """A process that serves at one address."""
+    """A process that serves at one address; with `forks`, one that starts in no time."""
 
     def __init__(
         self,
@@ -55,13 +56,15 @@ class Server:
         *,
         address: str = "127.0.0.1",
         port: int | None = None,
+        forks: Forks | None = None,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://{address}:{self.port}"
         self._address = address
         self._command, self._environment, self._log = command, environment, log
         self._directory = directory
-        self._process: subprocess.Popen[bytes] | None = None
+        self._forks = forks
+        self._process: subprocess.Popen[bytes] | Forked | None = None
 
     @property
     def output(self) -> str:
@@ -74,15 +77,21 @@ class Server:
                 word.replace("{port}", str(self.port)).replace("{address}", self._address)
                 for word in self._command
             ]
-            with self._log.open("a") as log:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", *command],
-                    cwd=self._directory,
-                    env={**self._environment, **self._listening()},
-                    stdout=log,
-                    stderr=log,
-                )
+            self._process = self._run(["-m", *command])
         wait_for(lambda: httpx.get(self.url))
+
+    def _run(self, command: list[str]) -> subprocess.Popen[bytes] | Forked:
+        environment = {**self._environment, **self._listening()}
+        if self._forks:
+            return self._forks.start(command, self._directory, environment, self._log)
+        with self._log.open("a") as log:
+            return subprocess.Popen(
+                [sys.executable, *command],
+                cwd=self._directory,
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
 
     def _listening(self) -> dict[str, str]:
         """The variables that say where, for a command that doesn't."""

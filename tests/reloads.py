@@ -22,6 +22,7 @@ from common.store import Store
 from common.submission import new_request_id
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
 from tests.fakes import pending
+from tests.forks import Forks
 from tests.http_server import serve
 from tests.processes import ROOT, bare_environment, wait_for
 from tests.product import COMMANDS, GOOD, Server
@@ -93,7 +94,11 @@ class Service:
 
 @contextmanager
 def start_service(
-    redis_url: str, directory: Path, environment: Mapping[str, str] | None = None, **settings: str
+    redis_url: str,
+    directory: Path,
+    environment: Mapping[str, str] | None = None,
+    forks: Forks | None = None,
+    **settings: str,
 ) -> Iterator[Service]:
     """Run it with two workers, and these settings besides the core's in `.env`."""
     command = [word if word != "1" else "2" for word in COMMANDS["service"]]
@@ -117,7 +122,7 @@ def start_service(
             "OPENAI_API_KEY": "test",
         }
         variables = bare_environment(directory, **environment or {})
-        server = Server(command, variables, directory / "log.txt", directory)
+        server = Server(command, variables, directory / "log.txt", directory, forks=forks)
         client = connect(make_settings(redis_url=redis_url))
         env_file = directory / ".env"
         service = Service(server, make_store(client), env_file, settings, may_answer)

@@ -6,8 +6,6 @@ has lines of its own.
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -16,6 +14,7 @@ import redis
 
 from common.settings import DEVELOPMENT_TOKEN
 from tests.conftest import NEIGHBOURS
+from tests.forks import Forks
 from tests.http_server import answer, serve
 from tests.processes import ROOT, bare_environment
 from tests.product import COMMANDS, Server
@@ -34,21 +33,15 @@ PARTS = {
 NAMES = {"limits": "limit", "tracing": "tracing|otel", "commands": r"\bcli\b|doctor|smoke"}
 OF_OPTIONS = {"DATABASE_URL": "postgres://of.a.host/app", "METRICS_TOKEN": "a-metrics-token-"}
 
-# Each part in a fork: what takes time, importing other people's packages, is done once.
-START_EACH = """
-import os, sys
+START = """
+import sys
 from page.connection import connect
 from webhook_service import create_app
 assert "operations" not in sys.modules
-for copy in sys.argv[1:]:
-    if not (child := os.fork()):
-        sys.path.insert(0, copy)
-        create_app()
-        connect()
-        assert sys.modules["operations"].__file__.startswith(copy)
-        os._exit(0)
-    if os.waitpid(child, 0)[1]:
-        sys.exit(f"without {copy.rpartition('/')[2]}: see above")
+sys.path.insert(0, sys.argv[1])
+create_app()
+connect()
+assert sys.modules["operations"].__file__.startswith(sys.argv[1])
 """
 # The library of the metrics reads this variable when imported, and writes files there.
 WIRE_ALL = """
@@ -75,7 +68,7 @@ assert not page.exception
 def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy without any option, but with what git leaves of them: compiled files."""
     copy = tmp_path_factory.mktemp("core") / "copy"
-    ignored = shutil.ignore_patterns(".venv*", ".local", ".git", ".env", "__pycache__", ".*_cache")
+    ignored = shutil.ignore_patterns(".venv*", ".local", ".git", ".env", ".*_cache")
     shutil.copytree(ROOT, copy, ignore=ignored)
     for folder in ("operations", "tests/operations"):
         shutil.rmtree(copy / folder)
@@ -83,24 +76,17 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-def run(directory: Path, *arguments: str, **settings: str) -> str:
-    ended = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=directory,
-        env=bare_environment(directory, **NEIGHBOURS | settings),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+def run(forks: Forks, directory: Path, *command: str, **settings: str) -> str:
+    ended = forks.run([*command], directory, bare_environment(directory, **NEIGHBOURS | settings))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
 
 
-def test_without_any_option_the_service_starts(core: Path, tmp_path: Path) -> None:
+def test_without_any_option_the_service_starts(core: Path, tmp_path: Path, forks: Forks) -> None:
     """And with nothing but its neighbours' settings; those of the options are ignored."""
     environment = bare_environment(tmp_path, **NEIGHBOURS, **OF_OPTIONS)
-    server = Server(COMMANDS["service"], environment, tmp_path / "service.txt", core)
+    log = tmp_path / "service.txt"
+    server = Server(COMMANDS["service"], environment, log, core, forks=forks)
     server.start()
 
     health = httpx.get(f"{server.url}/health")
@@ -113,38 +99,43 @@ def test_without_any_option_the_service_starts(core: Path, tmp_path: Path) -> No
 
 
 def test_without_any_option_the_page_takes_a_submission(
-    core: Path, valkey: str, real_redis: redis.Redis
+    core: Path, valkey: str, real_redis: redis.Redis, forks: Forks
 ) -> None:
     with serve(answer(201, {"messageId": "msg_1"})) as qstash:
         neighbours = {"REDIS_URL": valkey, "QSTASH_URL": qstash.url}
-        run(core, "-c", SUBMIT_ON_THE_PAGE, **neighbours, QSTASH_TOKEN=DEVELOPMENT_TOKEN)
+        run(forks, core, "-c", SUBMIT_ON_THE_PAGE, **neighbours, QSTASH_TOKEN=DEVELOPMENT_TOKEN)
 
     assert len(qstash.requests) == 1
     assert [str(key).partition("{")[0] for key in real_redis.keys("*")] == ["analysis:"]
 
 
-def test_without_any_option_the_tests_of_the_core_need_nothing_of_them(core: Path) -> None:
+def test_without_any_option_the_tests_of_the_core_need_nothing_of_them(
+    core: Path, forks: Forks
+) -> None:
     """All of them are collected, which imports them; and a few are run."""
-    run(core, "-m", "pytest", "-q", "tests", "-k", "test_worker.py or test_submission.py")
+    some = ["-k", "test_submission.py", "-W", "ignore:Module already imported"]
+    told = run(forks, core, "-m", "pytest", "-q", "tests", *some)
+
+    assert re.search(r"\d\d passed, \d{4} deselected", told)
 
 
-def test_what_is_off_is_not_imported(tmp_path: Path) -> None:
+def test_what_is_off_is_not_imported(forks: Forks) -> None:
     # redis itself looks for OpenTelemetry's metrics, and imports them if they are installed.
     libraries = ("prometheus_client", "sqlalchemy", "opentelemetry.sdk.trace",
                  "opentelemetry.exporter", "opentelemetry.instrumentation")  # fmt: skip
 
-    imported = run(ROOT, "-c", WIRE_ALL).split()
+    imported = run(forks, ROOT, "-c", WIRE_ALL).split()
 
     assert "operations" in imported
     assert [name for name in imported if name.startswith(libraries)] == []
     assert not {"operations.metrics", "operations.tracing"} & {*imported}
 
 
-def test_without_one_option_service_and_page_start(tmp_path: Path) -> None:
-    for part, patterns in PARTS.items():
-        delete_part(part, patterns, tmp_path / part)
+@pytest.mark.parametrize("part", PARTS)
+def test_without_one_option_service_and_page_start(part: str, tmp_path: Path, forks: Forks) -> None:
+    delete_part(part, PARTS[part], tmp_path)
 
-    run(ROOT, "-c", START_EACH, *(str(tmp_path / part) for part in PARTS))
+    run(forks, ROOT, "-c", START, str(tmp_path))
 
 
 def delete_part(part: str, patterns: list[str], copy: Path) -> None:

@@ -1,7 +1,5 @@
 """The durable history for people: never lost, never doubled, never other than Redis."""
 
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 from unittest.mock import Mock
@@ -23,7 +21,7 @@ from operations.history.archive import DatabaseHistory
 from operations.history.connections import Connections
 from operations.history.database import Database
 from operations.settings import OperationsSettings
-from tests.conftest import make_options, make_store
+from tests.conftest import NEIGHBOURS, make_options, make_store
 from tests.fakes import (
     ADA,
     BOB,
@@ -31,6 +29,7 @@ from tests.fakes import (
     ID,
     FakeQueue,
 )
+from tests.forks import Forks
 from tests.operations.history.histories import (
     CORE,
     OWNER,
@@ -235,28 +234,15 @@ def test_the_local_stack_finds_in_its_history_what_redis_has_lost(stack: Stack) 
     assert (stack.output_path.parent / "data" / "history.db").exists()
 
 
-def test_without_a_database_nothing_of_it_is_imported(tmp_path: Path) -> None:
-    values = {
-        "REDIS_URL": "redis://127.0.0.1:1",
-        "QSTASH_TOKEN": "token",
-        "QSTASH_WEBHOOK_URL": "https://service.example/webhook",
-        "QSTASH_CURRENT_SIGNING_KEY": "sig_current_of_this_test",
-        "QSTASH_NEXT_SIGNING_KEY": "sig_next_of_this_test",
-        "OPENAI_API_KEY": "key",
-    }
+def test_without_a_database_nothing_of_it_is_imported(tmp_path: Path, forks: Forks) -> None:
     program = (
         "import sys, webhook_service; webhook_service.create_app();"
         "sys.exit('sqlalchemy' in sys.modules or 'psycopg' in sys.modules)"
     )
 
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        env=bare_environment(tmp_path, **values),
-        check=False,
-    )
+    ended = forks.run(["-c", program], ROOT, bare_environment(tmp_path, **NEIGHBOURS))
 
-    assert ended.returncode == 0
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_without_a_database_people_do_as_before(store: Store) -> None:

@@ -1,11 +1,10 @@
 """Many who write at once, through one connection: each is told the truth about its own row."""
 
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 
@@ -16,9 +15,10 @@ from operations.history.connections import MAX_CONNECTIONS
 from operations.history.database import Database
 from operations.settings import OperationsSettings
 from tests.fakes import ID, OTHER_ID
+from tests.forks import Forks
 from tests.operations.history.histories import completed, settings_for
 from tests.postgres import Postgres
-from tests.processes import ROOT
+from tests.processes import ROOT, bare_environment
 
 OF_OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE client_port IS NOT NULL"
 WRITTEN = "SELECT request_id FROM analyses"
@@ -117,7 +117,9 @@ def test_the_same_one_twice_at_once_is_there_as_it_was_last(any_url: str) -> Non
     assert database.find(OTHER_ID) == completed(request_id=OTHER_ID)
 
 
-def test_a_process_that_was_forked_writes_by_itself(any_url: str) -> None:
+def test_a_process_that_was_forked_writes_by_itself(
+    any_url: str, tmp_path: Path, forks: Forks
+) -> None:
     program = """
 import os, sys
 from common.record import AnalysisRecord
@@ -133,8 +135,9 @@ sys.exit(os.waitpid(child, 0)[1] if child else 0)
 """
     record = completed().model_dump_json(by_alias=True)
 
-    ended = subprocess.run([sys.executable, "-c", program, any_url, record], cwd=ROOT, timeout=60)
+    command = ["-c", program, any_url, record]
+    ended = forks.run(command, ROOT, bare_environment(tmp_path))
 
-    assert ended.returncode == 0
+    assert ended.returncode == 0, ended.stderr
     database = Database(settings_for(any_url))
     assert [database.find(each).round for each in (ID, "1" * 32, "2" * 32)] == [1, 1, 1]

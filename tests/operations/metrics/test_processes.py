@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from common.store import Store
 from operations.statistics import connect_statistics
 from tests.conftest import WEBHOOK_URL, make_store
 from tests.fakes import ID, pending
+from tests.forks import Forks
 from tests.http_server import Behaviour, hang, serve
 from tests.operations.metrics.test_metrics import BEARER, NOW, TOKEN, Samples, read
 from tests.processes import ROOT, bare_environment, free_port, wait_for
@@ -66,7 +65,7 @@ class Service:
 
 @pytest.fixture
 def start_service(
-    tmp_path: Path, real_redis: redis.Redis, valkey: str
+    tmp_path: Path, real_redis: redis.Redis, valkey: str, forks: Forks
 ) -> Iterator[Callable[..., Service]]:
     with serve(lambda connection: service.model(connection)) as openai:
         environment = bare_environment(
@@ -85,7 +84,8 @@ def start_service(
         command = [word if word != "1" else "2" for word in COMMANDS["service"]]
         store = make_store(real_redis)
         connect_statistics(store)
-        service = Service(Server(command, environment, tmp_path / "service.txt"), store)
+        server = Server(command, environment, tmp_path / "service.txt", forks=forks)
+        service = Service(server, store)
 
         def start(**settings: str) -> Service:
             environment.update(settings)
@@ -181,7 +181,7 @@ def test_a_directory_that_cannot_be_written_costs_the_metrics_alone(
 
 
 PAGE = """
-import sys
+import sys, time
 from common.events import Events, Submitted
 from common.logs import start_logging
 from operations.metrics_route import serve_metrics
@@ -192,39 +192,33 @@ for _ in range(2):  # the page may have to connect again: its cache can be empti
     serve_metrics(int(sys.argv[1]), events)
     events.emit(Submitted(pending()))
 print("ready", flush=True)
-sys.stdin.read()
+time.sleep(60)  # until it is ended
 """
 
 
-def start_page(port: int, tmp_path: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", PAGE, str(port)],
-        cwd=ROOT,
-        env=bare_environment(tmp_path),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def test_the_page_serves_its_own_on_a_port_and_goes_on_if_that_is_taken(tmp_path: Path) -> None:
+def test_the_page_serves_its_own_on_a_port_and_goes_on_if_that_is_taken(
+    tmp_path: Path, forks: Forks
+) -> None:
     port = free_port()
-
-    first, second = start_page(port, tmp_path), start_page(port, tmp_path)
+    logs = [tmp_path / name for name in ("first", "second")]
+    pages = []
+    for log in logs:
+        command = ["-c", PAGE, str(port)]
+        pages.append(forks.start(command, ROOT, bare_environment(tmp_path), log))
+        wait_for(lambda log=log: "ready" in log.read_text())  # type: ignore[misc]
 
     told = read(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
-    logs = [process.communicate()[1] for process in (first, second)]
+
+    assert [page.poll() for page in pages] == [None, None]
+    for page in pages:
+        page.terminate()
+        page.wait()
     assert told["analysis_submitted_total"] == 2
-    assert ["metrics not served" in log for log in logs] == [False, True]
-    assert (first.returncode, second.returncode) == (0, 0)
+    assert ['"event": "metrics not served"' in log.read_text() for log in logs] == [False, True]
 
 
 def test_the_page_serves_its_metrics_before_anybody_comes_and_can_be_traced(
-    tmp_path: Path, valkey: str
+    tmp_path: Path, valkey: str, forks: Forks
 ) -> None:
     port = free_port()
     settings = {
@@ -233,7 +227,7 @@ def test_the_page_serves_its_metrics_before_anybody_comes_and_can_be_traced(
         "METRICS_PORT": str(port),
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
     }
-    page = Server(["page"], bare_environment(tmp_path, **settings), tmp_path / "log")
+    page = Server(["page"], bare_environment(tmp_path, **settings), tmp_path / "log", forks=forks)
     page.start()
     try:
         told = read(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
@@ -255,7 +249,7 @@ print(urllib.request.urlopen(f"http://127.0.0.1:{os.environ['METRICS_PORT']}").r
 
 @pytest.mark.parametrize("shared", ["", "none/there"])
 def test_the_real_page_serves_its_metrics_wherever_the_service_shares_its_own(
-    valkey: str, tmp_path: Path, shared: str
+    valkey: str, tmp_path: Path, forks: Forks, shared: str
 ) -> None:
     settings = {
         **PAGE_SETTINGS,
@@ -264,14 +258,8 @@ def test_the_real_page_serves_its_metrics_wherever_the_service_shares_its_own(
         "PROMETHEUS_MULTIPROC_DIR": shared,
     }
 
-    told = subprocess.run(
-        [sys.executable, "-c", OPEN_THE_PAGE],
-        cwd=ROOT,
-        env=bare_environment(tmp_path, **settings),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    ).stdout
+    opened = forks.run(["-c", OPEN_THE_PAGE], ROOT, bare_environment(tmp_path, **settings))
 
-    assert read(told)["analysis_submitted_total"] == 0
+    assert opened.returncode == 0, opened.stderr
+    assert read(opened.stdout)["analysis_submitted_total"] == 0
     assert not list(ROOT.glob("*.db"))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.forks import Forks
 from tests.operations.metrics.test_metrics import BEARER, TOKEN, read
 from tests.reloads import Service, start_service
 from tests.tokens import CURRENT
@@ -14,9 +15,13 @@ def attempts(service: Service) -> float:
     return read(text)["analysis_attempts_total"]
 
 
-def test_what_was_counted_before_a_reload_and_during_it_stays(valkey: str, tmp_path: Path) -> None:
+def test_what_was_counted_before_a_reload_and_during_it_stays(
+    valkey: str, tmp_path: Path, forks: Forks
+) -> None:
     with start_service(
-        valkey, tmp_path, METRICS_TOKEN=TOKEN, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)
+        *(valkey, tmp_path, {}, forks),
+        METRICS_TOKEN=TOKEN,
+        PROMETHEUS_MULTIPROC_DIR=str(tmp_path),
     ) as service:
         before = service.deliver(CURRENT)
         during = service.reload_during_a_call()

@@ -21,20 +21,10 @@ from operations.history.database import Database
 from operations.settings import OperationsSettings
 from tests.fakes import ID, OTHER_ID
 from tests.http_server import answer, serve
-from tests.operations.operator.test_operator import (
-    Put,
-    Run,
-    put,
-    qstash,
-    run,
-    settings,
-    store,
-    with_history,
-)
+from tests.operations.operator.conftest import Put, Run
 from tests.postgres import Postgres
 from tests.product import in_state
 
-__all__ = ["put", "qstash", "run", "settings", "store", "with_history"]
 HOUR = timedelta(hours=1)
 QUOTA = ("redrive", "--dry-run", "--code", "quota_exceeded")
 

@@ -1,17 +1,13 @@
-"""The operator's commands, on a real Valkey and a real PostgreSQL, with QStash's stand-in."""
+"""Each of the operator's commands, and what it says when something is not there."""
 
 import json
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 import redis
-from click.testing import CliRunner, Result
 
 from common.events import Discarded
 from common.qstash import Queue
@@ -21,87 +17,18 @@ from common.states import Status
 from common.store import NotFound, Store, utc_now
 from common.submission import new_request_id
 from common.versions import Unreadable
-from operations.cli import commands
 from operations.history.database import Database
 from operations.settings import OperationsSettings
 from operations.statistics import connect_statistics
-from tests.conftest import broken, make_options, make_settings, make_store
+from tests.conftest import broken
 from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID, TOKENS
+from tests.forks import Forks
 from tests.http_server import answer, serve
+from tests.operations.operator.conftest import Put, Run
 from tests.postgres import Postgres
-from tests.processes import ROOT, bare_environment, start_stand_in, wait_for
+from tests.processes import ROOT, bare_environment, wait_for
 from tests.product import in_state
 
-
-@pytest.fixture(scope="module")
-def qstash() -> Iterator[str]:
-    with start_stand_in("qstash_server") as url:
-        yield url
-
-
-@pytest.fixture
-def store(real_redis: redis.Redis) -> Store:
-    return make_store(real_redis)
-
-
-@pytest.fixture
-def with_history(postgres: Postgres) -> OperationsSettings:
-    """An empty history, which keeps inputs."""
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA public CASCADE")
-        connection.execute("CREATE SCHEMA public")
-    with_history: OperationsSettings = make_options(database_url=postgres.url, keep_input=True)
-    return with_history
-
-
-@pytest.fixture
-def settings(
-    monkeypatch: pytest.MonkeyPatch,
-    valkey: str,
-    qstash: str,
-    store: Store,
-    with_history: OperationsSettings,
-) -> ServiceSettings:
-    """The commands find these in the environment."""
-    settings = make_settings(
-        redis_url=valkey,
-        qstash_url=qstash,
-        qstash_webhook_url="http://127.0.0.1:1/webhook",
-        qstash_delay="1h",
-    )
-    for part in (settings, with_history):
-        for name in part.model_fields_set:
-            value = getattr(part, name)
-            plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
-            monkeypatch.setenv(name.upper(), str(plain))
-    monkeypatch.setenv("QSTASH_DELAY", "1h")
-    return settings
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(settings: ServiceSettings) -> Run:
-    return lambda *arguments: CliRunner().invoke(commands, arguments)
-
-
-@pytest.fixture
-def put(store: Store, with_history: OperationsSettings) -> Callable[..., AnalysisRecord]:
-    """Put an analysis in some state into Redis, or into the history."""
-
-    def put(state: str, request_id: str = ID, *, archived: bool = False) -> AnalysisRecord:
-        record = in_state(state, request_id, None, store.now())
-        if archived:
-            Database(with_history).write(record)
-        else:
-            store.create(record)
-        return record
-
-    return put
-
-
-Put = Callable[..., AnalysisRecord]
 ALL_BY_ID = ["show", "redrive", "cancel", "delete"]
 
 
@@ -471,21 +398,18 @@ def test_without_the_database_what_redis_has_is_told_all_the_same(
 
 
 def test_the_command_logs_what_it_does(
-    put: Put, settings: ServiceSettings, with_history: OperationsSettings, tmp_path: Path
+    put: Put,
+    settings: ServiceSettings,
+    with_history: OperationsSettings,
+    tmp_path: Path,
+    forks: Forks,
 ) -> None:
     put("failed for us to fix")
     Database(with_history).ping()  # else the command would tell that it has made the tables
     names = [name.upper() for name in settings.model_fields_set | with_history.model_fields_set]
     environment = bare_environment(tmp_path, **{name: os.environ[name] for name in names})
 
-    ended = subprocess.run(
-        [sys.executable, "-m", "operations", "redrive", ID],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = forks.run(["-m", "operations", "redrive", ID], ROOT, environment)
 
     assert (ended.returncode, ended.stdout) == (0, f"{ID} runs again, round 2\n")
     logged = [json.loads(line) for line in ended.stderr.splitlines()]

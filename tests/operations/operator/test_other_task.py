@@ -21,20 +21,10 @@ from operations.settings import OperationsSettings
 from operations.smoke import _run_one
 from tests.conftest import make_options, make_settings
 from tests.fakes import ID, OTHER_ID, FakeQueue
-from tests.operations.operator.test_operator import (
-    Put,
-    Run,
-    put,
-    qstash,
-    run,
-    settings,
-    store,
-    with_history,
-)
+from tests.operations.operator.conftest import Put, Run
 from tests.product import in_state
 from tests.states import OTHER_INPUT, OTHER_TASK, of_other_task
 
-__all__ = ["put", "qstash", "run", "settings", "store", "with_history"]
 WRITTEN = ("Wie groß", "secret", "snake_case", "score")
 
 PutOther = Callable[..., str]

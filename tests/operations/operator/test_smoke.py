@@ -11,13 +11,25 @@ import redis
 from common.environment import SettingsError
 from operations.doctor import Fault
 from operations.smoke import run
-from tests.documents import copy_with_another_task, readme_task
-from tests.processes import ROOT, Stack, bare_environment, start_stack
-from tests.smoke import settings_of, smoke
+from tests.forks import Forks
+from tests.processes import ROOT, Stack, bare_environment
+from tests.smoke import settings_of
 
 
-def test_it_tells_each_state_and_the_result(stack: Stack, tmp_path: Path) -> None:
-    ended = smoke(stack, tmp_path)
+def test_make_smoke_finds_the_running_stack_and_tells_each_state_and_the_result(
+    stack: Stack, tmp_path: Path
+) -> None:
+    settings_path = stack.output_path.parent / "data" / "settings.env"
+
+    ended = subprocess.run(
+        ["sh", "-c", f"set -a; . {settings_path}; exec {sys.executable} -m operations.smoke"],
+        cwd=ROOT,
+        env=bare_environment(tmp_path, QSTASH_DELAY="1s"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
     assert ended.returncode == 0, ended.stderr
     assert '"error"' not in ended.stderr
@@ -26,20 +38,6 @@ def test_it_tells_each_state_and_the_result(stack: Stack, tmp_path: Path) -> Non
     assert "pending, attempt 0" in ended.stdout
     assert "completed, attempt 1" in ended.stdout
     assert "local-stand-in wrote: " in ended.stdout
-
-
-def test_make_smoke_finds_the_running_stack(stack: Stack, tmp_path: Path) -> None:
-    settings_path = stack.output_path.parent / "data" / "settings.env"
-
-    ended = subprocess.run(
-        ["sh", "-c", f"set -a; . {settings_path}; exec {sys.executable} -m operations.smoke"],
-        cwd=ROOT,
-        env=bare_environment(tmp_path, QSTASH_DELAY="1s"),
-        timeout=60,
-        check=False,
-    )
-
-    assert ended.returncode == 0
 
 
 KEYS = "QSTASH_CURRENT_SIGNING_KEY", "QSTASH_NEXT_SIGNING_KEY"
@@ -72,20 +70,13 @@ def test_what_is_not_right_is_told_before_anything_is_paid(
         assert not set(client.scan_iter("analysis:{*")) - before
 
 
-def test_swapped_signing_keys_are_told(stack: Stack, tmp_path: Path) -> None:
-    environ = stack.process_of("gunicorn").environ()
+def test_swapped_signing_keys_are_told(stack: Stack, tmp_path: Path, forks: Forks) -> None:
+    settings = settings_of(stack)
+    swapped = {KEYS[0]: settings[KEYS[1]], KEYS[1]: settings[KEYS[0]]}
+    environment = bare_environment(tmp_path, **settings | swapped)
 
-    ended = smoke(stack, tmp_path, **{KEYS[0]: environ[KEYS[1]], KEYS[1]: environ[KEYS[0]]})
+    ended = forks.run(["-m", "operations.smoke"], ROOT, environment)
 
     assert ended.returncode != 0
     assert "keys are swapped" in ended.stderr
     assert "Traceback" not in ended.stderr
-
-
-def test_it_works_with_another_task(tmp_path: Path) -> None:
-    copy = copy_with_another_task(tmp_path, readme_task())
-
-    with start_stack(tmp_path, copy, QSTASH_DELAY="1s", PYTHONPATH="") as stack:
-        ended = smoke(stack, tmp_path, copy, PYTHONPATH="")
-
-    assert ended.returncode == 0, ended.stderr

@@ -12,20 +12,10 @@ from common.store import Store, record_key
 from operations.history.database import Database
 from operations.settings import OperationsSettings
 from tests.fakes import ID, OTHER_ID
-from tests.operations.operator.test_operator import (
-    Put,
-    Run,
-    put,
-    qstash,
-    run,
-    settings,
-    store,
-    with_history,
-)
+from tests.operations.operator.conftest import Put, Run
 from tests.product import in_state
 from tests.versions import MORE, OWNER_HASH, of_newer, of_older, released, with_more
 
-__all__ = ["put", "qstash", "run", "settings", "store", "with_history"]
 UNREADABLE: dict[str, Callable[[AnalysisRecord], str]] = {
     "of an older version": of_older,
     "of a newer version": of_newer,

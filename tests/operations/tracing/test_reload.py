@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.forks import Forks
 from tests.operations.tracing.test_tracing import collect
 from tests.processes import wait_for
 from tests.reloads import start_service
@@ -11,10 +12,10 @@ NEVER = "600000"  # milliseconds until spans are sent, unless their process ends
 
 
 def test_traces_go_where_the_new_settings_say_and_those_of_the_old_workers_arrive(
-    valkey: str, tmp_path: Path
+    valkey: str, tmp_path: Path, forks: Forks
 ) -> None:
     with (
-        start_service(valkey, tmp_path, {"OTEL_BSP_SCHEDULE_DELAY": NEVER}) as service,
+        start_service(valkey, tmp_path, {"OTEL_BSP_SCHEDULE_DELAY": NEVER}, forks) as service,
         collect() as first,
         collect() as second,
     ):

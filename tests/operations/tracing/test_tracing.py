@@ -1,8 +1,7 @@
 """Traces, sent by real processes to a collector of ours that takes OTLP over HTTP."""
 
 import json
-import subprocess
-import sys
+import os
 import threading
 import time
 from collections import Counter
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -26,17 +26,11 @@ from operations.tracing import EXPORT_SECONDS
 from operations.tracing_settings import TracingSettings
 from tests.conftest import NEIGHBOURS, WEBHOOK_URL
 from tests.fakes import ID
+from tests.forks import Forks
 from tests.http_server import Behaviour, HttpServer, answer, hang, serve
 from tests.model_replies import error
-from tests.processes import (
-    ROOT,
-    Stack,
-    bare_environment,
-    free_port,
-    python_path,
-    start_stack,
-    wait_for,
-)
+from tests.processes import ROOT, bare_environment, free_port, python_path, wait_for
+from tests.product import COMMANDS, Server
 
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}  # milliseconds until spans are sent; usually 5 s
 AS_THE_PAGE = """
@@ -105,33 +99,45 @@ def collect() -> Iterator[Collector]:
     thread.join()
 
 
-def submit_as_the_page(stack: Stack, tmp_path: Path, collector: Collector) -> None:
-    given = stack.process_of("gunicorn").environ()
-    settings = {k: v for k, v in given.items() if k.startswith(("REDIS_", "QSTASH_", "OPENAI_"))}
-    settings["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.url
-    environment = bare_environment(tmp_path, **settings)
-    subprocess.run([sys.executable, "-c", SUBMIT_ONCE], cwd=ROOT, env=environment, check=True)
-
-
 def test_one_trace_goes_from_the_click_through_qstash_to_the_model_and_back(
-    tmp_path: Path,
+    real_redis: redis.Redis, valkey: str, tmp_path: Path, forks: Forks
 ) -> None:
     """The model refuses the key, so that QStash calls back: that is of the same trace, too."""
+    environment = bare_environment(
+        tmp_path,
+        REDIS_URL=valkey,
+        QSTASH_TOKEN=DEVELOPMENT_TOKEN,
+        QSTASH_DELAY="1s",
+        QSTASH_CURRENT_SIGNING_KEY=qstash_queue.CURRENT_SIGNING_KEY,
+        QSTASH_NEXT_SIGNING_KEY=qstash_queue.NEXT_SIGNING_KEY,
+        OPENAI_API_KEY="canary-key",
+        DATABASE_URL=f"sqlite:///{tmp_path}/history.db",
+        **SOON,
+    )
+    qstash = Server(COMMANDS["qstash"], environment, tmp_path / "qstash.txt", forks=forks)
+    command = [*COMMANDS["service"][:-1], "webhook_service:create_app(open_api=True)"]
+    service = Server(command, environment, tmp_path / "service.txt", forks=forks)
     with collect() as collector, serve(answer(401, error("invalid_api_key"))) as openai:
-        settings = {
+        environment |= {
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
             "OPENAI_BASE_URL": f"{openai.url}/v1",
-            "OPENAI_API_KEY": "canary-key",
-            "QSTASH_DELAY": "1s",
+            "QSTASH_URL": qstash.url,
+            "QSTASH_WEBHOOK_URL": f"{service.url}/webhook",
         }
-        with start_stack(tmp_path, **settings, **SOON) as stack:
-            submit_as_the_page(stack, tmp_path, collector)
-            httpx.get(f"{stack.service_url}/analyze/{ID}")  # who polls makes no trace
+        try:
+            qstash.start()
+            service.start()
+            submitted = forks.run(["-c", SUBMIT_ONCE], ROOT, environment)
+            httpx.get(f"{service.url}/analyze/{ID}")  # who polls makes no trace
             wait_for(lambda: len(collector.named("deliver")) == 2)
-            lines = [line.partition("| ")[2] for line in stack.output.splitlines()]
-            logged = [json.loads(line) for line in lines if line.startswith("{")]
             wait_for(lambda: collector.named("ask the model"))
+        finally:
+            service.stop()
+            qstash.stop()
+            real_redis.flushall()  # the others' submissions would be refused as well
 
+    assert submitted.returncode == 0, submitted.stderr
+    logged = [json.loads(line) for line in service.output.splitlines() if line.startswith("{")]
     (submit,) = collector.named("submit")
     by_id = {span.span_id: span for _, span in collector.spans}
 
@@ -172,7 +178,7 @@ def has_been_asked(server: HttpServer, times: int) -> bool:
 
 @pytest.mark.parametrize("fault", [answer(400), hang, None], ids=["refuses", "hangs", "closed"])
 def test_a_collector_that_is_of_no_use_costs_one_line_and_no_time(
-    valkey: str, tmp_path: Path, fault: Behaviour | None
+    valkey: str, tmp_path: Path, forks: Forks, fault: Behaviour | None
 ) -> None:
     with (
         serve(fault or answer(400)) as collector,
@@ -186,33 +192,27 @@ def test_a_collector_that_is_of_no_use_costs_one_line_and_no_time(
             "QSTASH_WEBHOOK_URL": WEBHOOK_URL,
             "OTEL_EXPORTER_OTLP_ENDPOINT": url,
         }
-        page = subprocess.Popen(
-            [sys.executable, "-c", SUBMIT_NOW_AND_THEN],
-            cwd=ROOT,
-            env=bare_environment(tmp_path, **settings, **SOON),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert page.stdin
-        assert page.stdout
-        seconds = []
-        for number in range(1, 4):
-            page.stdin.write("submit\n")
-            page.stdin.flush()
-            seconds.append(float(page.stdout.readline()))
-            if fault:
-                wait_for(partial(has_been_asked, collector, 1 if fault is hang else number))
+        clicks, said, log = (tmp_path / name for name in ("clicks", "said", "log"))
+        os.mkfifo(clicks)
+        environment = bare_environment(tmp_path, **settings, **SOON)
+        command = ["-c", SUBMIT_NOW_AND_THEN]
+        page = forks.start(command, ROOT, environment, said, log, reads=clicks)
+        with clicks.open("w") as mouse:
+            for number in range(1, 4):
+                print("click", file=mouse, flush=True)
+                wait_for(lambda number=number: len(said.read_text().splitlines()) == number)  # type: ignore[misc]
+                if fault:
+                    wait_for(partial(has_been_asked, collector, 1 if fault is hang else number))
         began = time.monotonic()
-        _, log = page.communicate()
+        status = page.wait()
 
+    seconds = [float(line) for line in said.read_text().splitlines()]
+    logged = [json.loads(line)["event"] for line in log.read_text().splitlines()]
     assert max(seconds) < EXPORT_SECONDS
     assert time.monotonic() - began < 10, "a stop does not wait long for the collector"
-    assert log.count("traces can't be sent") == 1
-    assert page.returncode == 0
-    events = [json.loads(line)["event"] for line in log.splitlines()]
-    assert set(events) == {"submitted", "published", "traces can't be sent"}
+    assert status == 0
+    assert logged.count("traces can't be sent") == 1
+    assert set(logged) == {"submitted", "published", "traces can't be sent"}
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ with suppress(ValueError), span("fail"):
 """
 
 
-def test_what_an_error_says_is_in_no_span(valkey: str, tmp_path: Path) -> None:
+def test_what_an_error_says_is_in_no_span(valkey: str, tmp_path: Path, forks: Forks) -> None:
     with collect() as collector:
         settings = {
             "REDIS_URL": valkey,
@@ -259,10 +259,9 @@ def test_what_an_error_says_is_in_no_span(valkey: str, tmp_path: Path) -> None:
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         }
         environment = bare_environment(tmp_path, **settings)
-        subprocess.run(
-            [sys.executable, "-c", FAIL_IN_A_SPAN], cwd=ROOT, env=environment, check=True
-        )
+        ended = forks.run(["-c", FAIL_IN_A_SPAN], ROOT, environment)
 
+    assert ended.returncode == 0, ended.stderr
     (failed,) = collector.named("fail")
     assert failed.status.message == "ValueError"
     assert b"Ada" not in b"".join(collector.raw)
@@ -295,7 +294,7 @@ class Traced:
     log: str
 
 
-def submit_often(tmp_path: Path, in_env_file: str = "", **settings: str) -> Traced:
+def submit_often(forks: Forks, tmp_path: Path, in_env_file: str = "", **settings: str) -> Traced:
     (tmp_path / ".env").write_text(in_env_file)
     with collect() as collector:
         environment = bare_environment(
@@ -305,14 +304,8 @@ def submit_often(tmp_path: Path, in_env_file: str = "", **settings: str) -> Trac
             PYTHONPATH=python_path(ROOT),
             **settings,
         )
-        ended = subprocess.run(
-            [sys.executable, "-c", SUBMIT_OFTEN],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        ended = forks.run(["-c", SUBMIT_OFTEN], tmp_path, environment)
+    assert ended.returncode == 0, ended.stderr
     return Traced(collector, ended.stdout.split(), ended.stderr)
 
 
@@ -323,11 +316,15 @@ WITH_PARENT = A_TENTH | {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio"}
 @pytest.mark.parametrize("settings", [A_TENTH, WITH_PARENT], ids=["each", "by the parent"])
 @pytest.mark.parametrize("is_in_env_file", [False, True])
 def test_the_sdks_variables_choose_how_many_traces_are_sent_each_of_them_whole(
-    tmp_path: Path, settings: dict[str, str], is_in_env_file: bool
+    tmp_path: Path, forks: Forks, settings: dict[str, str], is_in_env_file: bool
 ) -> None:
     lines = "".join(f"{name}={value}\n" for name, value in settings.items())
 
-    traced = submit_often(tmp_path, lines) if is_in_env_file else submit_often(tmp_path, **settings)
+    traced = (
+        submit_often(forks, tmp_path, lines)
+        if is_in_env_file
+        else submit_often(forks, tmp_path, **settings)
+    )
 
     names = Counter(span.name for _, span in traced.collector.spans)
     sent = names["submit"]
@@ -338,9 +335,9 @@ def test_the_sdks_variables_choose_how_many_traces_are_sent_each_of_them_whole(
 
 
 def test_without_the_sdks_variables_all_traces_are_sent_and_a_wrong_one_is_told(
-    tmp_path: Path,
+    tmp_path: Path, forks: Forks
 ) -> None:
-    traced = submit_often(tmp_path, OTEL_TRACES_SAMPLER="a_tenth")
+    traced = submit_often(forks, tmp_path, OTEL_TRACES_SAMPLER="a_tenth")
 
     assert len(traced.collector.named("submit")) == 300
     assert traced.collector.named("GET") == []
@@ -348,8 +345,8 @@ def test_without_the_sdks_variables_all_traces_are_sent_and_a_wrong_one_is_told(
     assert json.loads(line)["event"] == "Couldn't recognize sampler a_tenth."
 
 
-def test_the_operator_can_name_the_service(tmp_path: Path) -> None:
-    named = submit_often(tmp_path, OTEL_SERVICE_NAME="another")
+def test_the_operator_can_name_the_service(tmp_path: Path, forks: Forks) -> None:
+    named = submit_often(forks, tmp_path, OTEL_SERVICE_NAME="another")
 
     assert {service for service, _ in named.collector.spans} == {"another"}
 
@@ -365,7 +362,7 @@ assert not page.exception
 """
 
 
-def test_the_real_page_is_traced(valkey: str, tmp_path: Path) -> None:
+def test_the_real_page_is_traced(valkey: str, tmp_path: Path, forks: Forks) -> None:
     with collect() as collector, serve(answer(201, {"messageId": "msg_1"})) as qstash:
         settings = {
             "REDIS_URL": valkey,
@@ -375,8 +372,9 @@ def test_the_real_page_is_traced(valkey: str, tmp_path: Path) -> None:
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         }
         environment = bare_environment(tmp_path, **settings, **SOON)
-        subprocess.run([sys.executable, "-c", SEND_THE_FORM], cwd=ROOT, env=environment, check=True)
+        ended = forks.run(["-c", SEND_THE_FORM], ROOT, environment)
 
+    assert ended.returncode == 0, ended.stderr
     assert [service for service, span in collector.spans if span.name == "submit"] == [
         "ask-later-page"
     ]
