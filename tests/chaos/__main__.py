@@ -56,8 +56,9 @@ def drills(counts: Counts, seed: int, directory: Path) -> dict[str, Callable[[],
     return {
         "kills": lambda: kills.run(plan, directory / "kills"),
         "poison": lambda: crowds.poison(counts.beside_poison, directory / "poison", seed),
-        "sleepers": lambda: [crowds.sleepers(counts.sleepers, directory / "sleepers", seed)],
-        "crowds": lambda: [crowds.crowds(counts.crowds, 200, directory / "crowds", seed)],
+        "sleepers and crowds": lambda: crowds.sleepers_and_crowds(
+            counts.sleepers, counts.crowds, 200, directory / "crowds", seed
+        ),
         "sequences": lambda: [sequences(counts.sequences, seed)],
         "mutants": lambda: [mutants.seeded_faults()],
         "forgeries": lambda: [deliveries.forged_deliveries(counts.forgeries, seed)],

@@ -26,7 +26,7 @@ def poison(analyses: int, directory: Path, seed: int, *, is_hurried: bool = Fals
 
     QStash's redeliveries take minutes; hurried, they come at once and the leases are ended.
     """
-    ids = _ids(analyses)
+    ids = _ids(range(analyses))
     with open_site(directory, seed=seed) as site:
         submissions = site.submissions()
         for number, request_id in enumerate(ids):
@@ -79,77 +79,84 @@ def poison(analyses: int, directory: Path, seed: int, *, is_hurried: bool = Fals
     ]
 
 
-def sleepers(deliveries: int, directory: Path, seed: int) -> Row:
+def sleepers_and_crowds(
+    deliveries: int, crowds: int, size: int, directory: Path, seed: int
+) -> list[Row]:
+    """Deliveries that sleep past their leases, and then crowds of them, on one site."""
+    # The model answers nobody until it is told to: `_sleepers` does.
+    with open_site(
+        directory,
+        seed=seed,
+        threads=max(deliveries, size),
+        model_seconds=0.3,
+        is_held=True,
+        call_seconds=240,
+    ) as site:
+        return [_sleepers(site, range(deliveries)), _crowds(site, range(1000, 1000 + crowds), size)]
+
+
+def _sleepers(site: Site, numbers: range) -> Row:
     """Four workers holding deliveries are paused; others take over; then the four wake up.
 
     The model answers nobody until both calls of each analysis wait for it, and the leases are
     ended at once and not waited for: so the answers that the sleepers wake up to are still within
     their time limit, and every one of them tries to store its own.
     """
-    ids = _ids(deliveries)
-    with open_site(
-        directory, seed=seed, threads=deliveries, model_seconds=0, is_held=True, call_seconds=240
-    ) as site:
-        _create(site, ids)
-        with ThreadPoolExecutor(2 * deliveries) as pool:
-            first = [pool.submit(_deliver, site, request_id) for request_id in ids]
-            wait_for(lambda: site.calls_running() == deliveries)
-            sleeping = site.workers()
-            try:
-                for worker in sleeping:
-                    worker.suspend()
-                with site.raw_client() as client:
-                    for request_id in ids:
-                        end_lease(client, request_id)
-                other = free_port()
-                site.start_service(other)
-                second = [pool.submit(_deliver, site, request_id, other) for request_id in ids]
-                wait_for(lambda: site.calls_running() == 2 * deliveries)
-                site.release_answers()
-                for delivery in second:
-                    delivery.result()
-                stored = site.raw_records(ids)
-            finally:
-                site.release_answers()
-                for worker in sleeping:
-                    worker.resume()
-            for delivery in first:
+    ids = _create(site, numbers)
+    with ThreadPoolExecutor(2 * len(ids)) as pool:
+        first = [pool.submit(_deliver, site, request_id) for request_id in ids]
+        wait_for(lambda: site.calls_running() == len(ids))
+        sleeping = site.workers()
+        try:
+            for worker in sleeping:
+                worker.suspend()
+            with site.raw_client() as client:
+                for request_id in ids:
+                    end_lease(client, request_id)
+            other = free_port()
+            site.start_service(other)
+            second = [pool.submit(_deliver, site, request_id, other) for request_id in ids]
+            wait_for(lambda: site.calls_running() == 2 * len(ids))
+            site.release_answers()
+            for delivery in second:
                 delivery.result()
-        history = read_history(site.data)
-        after = site.raw_records(ids)
-        answered = _count(site, "answered")
+            stored = site.raw_records(ids)
+        finally:
+            site.release_answers()
+            for worker in sleeping:
+                worker.resume()
+        for delivery in first:
+            delivery.result()
+    history = read_history(site.data)
+    after = site.raw_records(ids)
+    answered = _count(site, "answered")
     wrong = sum(
         after[request_id] != stored[request_id]
         or sum(raw["status"] == "completed" for raw in history[request_id]) != 1
         or answered[_marker("sound", number)] != 2
-        for number, request_id in enumerate(ids)
+        for number, request_id in zip(numbers, ids, strict=True)
     )
     return Row(
         "deliveries that woke up after another had taken over: results overwritten", len(ids), wrong
     )
 
 
-def crowds(ids_count: int, deliveries: int, directory: Path, seed: int) -> Row:
+def _crowds(site: Site, numbers: range, size: int) -> Row:
     """So many deliveries of one id at the same time, for one id after the other."""
-    ids = _ids(ids_count)
-    all_there = Barrier(deliveries, timeout=60)
-    with open_site(
-        directory, seed=seed, threads=deliveries, model_seconds=0.3, call_seconds=25
-    ) as site:
-        _create(site, ids)
-        codes: Counter[int] = Counter()
-        with ThreadPoolExecutor(deliveries) as pool:
-            for request_id in ids:
-                jobs = [
-                    pool.submit(_deliver, site, request_id, when=all_there.wait)
-                    for _ in range(deliveries)
-                ]
-                codes.update(job.result() for job in jobs)
-        asked = _count(site, "asked")
-    wrong = sum(count != 1 for count in asked.values()) + len(ids) - len(asked)
+    ids = _create(site, numbers)
+    all_there = Barrier(size, timeout=60)
+    codes: Counter[int] = Counter()
+    with ThreadPoolExecutor(size) as pool:
+        for request_id in ids:
+            jobs = [
+                pool.submit(_deliver, site, request_id, when=all_there.wait) for _ in range(size)
+            ]
+            codes.update(job.result() for job in jobs)
+    asked = [_count(site, "asked")[_marker("sound", number)] for number in numbers]
+    wrong = sum(count != 1 for count in asked)
     wrong += sum(count for code, count in codes.items() if code not in (200, 503))
-    note = f"{sum(asked.values())} calls for {len(ids)} ids"
-    return Row(f"deliveries, {deliveries} of each id at once", codes.total(), wrong, note)
+    note = f"{sum(asked)} calls for {len(ids)} ids"
+    return Row(f"deliveries, {size} of each id at once", codes.total(), wrong, note)
 
 
 def _is_over(site: Site, request_id: str) -> bool:
@@ -164,10 +171,10 @@ def _is_cut_off(site: Site, request_id: str) -> bool:
     return record["status"] == "processing" and has_called and site.calls_running() == 0
 
 
-def _create(site: Site, ids: list[str]) -> None:
+def _create(site: Site, numbers: range) -> list[str]:
     """Store records that are due, of which QStash knows nothing."""
-    store = site.store()
-    for number, request_id in enumerate(ids):
+    store, ids = site.store(), _ids(numbers)
+    for number, request_id in zip(numbers, ids, strict=True):
         now, at_once = store.now(), timedelta(0)
         record = AnalysisRecord.new(
             request_id,
@@ -178,6 +185,7 @@ def _create(site: Site, ids: list[str]) -> None:
             deadline=site.settings.times.deadline,
         )
         assert store.create(record)
+    return ids
 
 
 def _input(want: str, number: int) -> AnalysisInput:
@@ -206,5 +214,5 @@ def _deliver(
         return client.send(request).status_code
 
 
-def _ids(count: int) -> list[str]:
-    return [f"{number:032x}" for number in range(count)]
+def _ids(numbers: range) -> list[str]:
+    return [f"{number:032x}" for number in numbers]
