@@ -1,3 +1,5 @@
+import gc
+import logging
 import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -67,8 +69,11 @@ def _made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What hundreds of tests would make anew, each in a fiftieth of a second and more.
 
     Streamlit's search of all installed packages for components, for each `AppTest`; and the root
-    certificates that every HTTP client reads, though no test goes out: one is enough.
+    certificates that every HTTP client reads, though no test goes out: one is enough. And pytest
+    adds its handlers, for each test, to each of Streamlit's many loggers that hand nothing on.
     """
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("streamlit.")]:
+        logging.getLogger(name).propagate = True
     certificates, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----")
     one = tmp_path_factory.mktemp("certificates") / "one.pem"
     one.write_text(certificates + end)
@@ -79,14 +84,30 @@ def _made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The developer's own environment and .env play no part."""
-    monkeypatch.setattr(environment, "SECRETS_DIR", tmp_path / "secrets")
+@pytest.fixture(autouse=True, scope="session")
+def _no_files_from_outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The developer's own .env and secrets play no part."""
+    with pytest.MonkeyPatch.context() as patch:
+        read_settings_in(tmp_path_factory.mktemp("nothing"), patch)
+        yield
+
+
+def read_settings_in(directory: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(environment, "SECRETS_DIR", directory / "secrets")
     for kind in kinds_of(Part):
-        monkeypatch.setitem(kind.model_config, "env_file", str(tmp_path / ".env"))
-        for name in kind.model_fields:
-            monkeypatch.delenv(name.upper(), raising=False)
+        patch.setitem(kind.model_config, "env_file", str(directory / ".env"))
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the developer's environment; a test with a directory has its .env there."""
+    if "tmp_path" in request.fixturenames:
+        read_settings_in(request.getfixturevalue("tmp_path"), monkeypatch)
+    names = {name.upper() for kind in kinds_of(Part) for name in kind.model_fields}
+    for name in names.intersection(os.environ):
+        monkeypatch.delenv(name)
 
 
 def kinds_of(kind: type[Part]) -> Iterator[type[Part]]:
@@ -273,6 +294,11 @@ class JourneysApart(LoadScopeScheduling):  # type: ignore[misc]
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> JourneysApart | None:
     """With `--dist loadfile`."""
     return JourneysApart(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_finish() -> None:
+    """Leave thousands of tests and all that they import out of every search for garbage."""
+    gc.freeze()
 
 
 def leave_out(what: str, *, because: str, remedy: str) -> NoReturn:
