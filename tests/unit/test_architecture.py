@@ -53,10 +53,15 @@ def name_of(path: Path) -> str:
 
 
 @cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
+@cache
 def imports(path: Path) -> set[str]:
     """The modules a file imports, whole names."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -78,7 +83,7 @@ def words_of_the_toy() -> set[str]:
 
 def words_used(path: Path) -> Iterator[tuple[int, str]]:
     """Attributes, arguments and whole texts of a file, each with its line."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Attribute):
             yield node.lineno, node.attr
         elif isinstance(node, ast.keyword) and node.arg:
@@ -100,35 +105,43 @@ def test_the_two_files_that_are_no_modules_know_what_they_may(
     assert packages(ROOT / name) & {*PRODUCT, "tests"} <= may_know
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_the_core_knows_the_interface_of_opentelemetry_and_not_its_sdk(path: Path) -> None:
+def test_the_core_knows_the_interface_of_opentelemetry_and_not_its_sdk() -> None:
     # import-linter does not look into other people's packages.
-    modules = [name for name in imports(path) if name.startswith("opentelemetry.")]
+    parts = tuple(f"opentelemetry.{part}" for part in ("sdk", "exporter", "instrumentation"))
+    core = [path for path in FILES if name_of(path).partition("/")[0] != "operations"]
 
-    if name_of(path).partition("/")[0] != "operations":
-        for part in ("sdk", "exporter", "instrumentation"):
-            assert not any(name.startswith(f"opentelemetry.{part}") for name in modules)
+    known = {
+        name_of(path): [name for name in imports(path) if name.startswith(parts)] for path in core
+    }
 
-
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_the_environment_is_read_in_one_module(path: Path) -> None:
-    source = path.read_text().replace("os.environ.update(", "")  # setting is not reading
-
-    assert not re.search(r"\benviron\b|\bgetenv\b", source) or path.name == "environment.py"
+    assert [(path, names) for path, names in known.items() if names] == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_only_packages_of_the_requirements_are_imported(path: Path) -> None:
-    kinds = {
-        "local_stack": ["-dev"],
-        "operations": ["-service", "-operator"],
-        "page": [""],
-        "streamlit_app.py": [""],
-    }.get(name_of(path).partition("/")[0], ["-service"])
-    requirements = "".join((ROOT / f"requirements{kind}.txt").read_text() for kind in kinds)
+def test_the_environment_is_read_in_one_module() -> None:
+    # Setting is not reading.
+    sources = {path: path.read_text().replace("os.environ.update(", "") for path in FILES}
 
-    for name in packages(path) - set(sys.stdlib_module_names) - set(PRODUCT):
-        assert f"\n{DISTRIBUTIONS.get(name, name)}==" in requirements
+    readers = [path for path in FILES if re.search(r"\benviron\b|\bgetenv\b", sources[path])]
+
+    assert {path.name for path in readers} == {"environment.py"}
+
+
+def test_only_packages_of_the_requirements_are_imported() -> None:
+    pinned = {
+        kind: (ROOT / f"requirements{kind}.txt").read_text()
+        for kind in ("", "-dev", "-service", "-operator")
+    }
+
+    for path in FILES:
+        kinds = {
+            "local_stack": ["-dev"],
+            "operations": ["-service", "-operator"],
+            "page": [""],
+            "streamlit_app.py": [""],
+        }.get(name_of(path).partition("/")[0], ["-service"])
+        for name in packages(path) - set(sys.stdlib_module_names) - set(PRODUCT):
+            pin = f"\n{DISTRIBUTIONS.get(name, name)}=="
+            assert any(pin in pinned[kind] for kind in kinds), f"{name_of(path)} imports {name}"
 
 
 def test_the_service_has_the_versions_of_the_page() -> None:
@@ -140,23 +153,33 @@ def test_the_service_has_the_versions_of_the_page() -> None:
     assert pins[0] < pins[1] < pins[2]
 
 
-@pytest.mark.parametrize("path", FOR_ANY_TASK, ids=name_of)
-def test_no_field_of_a_task_is_named(path: Path) -> None:
-    assert [found for found in words_used(path) if found[1] in words_of_the_toy()] == []
+def test_no_field_of_a_task_is_named() -> None:
+    words = words_of_the_toy()
+
+    found = [(name_of(path), *use) for path in FOR_ANY_TASK for use in words_used(path)]
+
+    assert [use for use in found if use[-1] in words] == []
 
 
-@pytest.mark.parametrize("path", OTHER_FILES, ids=name_of)
-def test_no_field_of_a_task_is_named_outside_python(path: Path) -> None:
+def test_no_field_of_a_task_is_named_outside_python() -> None:
     words = "|".join(words_of_the_toy() - NOT_OURS)
+    named = re.compile(rf"(?<![\w-])(?:{words})(?![\w-])")
 
-    assert re.findall(rf"(?<![\w-])(?:{words})(?![\w-])", path.read_text()) == []
+    found = {name_of(path): named.findall(path.read_text()) for path in OTHER_FILES}
+
+    assert [(path, words) for path, words in found.items() if words] == []
 
 
-@pytest.mark.parametrize("path", FOR_ANY_TASK, ids=name_of)
-def test_a_task_is_known_by_its_one_name(path: Path) -> None:
-    known = {name for name in imports(path) if re.match(r"common\.task\b", name)}
+def test_a_task_is_known_by_its_one_name() -> None:
+    known = [
+        (name_of(path), name)
+        for path in FOR_ANY_TASK
+        for name in imports(path)
+        if re.match(r"common\.task\b", name)
+    ]
 
-    assert known <= {"common.task.TASK"}
+    assert known
+    assert [use for use in known if use[1] != "common.task.TASK"] == []
 
 
 def test_the_task_has_one_importer_in_common() -> None:
