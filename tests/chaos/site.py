@@ -128,8 +128,12 @@ class Site:
         wait_for(lambda: httpx.get(self.url("/health", port)).status_code == 200)
         return service
 
+    @property
+    def service_port(self) -> int:
+        return self._ports["service"]
+
     def url(self, path: str, port: int | None = None) -> str:
-        return f"http://127.0.0.1:{port or self._ports['service']}{path}"
+        return f"http://127.0.0.1:{port or self.service_port}{path}"
 
     def roll(self) -> None:
         """Start a new gunicorn beside the old ones, then end those as a deployment does."""

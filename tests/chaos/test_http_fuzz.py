@@ -1,5 +1,6 @@
 """Nonsense over HTTP: nothing breaks, nothing tells about the inside, the next one is served."""
 
+import json
 import re
 import socket
 import time
@@ -10,8 +11,9 @@ import httpx
 import pytest
 
 from tests.chaos.http_fuzz import INSIDE, http_fuzz
+from tests.chaos.site import Site, open_site
 from tests.fakes import ADA
-from tests.processes import Stack, start_stack, wait_for
+from tests.processes import wait_for
 from tests.tokens import MESSAGE
 
 FORM = ADA.model_dump_json().encode()
@@ -27,20 +29,16 @@ def test_requests_of_any_shape_break_nothing() -> None:
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A real gunicorn of our own: what is sent here may do harm."""
-    with start_stack(tmp_path_factory.mktemp("fuzz")) as stack:
-        wait_for(lambda: len(workers_of(stack)) == 4)
-        yield stack
+    app = "webhook_service:create_app(open_api=True)"
+    with open_site(tmp_path_factory.mktemp("fuzz"), app) as site:
+        wait_for(lambda: len(site.workers()) == 4)
+        yield site
 
 
-def workers_of(stack: Stack) -> list[int]:
-    return [child.pid for child in stack.process_of("gunicorn").children()]
-
-
-def connect(stack: Stack) -> socket.socket:
-    port = int(stack.service_url.rpartition(":")[2])
-    return socket.create_connection(("127.0.0.1", port), timeout=10)
+def connect(site: Site) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", site.service_port), timeout=10)
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -146,9 +144,9 @@ RAW = [
 
 @pytest.mark.parametrize(("raw", "expected"), RAW)
 def test_malformed_http_is_refused_and_the_service_goes_on(
-    service: Stack, raw: bytes, expected: set[int]
+    service: Site, raw: bytes, expected: set[int]
 ) -> None:
-    workers = workers_of(service)
+    workers = service.workers()
 
     with closing(connect(service)) as connection:
         connection.sendall(raw)
@@ -160,11 +158,11 @@ def test_malformed_http_is_refused_and_the_service_goes_on(
     assert statuses <= expected, answered
     assert not INSIDE.search(answered)
     assert b"\nX-Injected" not in answered
-    assert httpx.get(f"{service.service_url}/health").status_code == 200
-    assert workers_of(service) == workers
+    assert httpx.get(service.url("/health")).status_code == 200
+    assert service.workers() == workers
 
 
-def test_a_body_that_ends_too_soon_starts_nothing(service: Stack) -> None:
+def test_a_body_that_ends_too_soon_starts_nothing(service: Site) -> None:
     whole = post(b"/analyze", FORM, head=JSON, length=str(len(FORM) + 1).encode())
     with closing(connect(service)) as connection:
         connection.sendall(whole)
@@ -172,10 +170,10 @@ def test_a_body_that_ends_too_soon_starts_nothing(service: Stack) -> None:
         answered = read_all(connection)
 
     assert answered.startswith(b"HTTP/1.1 400 ")
-    assert httpx.get(f"{service.service_url}/health").status_code == 200
+    assert httpx.get(service.url("/health")).status_code == 200
 
 
-def test_a_body_that_comes_in_drops_is_read_to_its_end(service: Stack) -> None:
+def test_a_body_that_comes_in_drops_is_read_to_its_end(service: Site) -> None:
     whole = post(b"/analyze", FORM, head=JSON)
     with closing(connect(service)) as connection:
         for at in range(0, len(whole), 5):
@@ -186,16 +184,19 @@ def test_a_body_that_comes_in_drops_is_read_to_its_end(service: Stack) -> None:
     assert answered.startswith(b"HTTP/1.1 202 ")
 
 
-def test_whoever_hangs_up_is_forgotten(service: Stack) -> None:
+def test_whoever_hangs_up_is_forgotten(service: Site) -> None:
     for upto in (1, 20, 100, 1000):
         with closing(connect(service)) as connection:
             connection.sendall(post(b"/webhook", MESSAGE * 20)[:upto])
 
-    assert httpx.get(f"{service.service_url}/health").status_code == 200
+    assert httpx.get(service.url("/health")).status_code == 200
 
 
-def test_none_of_it_left_a_traceback_in_the_log(service: Stack) -> None:
+def test_none_of_it_left_a_traceback_in_the_log(service: Site) -> None:
     """Runs last, on the same service."""
-    assert "delivery refused" in service.output
-    assert "Traceback" not in service.output
-    assert "unexpected" not in service.output
+    log = service.service_log_path.read_text()
+    events = [json.loads(line)["event"] for line in log.splitlines() if line.startswith("{")]
+
+    assert "delivery refused" in events
+    assert "Traceback" not in log
+    assert "unexpected error" not in events
