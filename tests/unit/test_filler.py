@@ -157,7 +157,7 @@ SCHEMAS = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schema=SCHEMAS)
 def test_any_legal_schema_is_filled(schema: Schema) -> None:
     assert strict_problems(schema) == []

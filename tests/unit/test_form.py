@@ -261,7 +261,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(values=st.dictionaries(st.sampled_from(KEYS), JSON, max_size=6))
 def test_whatever_is_sent_is_taken_as_json_holds_it_or_gets_sentences(values: Any) -> None:
     found: dict[str, str] = {}
@@ -281,7 +281,7 @@ def test_whatever_is_sent_is_taken_as_json_holds_it_or_gets_sentences(values: An
     assert all(re.fullmatch(r"[A-Z].{10,}\.", sentence) for sentence in found.values())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(key=st.sampled_from([*KEYS, "role"]), around=st.text(max_size=90), in_list=st.booleans())
 def test_no_sentence_and_no_error_repeats_what_was_written(
     key: str, around: str, in_list: bool

@@ -18,7 +18,7 @@ WORDS = "what the model wrote"
 USAGE = {"input_tokens": 300, "output_tokens": 200, "total_tokens": 500}
 REASONING: dict[str, Any] = {"type": "reasoning", "id": "rs_1", "summary": []}
 PARTS = message(GOOD)["content"]
-LEGAL = 200  # answers that are made up; `make conformance` reads thousands
+LEGAL = 100  # answers that are made up; `make conformance` reads thousands
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,13 @@ def settings_for(url: str, **changes: object) -> ServiceSettings:
     return make_settings(qstash_url=url, **changes)
 
 
+@pytest.fixture(scope="module")
+def stand_in() -> Iterator[str]:
+    """The URL of QStash's."""
+    with start_stand_in("qstash_server") as url:
+        yield url
+
+
 def headers_of(request: bytes) -> dict[str, str]:
     lines = request.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
     return {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
@@ -84,9 +91,9 @@ def traced() -> Iterator[None]:
         yield
 
 
-def test_each_header_is_documented_and_one_that_the_stand_in_takes() -> None:
+def test_each_header_is_documented_and_one_that_the_stand_in_takes(stand_in: str) -> None:
     record = pending()
-    with serve(ACCEPTED) as server, start_stand_in("qstash_server") as stand_in, traced():
+    with serve(ACCEPTED) as server, traced():
         for url in (server.url, stand_in):
             queue = Queue(settings_for(url, qstash_parallelism=7))
             queue.cancel(queue.publish(record, now=NOW))
@@ -124,20 +131,19 @@ def test_no_error_repeats_the_token() -> None:
     assert "eyJsecret" not in str(caught.value)
 
 
-def test_a_record_made_again_under_its_id_is_another_message() -> None:
-    with start_stand_in("qstash_server") as url:
-        queue = Queue(settings_for(url, qstash_webhook_url="http://127.0.0.1:1/webhook"))
-        made = {"owner_hash": None, "now": NOW, "delay": DELAY, "deadline": DELAY}
-        record, again = (AnalysisRecord.new(ID, ADA, **made) for _ in range(2))  # type: ignore[arg-type]
+def test_a_record_made_again_under_its_id_is_another_message(stand_in: str) -> None:
+    queue = Queue(settings_for(stand_in, qstash_webhook_url="http://127.0.0.1:1/webhook"))
+    made = {"owner_hash": None, "now": NOW, "delay": DELAY, "deadline": DELAY}
+    record, again = (AnalysisRecord.new(ID, ADA, **made) for _ in range(2))  # type: ignore[arg-type]
 
-        first = queue.publish(record, now=NOW, is_first=True)
+    first = queue.publish(record, now=NOW, is_first=True)
 
-        assert queue.publish(record, now=NOW) == first
-        assert queue.publish(again, now=NOW, is_first=True) != first
-        with pytest.raises(QStashRefused, match="deduplicated"):
-            queue.publish(record, now=NOW, is_first=True)
-        for message_id in (first, queue.publish(again, now=NOW)):
-            queue.cancel(message_id)
+    assert queue.publish(record, now=NOW) == first
+    assert queue.publish(again, now=NOW, is_first=True) != first
+    with pytest.raises(QStashRefused, match="deduplicated"):
+        queue.publish(record, now=NOW, is_first=True)
+    for message_id in (first, queue.publish(again, now=NOW)):
+        queue.cancel(message_id)
 
 
 def test_a_round_whose_first_message_is_taken_for_another_was_not_queued(
@@ -167,12 +173,12 @@ def test_cancelling_never_fails(behaviour: Behaviour) -> None:
     assert server.requests[0].startswith(b"DELETE /v2/messages/msg_1 ")
 
 
-def test_our_dead_letters_are_found_page_after_page_and_nobody_elses() -> None:
+def test_our_dead_letters_are_found_page_after_page_and_nobody_elses(stand_in: str) -> None:
     final = answer(489, Upstash_NonRetryable_Error="true")
-    with serve(final) as server, start_stand_in("qstash_server") as url:
+    with serve(final) as server:
         ours = f"{server.url}/webhook"
-        queue = Queue(settings_for(url, qstash_webhook_url=ours))
-        sdk = QStash(DEVELOPMENT_TOKEN, base_url=url, retry=False)
+        queue = Queue(settings_for(stand_in, qstash_webhook_url=ours))
+        sdk = QStash(DEVELOPMENT_TOKEN, base_url=stand_in, retry=False)
         for number in range(101):
             sdk.message.publish(url=ours, label=f"n{number}")
         sdk.message.publish(url=server.url, label="somebody else's")

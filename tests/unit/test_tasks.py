@@ -504,7 +504,7 @@ def test_another_result_has_another_fingerprint() -> None:
     assert other.fingerprint == nested.fingerprint, "the name of the class is a word, too"
 
 
-@pytest.mark.parametrize("seed", ["0", "1", "2"])
+@pytest.mark.parametrize("seed", ["0", "1"])
 def test_the_fingerprint_is_the_same_in_each_process(seed: str) -> None:
     command = [sys.executable, "-c", "from tests.toy.task import TASK; print(TASK.fingerprint)"]
 
