@@ -269,10 +269,10 @@ def test_redis_away_is_503_and_no_fault_of_ours(caplog: pytest.LogCaptureFixture
         assert response.mimetype == "application/problem+json"
         assert response.headers["Retry-After"] == "10"
     assert client.post("/webhook").status_code == 401
+    assert {line["event"] for line in lines(caplog)} == {"store unavailable", "delivery refused"}
     told = [line for line in lines(caplog) if line["event"] == "store unavailable"]
     assert [line["at"] for line in told] == ["/analyze", "/analyze/<request_id>", "/analyze"]
     assert told[0]["cause"].startswith("Redis: Conn")
-    assert "unexpected" not in caplog.text
 
 
 def test_a_caller_that_is_refused_is_not_in_the_log(
@@ -283,7 +283,7 @@ def test_a_caller_that_is_refused_is_not_in_the_log(
     post(client)
     post(client)
 
-    assert "too many requests" in caplog.text
+    assert "too many requests" in [line["event"] for line in lines(caplog)]
     assert HERE not in caplog.text
 
 
