@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from tests.conftest import NEIGHBOURS
@@ -268,9 +266,7 @@ def test_a_task_broken_while_the_service_runs_does_not_end_it_on_reload(
     environment = own_task(tmp_path)
     server = Server(COMMANDS["service"], environment, tmp_path / "log.txt", copy)
     server.start()
-    master = psutil.Process(
-        int(re.search(r'"event": "Starting gunicorn.*?"pid": (\d+)', server.output)[1])  # type: ignore[index]
-    )
+    master = server.processes()[0]
     old = {child.pid for child in master.children()}
 
     file.write_text("class")
