@@ -96,7 +96,7 @@ class GuardedSockets:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket" and _is_foreign(Headers(scope=scope)):
-            log.warning("websocket of another site refused: compare its Origin with Host")
+            log.warning("websocket of another site refused", cause="Origin is not Host")
             await send({"type": "websocket.close", "code": POLICY_VIOLATION})
             return
 

@@ -1,7 +1,6 @@
 """The service in gunicorn, whose settings change while it runs."""
 
 import json
-import os
 import signal
 import socket
 import threading
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 from common.connection import connect
 from common.settings import DEVELOPMENT_TOKEN
@@ -24,6 +22,7 @@ from tests.conftest import WEBHOOK_URL, make_settings, make_store
 from tests.fakes import pending
 from tests.forks import Forks
 from tests.http_server import serve
+from tests.log_lines import logged
 from tests.processes import ROOT, bare_environment, wait_for
 from tests.product import COMMANDS, GOOD, Server
 from tests.tokens import CURRENT, NEXT, token
@@ -57,19 +56,16 @@ class Service:
         return httpx.post(url, content=body, headers=headers, timeout=60).status_code
 
     def said(self, event: str) -> list[dict[str, Any]]:
-        lines = self.server.output.splitlines()
-        parsed = [json.loads(line) for line in lines if line.startswith("{") and line[-1] == "}"]
-        return [line for line in parsed if line["event"].startswith(event)]
+        return logged(self.server.output, event)
 
     def workers(self) -> set[int]:
-        master = psutil.Process(self.said("Starting gunicorn")[0]["pid"])
-        return {child.pid for child in master.children()}
+        return {child.pid for child in self.server.processes()[1:]}
 
     def hang_up(self) -> set[int]:
         """Send HUP, and tell who the workers were."""
         wait_for(lambda: len(self.workers()) == 2)
         workers = self.workers()
-        os.kill(self.said("Starting gunicorn")[0]["pid"], signal.SIGHUP)
+        self.server.processes()[0].send_signal(signal.SIGHUP)
         return workers
 
     def wait_until_replaced(self, workers: set[int]) -> None:

@@ -12,6 +12,7 @@ from common.states import Status
 from tests.conftest import make_settings, make_store
 from tests.fakes import ADA, ID, FakeQueue, pending
 from tests.http_server import Behaviour, HttpServer, answer, hang, reset, serve, trickle
+from tests.log_lines import logged
 from tests.model_replies import GOOD, WORDS, error, refusal, response
 from tests.processes import wait_for
 from tests.unit.test_routes import NO_DELAY, deliver
@@ -184,9 +185,8 @@ def test_a_fault_of_openai_ends_in_a_sentence_or_another_delivery(
 
 def thread_seconds(caplog: pytest.LogCaptureFixture) -> float:
     """How long the one call held its thread, as the log tells."""
-    (event,) = (r.msg for r in caplog.records if "attempt failed" in r.getMessage())
-    assert isinstance(event, dict)
-    return float(event["seconds"])
+    (failed,) = logged(caplog.text, "attempt failed")
+    return float(failed["seconds"])
 
 
 def assert_nothing_alive(server: HttpServer) -> None:

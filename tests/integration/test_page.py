@@ -33,6 +33,7 @@ from tests.fakes import (
     with_fields,
 )
 from tests.http_server import HttpServer, answer, serve
+from tests.log_lines import logged
 from tests.page import (
     button,
     configured,
@@ -193,7 +194,8 @@ def test_a_page_without_settings_says_so_to_the_person_and_the_log(
     page = open_page()
 
     assert page.title[0].value == "Not ready yet"
-    assert "QSTASH_TOKEN: missing" in caplog.text
+    told = logged(caplog.text, "not set up")
+    assert "QSTASH_TOKEN: missing" in told[0]["cause"]
 
 
 def test_a_waiting_analysis_shows_no_word_of_what_was_written(store: Store) -> None:

@@ -2,18 +2,19 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
+import common
+from common.tasks import TaskError, load_task
 from tests.conftest import NEIGHBOURS
 from tests.processes import ROOT, bare_environment, wait_for
 from tests.product import COMMANDS, Server
@@ -183,24 +184,37 @@ RESULT = "class Analysis(Result):"
     ],
 )
 def test_the_check_says_what_is_wrong_and_where(
-    run: Callable[..., subprocess.CompletedProcess[str]], source: str | None, at: str, said: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str | None, at: str, said: str
 ) -> None:
-    ended = run(source, "-m", "common", "task")
+    """In this process, where a warning would be an error."""
+    use_file(monkeypatch, tmp_path, source)
+
+    with pytest.raises(TaskError) as raised:
+        load_task()
 
     place = f", line {line_of(source or '', at)}," if at else ""
-    assert ended.returncode == 1
-    assert "Traceback" not in ended.stderr
-    assert "Warning" not in ended.stderr
-    assert ended.stderr.startswith("common/task.py")
-    assert f"common/task.py{place} can't work yet:" in ended.stderr
-    assert said in ended.stderr
+    told = str(raised.value)
+    assert told.startswith("common/task.py")
+    assert f"common/task.py{place} can't work yet:" in told
+    assert said in told
 
 
-@pytest.mark.parametrize("source", [TOY, (ROOT / "common" / "task.py").read_text()])
+def use_file(monkeypatch: pytest.MonkeyPatch, directory: Path, source: str | None) -> None:
+    """Let the next who imports `common.task` find this file, or none, and not the toy."""
+    folder = directory / "common"
+    folder.mkdir()
+    if source is not None:
+        (folder / "task.py").write_text(source)
+    monkeypatch.setattr(sys, "meta_path", [BuiltinImporter, FrozenImporter, PathFinder])
+    monkeypatch.setattr(common, "__path__", [str(folder)])
+    monkeypatch.setattr(common, "task", None, raising=False)
+    monkeypatch.delitem(sys.modules, "common.task")
+
+
 def test_the_check_is_silent_about_a_task_that_can_work(
-    run: Callable[..., subprocess.CompletedProcess[str]], source: str
+    run: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    ended = run(source, "-m", "common", "task")
+    ended = run((ROOT / "common" / "task.py").read_text(), "-m", "common", "task")
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
@@ -268,9 +282,7 @@ def test_a_task_broken_while_the_service_runs_does_not_end_it_on_reload(
     environment = own_task(tmp_path)
     server = Server(COMMANDS["service"], environment, tmp_path / "log.txt", copy)
     server.start()
-    master = psutil.Process(
-        int(re.search(r'"event": "Starting gunicorn.*?"pid": (\d+)', server.output)[1])  # type: ignore[index]
-    )
+    master = server.processes()[0]
     old = {child.pid for child in master.children()}
 
     file.write_text("class")
