@@ -27,16 +27,17 @@ from common.store import Store, utc_now
 from local_stack import qstash_queue
 from tests.chromium import CHROMIUM_ARGUMENTS, find_chromium
 from tests.fakes import ANALYSIS, NOW, OTHER_ID, FakeQueue, pending
-from tests.forks import Forks, start_forks
 from tests.postgres import Postgres, find_binaries, start_postgres
 from tests.processes import Stack, free_port, start_stack
 from tests.tries import (
     BROWSER_GROUPS,
     LEFT_OUT,
+    SERVER_GROUPS,
     STACK_GROUPS,
     pytest_collection_modifyitems,
     pytest_terminal_summary,
 )
+from tests.zygote import Zygote, start_zygote
 
 __all__ = ["pytest_collection_modifyitems", "pytest_terminal_summary"]  # pytest finds them here
 
@@ -182,9 +183,9 @@ def make_store(client: redis.Redis) -> Store:
 
 
 @pytest.fixture(scope="session")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with start_forks(tmp_path_factory.mktemp("forks")) as forks:
-        yield forks
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    with start_zygote(tmp_path_factory.mktemp("zygote")) as zygote:
+        yield zygote
 
 
 @pytest.fixture(scope="session")
@@ -263,7 +264,7 @@ class JourneysApart(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        for number, group in enumerate((*STACK_GROUPS, *BROWSER_GROUPS)):
+        for number, group in enumerate((*STACK_GROUPS, *BROWSER_GROUPS, *SERVER_GROUPS)):
             if path.endswith(group):
                 return f"group {number}"
         return path
