@@ -76,6 +76,8 @@ def _made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(one))
         patch.setattr(manifest_scanner, search.__name__, cache(search))
+        version = redis.utils.get_lib_version  # read from a file, for each connection to Redis
+        patch.setattr(redis.utils, version.__name__, cache(version))
         yield
 
 
