@@ -119,6 +119,7 @@ def main() -> None:
     keep_what_streamlit_finds()
     del sys.path[0]  # where this file is
     gc.freeze()  # or each child would copy all of it, to look through it
+    running: set[int] = set()
     for line in sys.stdin:
         order = json.loads(line)
         if order["command"]:
@@ -126,10 +127,14 @@ def main() -> None:
             if not reply:
                 become(order["directory"], order["environment"], order["streams"])
                 os._exit(execute(order["command"]))
+            running.add(reply)
         else:
             pid, status = os.waitpid(order["wait"], order["options"])
+            running.discard(pid)
             reply = os.waitstatus_to_exitcode(status) if pid else None
         print(json.dumps(reply), flush=True)
+    for pid in running:  # a test failed before it ended them
+        os.kill(pid, signal.SIGKILL)
 
 
 def keep_what_streamlit_finds() -> None:
