@@ -40,7 +40,7 @@ SERVER_GROUPS = (
     (
         *("operator/test_at_size.py", "operator/test_database_faults.py"),
         *("operator/test_doctor.py", "operator/test_neighbours.py", "operator/test_operator.py"),
-        *("operator/test_other_task.py", "operator/test_versions.py"),
+        *("operator/test_other_task.py", "operator/test_start.py", "operator/test_versions.py"),
     ),
 )
 TRIED_AGAIN = "Tried again:"
