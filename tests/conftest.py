@@ -29,16 +29,17 @@ from common.store import Store, utc_now
 from local_stack import qstash_queue
 from tests.chromium import CHROMIUM_ARGUMENTS, find_chromium
 from tests.fakes import ANALYSIS, NOW, OTHER_ID, FakeQueue, pending
-from tests.forks import Forks, start_forks
 from tests.postgres import Postgres, find_binaries, start_postgres
 from tests.processes import Stack, free_port, start_stack
 from tests.tries import (
     BROWSER_GROUPS,
     LEFT_OUT,
+    SERVER_GROUPS,
     STACK_GROUPS,
     pytest_collection_modifyitems,
     pytest_terminal_summary,
 )
+from tests.zygote import Zygote, start_zygote
 
 __all__ = ["pytest_collection_modifyitems", "pytest_terminal_summary"]  # pytest finds them here
 pytest_plugins = ("tests.product",)  # whose fixtures are for both folders of browsers
@@ -81,6 +82,8 @@ def _made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(one))
         patch.setattr(manifest_scanner, search.__name__, cache(search))
+        version = redis.utils.get_lib_version  # read from a file, for each connection to Redis
+        patch.setattr(redis.utils, version.__name__, cache(version))
         yield
 
 
@@ -204,9 +207,9 @@ def make_store(client: redis.Redis) -> Store:
 
 
 @pytest.fixture(scope="session")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with start_forks(tmp_path_factory.mktemp("forks")) as forks:
-        yield forks
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    with start_zygote(tmp_path_factory.mktemp("zygote")) as zygote:
+        yield zygote
 
 
 @pytest.fixture(scope="session")
@@ -285,7 +288,7 @@ class JourneysApart(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        for number, group in enumerate((*STACK_GROUPS, *BROWSER_GROUPS)):
+        for number, group in enumerate((*STACK_GROUPS, *BROWSER_GROUPS, *SERVER_GROUPS)):
             if path.endswith(group):
                 return f"group {number}"
         return path

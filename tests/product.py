@@ -24,12 +24,12 @@ from common.store import NotFound, Store
 from local_stack import qstash_queue
 from tests.conftest import make_store
 from tests.fakes import ADA, ANALYSIS, CALL, DEADLINE, LEASE, note_duration, with_fields
-from tests.forks import Forked, Forks
 from tests.http_server import Behaviour, answer, serve
 from tests.model_replies import response
 from tests.processes import ROOT, bare_environment, free_port, wait_for
 from tests.redis_proxy import RedisProxy, redis_proxy
 from tests.toy.task import Analysis
+from tests.zygote import Forked, Zygote
 
 GOOD = answer(200, response(ANALYSIS.model_dump_json(), model="gpt-test"))
 DELAY = timedelta(seconds=2)  # long enough to be seen
@@ -45,7 +45,7 @@ COMMANDS = {
 
 
 class Server:
-    """A process that serves at one address; with `forks`, one that starts in no time."""
+    """A process that serves at one address: whole, or forked from a zygote."""
 
     def __init__(
         self,
@@ -56,14 +56,14 @@ class Server:
         *,
         address: str = "127.0.0.1",
         port: int | None = None,
-        forks: Forks | None = None,
+        zygote: Zygote | None = None,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://{address}:{self.port}"
         self._address = address
         self._command, self._environment, self._log = command, environment, log
         self._directory = directory
-        self._forks = forks
+        self._zygote = zygote
         self._process: subprocess.Popen[bytes] | Forked | None = None
 
     @property
@@ -82,8 +82,8 @@ class Server:
 
     def _run(self, command: list[str]) -> subprocess.Popen[bytes] | Forked:
         environment = {**self._environment, **self._listening()}
-        if self._forks:
-            return self._forks.start(command, self._directory, environment, self._log)
+        if self._zygote:
+            return self._zygote.start(command, self._directory, environment, self._log)
         with self._log.open("a") as log:
             return subprocess.Popen(
                 [sys.executable, *command],

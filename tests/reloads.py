@@ -20,12 +20,12 @@ from common.store import Store
 from common.submission import new_request_id
 from tests.conftest import WEBHOOK_URL, make_settings, make_store
 from tests.fakes import pending
-from tests.forks import Forks
 from tests.http_server import serve
 from tests.log_lines import logged
 from tests.processes import ROOT, bare_environment, wait_for
 from tests.product import COMMANDS, GOOD, Server
 from tests.tokens import CURRENT, NEXT, token
+from tests.zygote import Zygote
 
 FRESH, FRESH_NEXT = f"sig_{'1' * 28}", f"sig_{'2' * 28}"
 FRESH_KEYS = {"QSTASH_CURRENT_SIGNING_KEY": FRESH, "QSTASH_NEXT_SIGNING_KEY": FRESH_NEXT}
@@ -93,7 +93,7 @@ def start_service(
     redis_url: str,
     directory: Path,
     environment: Mapping[str, str] | None = None,
-    forks: Forks | None = None,
+    zygote: Zygote | None = None,
     **settings: str,
 ) -> Iterator[Service]:
     """Run it with two workers, and these settings besides the core's in `.env`."""
@@ -118,7 +118,7 @@ def start_service(
             "OPENAI_API_KEY": "test",
         }
         variables = bare_environment(directory, **environment or {})
-        server = Server(command, variables, directory / "log.txt", directory, forks=forks)
+        server = Server(command, variables, directory / "log.txt", directory, zygote=zygote)
         client = connect(make_settings(redis_url=redis_url))
         env_file = directory / ".env"
         service = Service(server, make_store(client), env_file, settings, may_answer)

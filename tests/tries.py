@@ -10,7 +10,7 @@ LEFT_OUT = "Left out:"
 STACK_GROUPS = (
     ("test_deploy.py", "test_end_to_end.py", "test_local_stack.py"),
     (
-        *("test_smoke.py", "test_tracing.py", "test_forged_messages.py", "test_history.py"),
+        *("test_smoke.py", "test_forged_messages.py", "test_history.py"),
         *("test_page_server.py", "test_proxy.py"),
     ),
 )
@@ -24,6 +24,25 @@ BROWSER_GROUPS = (
     ("browser/test_result.py", "browser/test_form.py"),
     ("browser/test_down.py", "browser/test_layout_shift.py"),
 )
+# And for those that ask for `zygote`, or `postgres`: a second of processor for each process.
+SERVER_GROUPS = (
+    (
+        *("operations/test_deletion.py", "metrics/test_processes.py", "metrics/test_reload.py"),
+        *("tracing/test_tracing.py", "tracing/test_reload.py"),
+    ),
+    (
+        *("history/test_backup.py", "history/test_connections.py", "history/test_database.py"),
+        *("history/test_deliveries.py", "history/test_migrations.py", "history/test_other_task.py"),
+        *("history/test_outage.py", "history/test_passwords.py", "history/test_reports.py"),
+        *("history/test_several_hosts.py", "history/test_sweeper.py", "history/test_versions.py"),
+        *("history/test_writer.py", "history/test_settings.py"),
+    ),
+    (
+        *("operator/test_at_size.py", "operator/test_database_faults.py"),
+        *("operator/test_doctor.py", "operator/test_neighbours.py", "operator/test_operator.py"),
+        *("operator/test_other_task.py", "operator/test_start.py", "operator/test_versions.py"),
+    ),
+)
 TRIED_AGAIN = "Tried again:"
 
 
@@ -34,7 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         *(name for group in BROWSER_GROUPS for name in group),
         "test_examples.py",
     )
-    first = (*longest, *(name for group in STACK_GROUPS for name in group))
+    first = (*longest, *(name for group in STACK_GROUPS + SERVER_GROUPS for name in group))
     order = {name: number for number, name in enumerate(first)}
 
     def place(item: pytest.Item) -> int:

@@ -14,10 +14,10 @@ import redis
 
 from common.settings import DEVELOPMENT_TOKEN
 from tests.conftest import NEIGHBOURS
-from tests.forks import Forks
 from tests.http_server import answer, serve
 from tests.processes import ROOT, bare_environment
 from tests.product import COMMANDS, Server
+from tests.zygote import Zygote
 
 PARTS = {
     "history": ["operations/history", "tests/operations/history"],
@@ -76,17 +76,17 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-def run(forks: Forks, directory: Path, *command: str, **settings: str) -> str:
-    ended = forks.run([*command], directory, bare_environment(directory, **NEIGHBOURS | settings))
+def run(zygote: Zygote, directory: Path, *command: str, **settings: str) -> str:
+    ended = zygote.run([*command], directory, bare_environment(directory, **NEIGHBOURS | settings))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
 
 
-def test_without_any_option_the_service_starts(core: Path, tmp_path: Path, forks: Forks) -> None:
+def test_without_any_option_the_service_starts(core: Path, tmp_path: Path, zygote: Zygote) -> None:
     """And with nothing but its neighbours' settings; those of the options are ignored."""
     environment = bare_environment(tmp_path, **NEIGHBOURS, **OF_OPTIONS)
     log = tmp_path / "service.txt"
-    server = Server(COMMANDS["service"], environment, log, core, forks=forks)
+    server = Server(COMMANDS["service"], environment, log, core, zygote=zygote)
     server.start()
 
     health = httpx.get(f"{server.url}/health")
@@ -99,32 +99,32 @@ def test_without_any_option_the_service_starts(core: Path, tmp_path: Path, forks
 
 
 def test_without_any_option_the_page_takes_a_submission(
-    core: Path, valkey: str, real_redis: redis.Redis, forks: Forks
+    core: Path, valkey: str, real_redis: redis.Redis, zygote: Zygote
 ) -> None:
     with serve(answer(201, {"messageId": "msg_1"})) as qstash:
         neighbours = {"REDIS_URL": valkey, "QSTASH_URL": qstash.url}
-        run(forks, core, "-c", SUBMIT_ON_THE_PAGE, **neighbours, QSTASH_TOKEN=DEVELOPMENT_TOKEN)
+        run(zygote, core, "-c", SUBMIT_ON_THE_PAGE, **neighbours, QSTASH_TOKEN=DEVELOPMENT_TOKEN)
 
     assert len(qstash.requests) == 1
     assert [str(key).partition("{")[0] for key in real_redis.keys("*")] == ["analysis:"]
 
 
 def test_without_any_option_the_tests_of_the_core_need_nothing_of_them(
-    core: Path, forks: Forks
+    core: Path, zygote: Zygote
 ) -> None:
     """All of them are collected, which imports them; and a few are run."""
     some = ["-k", "test_submission.py", "-W", "ignore:Module already imported"]
-    told = run(forks, core, "-m", "pytest", "-q", "tests", *some)
+    told = run(zygote, core, "-m", "pytest", "-q", "tests", *some)
 
     assert re.search(r"\d\d passed, \d{4} deselected", told)
 
 
-def test_what_is_off_is_not_imported(forks: Forks) -> None:
+def test_what_is_off_is_not_imported(zygote: Zygote) -> None:
     # redis itself looks for OpenTelemetry's metrics, and imports them if they are installed.
     libraries = ("prometheus_client", "sqlalchemy", "opentelemetry.sdk.trace",
                  "opentelemetry.exporter", "opentelemetry.instrumentation")  # fmt: skip
 
-    imported = run(forks, ROOT, "-c", WIRE_ALL).split()
+    imported = run(zygote, ROOT, "-c", WIRE_ALL).split()
 
     assert "operations" in imported
     assert [name for name in imported if name.startswith(libraries)] == []
@@ -132,10 +132,12 @@ def test_what_is_off_is_not_imported(forks: Forks) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_without_one_option_service_and_page_start(part: str, tmp_path: Path, forks: Forks) -> None:
+def test_without_one_option_service_and_page_start(
+    part: str, tmp_path: Path, zygote: Zygote
+) -> None:
     delete_part(part, PARTS[part], tmp_path)
 
-    run(forks, ROOT, "-c", START, str(tmp_path))
+    run(zygote, ROOT, "-c", START, str(tmp_path))
 
 
 def delete_part(part: str, patterns: list[str], copy: Path) -> None:

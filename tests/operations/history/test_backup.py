@@ -20,6 +20,7 @@ from tests.fakes import ID, OTHER_ID
 from tests.operations.history.histories import completed, settings_for
 from tests.postgres import Postgres, find_binaries
 from tests.processes import ROOT, bare_environment, python_path
+from tests.zygote import Zygote
 
 GUIDE = (ROOT / "docs" / "operating.md").read_text()
 BACK_UP, RESTORE, BY_THE_LOG, BY_THE_DATABASE = re.findall(
@@ -32,17 +33,17 @@ class Machine:
 
     def __init__(self, directory: Path, code: Path = ROOT, **settings: str) -> None:
         self.directory, self.log = directory, directory / "operator.log"
-        self._environment = bare_environment(directory, **(NEIGHBOURS | settings))
-        found = Path(sys.executable).parent, find_binaries(), self._environment["PATH"]
-        self._environment["PATH"] = ":".join(map(str, found))
-        self._environment["PYTHONPATH"] = python_path(code)
+        self.environment = bare_environment(directory, **(NEIGHBOURS | settings))
+        found = Path(sys.executable).parent, find_binaries(), self.environment["PATH"]
+        self.environment["PATH"] = ":".join(map(str, found))
+        self.environment["PYTHONPATH"] = python_path(code)
 
     def run(self, command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         with self.log.open("a") as log:
             return subprocess.run(
                 ["sh", "-c", command],
                 cwd=self.directory,
-                env=self._environment | variables,
+                env=self.environment | variables,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -87,7 +88,7 @@ def test_restored_copies_bring_nothing_back_that_was_erased_since(
 
 
 def test_the_version_before_reads_the_history_again_once_it_is_told_to(
-    postgres: Postgres, rows: psycopg.Connection, tmp_path: Path
+    postgres: Postgres, rows: psycopg.Connection, tmp_path: Path, zygote: Zygote
 ) -> None:
     """The same program without its last migration, which knows nothing of it."""
     before = tmp_path / "before"
@@ -99,15 +100,19 @@ def test_the_version_before_reads_the_history_again_once_it_is_told_to(
     (newer,) = rows.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone() or ()
     machine = Machine(tmp_path, before, DATABASE_URL=postgres.url)
     (set_version,) = re.findall(r"(?ms)^```sh\n(.*?)^```", section(GUIDE, "Upgrading"))
-    read = (
-        "python -c 'from operations.settings import OperationsSettings as Settings;"
-        f'from operations.history.database import Database; Database(Settings()).find("{ID}")\''
+    program = (
+        "from operations.settings import OperationsSettings as Settings;"
+        f"from operations.history.database import Database; Database(Settings()).find('{ID}')"
     )
 
-    assert machine.run(read).returncode == 1
-    assert f"has version {newer} of the schema" in machine.log.read_text()
+    def read() -> subprocess.CompletedProcess[str]:
+        return zygote.run(["-c", program], tmp_path, machine.environment)
+
+    too_new = read()
+    assert too_new.returncode == 1
+    assert f"has version {newer} of the schema" in too_new.stderr
     assert machine.run(set_version, OLDER=older.name[1:5]).returncode == 0
-    assert machine.run(read).returncode == 0, machine.log.read_text()
+    assert read().returncode == 0
 
     assert machine.run(set_version, OLDER=newer).returncode == 0
     assert Database(settings_for(postgres.url)).find(ID)

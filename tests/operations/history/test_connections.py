@@ -26,7 +26,6 @@ from tests.fakes import (
     FakeAnalyst,
     FakeQueue,
 )
-from tests.forks import Forks
 from tests.operations.history.histories import (
     CORE,
     LATER,
@@ -38,6 +37,7 @@ from tests.operations.history.histories import (
 )
 from tests.postgres import Postgres, slow_way
 from tests.processes import ROOT, bare_environment, wait_for
+from tests.zygote import Zygote
 from webhook_service import create_app
 from webhook_service.worker import Outcome, OutcomeKind, Worker
 
@@ -345,7 +345,7 @@ def test_a_delivery_that_a_busy_database_could_not_take_in_time_comes_again_soon
 
 
 def test_several_processes_write_at_the_same_time_from_the_first_moment_on(
-    any_url: str, tmp_path: Path, forks: Forks
+    any_url: str, tmp_path: Path, zygote: Zygote
 ) -> None:
     program = """
 import os, sys
@@ -366,7 +366,7 @@ if len(others) == 2:
 """
     record = completed().model_dump_json(by_alias=True)
 
-    ended = forks.run(["-c", program, any_url, record], ROOT, bare_environment(tmp_path))
+    ended = zygote.run(["-c", program, any_url, record], ROOT, bare_environment(tmp_path))
 
     assert ended.returncode == 0, ended.stderr
     assert [count.number for count in Database(settings_for(any_url)).reports.counts()] == [30]

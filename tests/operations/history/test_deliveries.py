@@ -39,9 +39,10 @@ from tests.operations.history.histories import (
     settings_for,
 )
 from tests.postgres import Postgres
-from tests.processes import bare_environment, start_stand_in, wait_for
+from tests.processes import bare_environment, wait_for
 from tests.product import COMMANDS, GOOD, Server
 from tests.tokens import CURRENT, NEXT
+from tests.zygote import Zygote
 from webhook_service import create_app
 from webhook_service.answer import AnalysisFailed
 from webhook_service.worker import Delivery, Outcome, OutcomeKind
@@ -171,27 +172,31 @@ def test_a_process_of_the_service_has_one_archive(
 
 
 def test_a_database_that_is_away_for_a_while_costs_a_redelivery(
-    real_redis: redis.Redis, valkey: str, postgres: Postgres, tmp_path: Path
+    real_redis: redis.Redis, valkey: str, postgres: Postgres, tmp_path: Path, zygote: Zygote
 ) -> None:
     """The real service and QStash's stand-in: 503, the redelivery, the row; one call alone."""
-    with start_stand_in("qstash_server") as qstash, serve(GOOD) as openai:
+    with serve(GOOD) as openai:
         environment = bare_environment(
             tmp_path,
             REDIS_URL=valkey,
             DATABASE_URL=postgres.url,
             ANALYSIS_TTL_SECONDS="60",
-            QSTASH_URL=qstash,
             QSTASH_TOKEN=DEVELOPMENT_TOKEN,
             QSTASH_CURRENT_SIGNING_KEY=CURRENT,
             QSTASH_NEXT_SIGNING_KEY=NEXT,
             OPENAI_BASE_URL=f"{openai.url}/v1",
             OPENAI_API_KEY="test",
         )
-        service = Server(COMMANDS["service"], environment, tmp_path / "service.txt")
+        qstash, service = (
+            Server(COMMANDS[name], environment, tmp_path / f"{name}.txt", zygote=zygote)
+            for name in ("qstash", "service")
+        )
+        environment["QSTASH_URL"] = qstash.url
         webhook_url = environment["QSTASH_WEBHOOK_URL"] = f"{service.url}/webhook"
         settings = make_settings(
-            qstash_url=qstash, qstash_webhook_url=webhook_url, qstash_delay="0s"
+            qstash_url=qstash.url, qstash_webhook_url=webhook_url, qstash_delay="0s"
         )
+        qstash.start()
         service.start()
         postgres.stop()
         try:
@@ -209,7 +214,8 @@ def test_a_database_that_is_away_for_a_while_costs_a_redelivery(
             return False
 
         wait_for(is_written)  # an eighth of the 60 s later
-        service.stop()
+        for server in (service, qstash):
+            server.stop()
 
     assert database.find(ID) == make_store(real_redis).read(ID)
     assert len(openai.requests) == service.output.count('"event": "claimed"') == 1

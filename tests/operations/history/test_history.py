@@ -29,7 +29,6 @@ from tests.fakes import (
     ID,
     FakeQueue,
 )
-from tests.forks import Forks
 from tests.operations.history.histories import (
     CORE,
     OWNER,
@@ -40,6 +39,7 @@ from tests.operations.history.histories import (
 )
 from tests.postgres import Postgres
 from tests.processes import ROOT, Stack, bare_environment, wait_for
+from tests.zygote import Zygote
 from webhook_service.answer import AnalysisFailed
 from webhook_service.worker import Delivery
 
@@ -234,13 +234,13 @@ def test_the_local_stack_finds_in_its_history_what_redis_has_lost(stack: Stack) 
     assert (stack.output_path.parent / "data" / "history.db").exists()
 
 
-def test_without_a_database_nothing_of_it_is_imported(tmp_path: Path, forks: Forks) -> None:
+def test_without_a_database_nothing_of_it_is_imported(tmp_path: Path, zygote: Zygote) -> None:
     program = (
         "import sys, webhook_service; webhook_service.create_app();"
         "sys.exit('sqlalchemy' in sys.modules or 'psycopg' in sys.modules)"
     )
 
-    ended = forks.run(["-c", program], ROOT, bare_environment(tmp_path, **NEIGHBOURS))
+    ended = zygote.run(["-c", program], ROOT, bare_environment(tmp_path, **NEIGHBOURS))
 
     assert ended.returncode == 0, ended.stderr
 

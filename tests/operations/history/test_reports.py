@@ -8,7 +8,7 @@ import pytest
 
 from common.record import AnalysisRecord
 from operations.doctor import Fault, examine, history_is_well, make_clients
-from operations.history.database import Database
+from operations.history.database import MORE_IS_TOO_OLD, Database
 from operations.history.reports import Reports
 from operations.settings import OperationsSettings
 from tests.conftest import make_options, make_settings
@@ -54,7 +54,7 @@ def test_a_purge_that_lags_is_told_by_doctor_and_by_whoever_writes(
     assert not isinstance(before, Fault)
     assert isinstance(found, Fault)
     assert "should have gone 10 days ago: have `python -m operations purge` run" in str(found)
-    assert "more has outlived HISTORY_DAYS" in caplog.text
+    assert MORE_IS_TOO_OLD in caplog.text
 
 
 def test_who_purges_waits_for_nobody_who_does_so_too(

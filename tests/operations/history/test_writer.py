@@ -15,10 +15,10 @@ from operations.history.connections import MAX_CONNECTIONS
 from operations.history.database import Database
 from operations.settings import OperationsSettings
 from tests.fakes import ID, OTHER_ID
-from tests.forks import Forks
 from tests.operations.history.histories import completed, settings_for
 from tests.postgres import Postgres
 from tests.processes import ROOT, bare_environment
+from tests.zygote import Zygote
 
 OF_OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE client_port IS NOT NULL"
 WRITTEN = "SELECT request_id FROM analyses"
@@ -118,7 +118,7 @@ def test_the_same_one_twice_at_once_is_there_as_it_was_last(any_url: str) -> Non
 
 
 def test_a_process_that_was_forked_writes_by_itself(
-    any_url: str, tmp_path: Path, forks: Forks
+    any_url: str, tmp_path: Path, zygote: Zygote
 ) -> None:
     program = """
 import os, sys
@@ -136,7 +136,7 @@ sys.exit(os.waitpid(child, 0)[1] if child else 0)
     record = completed().model_dump_json(by_alias=True)
 
     command = ["-c", program, any_url, record]
-    ended = forks.run(command, ROOT, bare_environment(tmp_path))
+    ended = zygote.run(command, ROOT, bare_environment(tmp_path))
 
     assert ended.returncode == 0, ended.stderr
     database = Database(settings_for(any_url))

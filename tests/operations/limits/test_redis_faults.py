@@ -8,6 +8,7 @@ import pytest
 import redis
 from werkzeug.test import TestResponse
 
+from common import connection
 from common.connection import StoreUnavailable
 from common.events import Deleted, Discarded, Reopened
 from common.failures import Limit
@@ -15,7 +16,7 @@ from common.states import Status
 from common.store import SWAP, NotFound
 from operations.limits import ADMIT, RedisLimits, _quotas
 from operations.records import condition, every_record
-from operations.statistics import ADD, COUNT, Statistics, count_key, member
+from operations.statistics import ADD, COUNT, LOOK, Statistics, count_key, member
 from tests.conftest import make_options, make_settings, make_store
 from tests.fakes import ADA, CALL, LEASE, TOKENS
 from tests.redis_faults import (
@@ -52,19 +53,20 @@ CHOSEN = make_options(
 def server(real_redis: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     monkeypatch.setattr("operations.metrics_route._directory", tmp_path)
+    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 8)  # each is a place in a queue
     settings = make_settings()
     return Server(
         settings,
         real_redis,
         make_store(real_redis),
         CHOSEN,
-        (SWAP, ADMIT, ADD, COUNT),
+        (SWAP, ADMIT, LOOK, ADD, COUNT),
         lambda store: RedisLimits(settings, CHOSEN, store),
     )
 
 
 def limits(world: World) -> RedisLimits:
-    settings = make_settings(qstash_parallelism=10_000)
+    settings = world.server.settings.model_copy(update={"qstash_parallelism": 10_000})
     return RedisLimits(settings, CHOSEN, world.store)
 
 

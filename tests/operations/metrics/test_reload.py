@@ -4,10 +4,10 @@ from pathlib import Path
 
 import httpx
 
-from tests.forks import Forks
 from tests.operations.metrics.test_metrics import BEARER, TOKEN, read
 from tests.reloads import Service, start_service
 from tests.tokens import CURRENT
+from tests.zygote import Zygote
 
 
 def attempts(service: Service) -> float:
@@ -16,10 +16,10 @@ def attempts(service: Service) -> float:
 
 
 def test_what_was_counted_before_a_reload_and_during_it_stays(
-    valkey: str, tmp_path: Path, forks: Forks
+    valkey: str, tmp_path: Path, zygote: Zygote
 ) -> None:
     with start_service(
-        *(valkey, tmp_path, {}, forks),
+        *(valkey, tmp_path, {}, zygote),
         METRICS_TOKEN=TOKEN,
         PROMETHEUS_MULTIPROC_DIR=str(tmp_path),
     ) as service:

@@ -22,12 +22,12 @@ from operations.settings import OperationsSettings
 from operations.statistics import connect_statistics
 from tests.conftest import broken
 from tests.fakes import ADA, ANALYSIS, ID, OTHER_ID, TOKENS
-from tests.forks import Forks
 from tests.http_server import answer, serve
 from tests.operations.operator.conftest import Put, Run
 from tests.postgres import Postgres
 from tests.processes import ROOT, bare_environment, wait_for
 from tests.product import in_state
+from tests.zygote import Zygote
 
 ALL_BY_ID = ["show", "redrive", "cancel", "delete"]
 
@@ -402,14 +402,14 @@ def test_the_command_logs_what_it_does(
     settings: ServiceSettings,
     with_history: OperationsSettings,
     tmp_path: Path,
-    forks: Forks,
+    zygote: Zygote,
 ) -> None:
     put("failed for us to fix")
     Database(with_history).ping()  # else the command would tell that it has made the tables
     names = [name.upper() for name in settings.model_fields_set | with_history.model_fields_set]
     environment = bare_environment(tmp_path, **{name: os.environ[name] for name in names})
 
-    ended = forks.run(["-m", "operations", "redrive", ID], ROOT, environment)
+    ended = zygote.run(["-m", "operations", "redrive", ID], ROOT, environment)
 
     assert (ended.returncode, ended.stdout) == (0, f"{ID} runs again, round 2\n")
     logged = [json.loads(line) for line in ended.stderr.splitlines()]

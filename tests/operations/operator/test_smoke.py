@@ -11,9 +11,9 @@ import redis
 from common.environment import SettingsError
 from operations.doctor import Fault
 from operations.smoke import run
-from tests.forks import Forks
 from tests.processes import ROOT, Stack, bare_environment
 from tests.smoke import settings_of
+from tests.zygote import Zygote
 
 
 def test_make_smoke_finds_the_running_stack_and_tells_each_state_and_the_result(
@@ -70,12 +70,12 @@ def test_what_is_not_right_is_told_before_anything_is_paid(
         assert not set(client.scan_iter("analysis:{*")) - before
 
 
-def test_swapped_signing_keys_are_told(stack: Stack, tmp_path: Path, forks: Forks) -> None:
+def test_swapped_signing_keys_are_told(stack: Stack, tmp_path: Path, zygote: Zygote) -> None:
     settings = settings_of(stack)
     swapped = {KEYS[0]: settings[KEYS[1]], KEYS[1]: settings[KEYS[0]]}
     environment = bare_environment(tmp_path, **settings | swapped)
 
-    ended = forks.run(["-m", "operations.smoke"], ROOT, environment)
+    ended = zygote.run(["-m", "operations.smoke"], ROOT, environment)
 
     assert ended.returncode != 0
     assert "keys are swapped" in ended.stderr

@@ -2,20 +2,20 @@
 
 from pathlib import Path
 
-from tests.forks import Forks
 from tests.operations.tracing.test_tracing import collect
 from tests.processes import wait_for
 from tests.reloads import start_service
 from tests.tokens import CURRENT
+from tests.zygote import Zygote
 
 NEVER = "600000"  # milliseconds until spans are sent, unless their process ends before
 
 
 def test_traces_go_where_the_new_settings_say_and_those_of_the_old_workers_arrive(
-    valkey: str, tmp_path: Path, forks: Forks
+    valkey: str, tmp_path: Path, zygote: Zygote
 ) -> None:
     with (
-        start_service(valkey, tmp_path, {"OTEL_BSP_SCHEDULE_DELAY": NEVER}, forks) as service,
+        start_service(valkey, tmp_path, {"OTEL_BSP_SCHEDULE_DELAY": NEVER}, zygote) as service,
         collect() as first,
         collect() as second,
     ):

@@ -26,11 +26,11 @@ from operations.tracing import EXPORT_SECONDS
 from operations.tracing_settings import TracingSettings
 from tests.conftest import NEIGHBOURS, WEBHOOK_URL
 from tests.fakes import ID
-from tests.forks import Forks
 from tests.http_server import Behaviour, HttpServer, answer, hang, serve
 from tests.model_replies import error
 from tests.processes import ROOT, bare_environment, free_port, python_path, wait_for
 from tests.product import COMMANDS, Server
+from tests.zygote import Zygote
 
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}  # milliseconds until spans are sent; usually 5 s
 AS_THE_PAGE = """
@@ -100,7 +100,7 @@ def collect() -> Iterator[Collector]:
 
 
 def test_one_trace_goes_from_the_click_through_qstash_to_the_model_and_back(
-    real_redis: redis.Redis, valkey: str, tmp_path: Path, forks: Forks
+    real_redis: redis.Redis, valkey: str, tmp_path: Path, zygote: Zygote
 ) -> None:
     """The model refuses the key, so that QStash calls back: that is of the same trace, too."""
     environment = bare_environment(
@@ -114,9 +114,9 @@ def test_one_trace_goes_from_the_click_through_qstash_to_the_model_and_back(
         DATABASE_URL=f"sqlite:///{tmp_path}/history.db",
         **SOON,
     )
-    qstash = Server(COMMANDS["qstash"], environment, tmp_path / "qstash.txt", forks=forks)
+    qstash = Server(COMMANDS["qstash"], environment, tmp_path / "qstash.txt", zygote=zygote)
     command = [*COMMANDS["service"][:-1], "webhook_service:create_app(open_api=True)"]
-    service = Server(command, environment, tmp_path / "service.txt", forks=forks)
+    service = Server(command, environment, tmp_path / "service.txt", zygote=zygote)
     with collect() as collector, serve(answer(401, error("invalid_api_key"))) as openai:
         environment |= {
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
@@ -127,7 +127,7 @@ def test_one_trace_goes_from_the_click_through_qstash_to_the_model_and_back(
         try:
             qstash.start()
             service.start()
-            submitted = forks.run(["-c", SUBMIT_ONCE], ROOT, environment)
+            submitted = zygote.run(["-c", SUBMIT_ONCE], ROOT, environment)
             httpx.get(f"{service.url}/analyze/{ID}")  # who polls makes no trace
             wait_for(lambda: len(collector.named("deliver")) == 2)
             wait_for(lambda: collector.named("ask the model"))
@@ -178,7 +178,7 @@ def has_been_asked(server: HttpServer, times: int) -> bool:
 
 @pytest.mark.parametrize("fault", [answer(400), hang, None], ids=["refuses", "hangs", "closed"])
 def test_a_collector_that_is_of_no_use_costs_one_line_and_no_time(
-    valkey: str, tmp_path: Path, forks: Forks, fault: Behaviour | None
+    valkey: str, tmp_path: Path, zygote: Zygote, fault: Behaviour | None
 ) -> None:
     with (
         serve(fault or answer(400)) as collector,
@@ -196,7 +196,7 @@ def test_a_collector_that_is_of_no_use_costs_one_line_and_no_time(
         os.mkfifo(clicks)
         environment = bare_environment(tmp_path, **settings, **SOON)
         command = ["-c", SUBMIT_NOW_AND_THEN]
-        page = forks.start(command, ROOT, environment, said, log, reads=clicks)
+        page = zygote.start(command, ROOT, environment, said, log, reads=clicks)
         with clicks.open("w") as mouse:
             for number in range(1, 4):
                 print("click", file=mouse, flush=True)
@@ -250,7 +250,7 @@ with suppress(ValueError), span("fail"):
 """
 
 
-def test_what_an_error_says_is_in_no_span(valkey: str, tmp_path: Path, forks: Forks) -> None:
+def test_what_an_error_says_is_in_no_span(valkey: str, tmp_path: Path, zygote: Zygote) -> None:
     with collect() as collector:
         settings = {
             "REDIS_URL": valkey,
@@ -259,7 +259,7 @@ def test_what_an_error_says_is_in_no_span(valkey: str, tmp_path: Path, forks: Fo
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         }
         environment = bare_environment(tmp_path, **settings)
-        ended = forks.run(["-c", FAIL_IN_A_SPAN], ROOT, environment)
+        ended = zygote.run(["-c", FAIL_IN_A_SPAN], ROOT, environment)
 
     assert ended.returncode == 0, ended.stderr
     (failed,) = collector.named("fail")
@@ -294,7 +294,7 @@ class Traced:
     log: str
 
 
-def submit_often(forks: Forks, tmp_path: Path, in_env_file: str = "", **settings: str) -> Traced:
+def submit_often(zygote: Zygote, tmp_path: Path, in_env_file: str = "", **settings: str) -> Traced:
     (tmp_path / ".env").write_text(in_env_file)
     with collect() as collector:
         environment = bare_environment(
@@ -304,7 +304,7 @@ def submit_often(forks: Forks, tmp_path: Path, in_env_file: str = "", **settings
             PYTHONPATH=python_path(ROOT),
             **settings,
         )
-        ended = forks.run(["-c", SUBMIT_OFTEN], tmp_path, environment)
+        ended = zygote.run(["-c", SUBMIT_OFTEN], tmp_path, environment)
     assert ended.returncode == 0, ended.stderr
     return Traced(collector, ended.stdout.split(), ended.stderr)
 
@@ -316,14 +316,14 @@ WITH_PARENT = A_TENTH | {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio"}
 @pytest.mark.parametrize("settings", [A_TENTH, WITH_PARENT], ids=["each", "by the parent"])
 @pytest.mark.parametrize("is_in_env_file", [False, True])
 def test_the_sdks_variables_choose_how_many_traces_are_sent_each_of_them_whole(
-    tmp_path: Path, forks: Forks, settings: dict[str, str], is_in_env_file: bool
+    tmp_path: Path, zygote: Zygote, settings: dict[str, str], is_in_env_file: bool
 ) -> None:
     lines = "".join(f"{name}={value}\n" for name, value in settings.items())
 
     traced = (
-        submit_often(forks, tmp_path, lines)
+        submit_often(zygote, tmp_path, lines)
         if is_in_env_file
-        else submit_often(forks, tmp_path, **settings)
+        else submit_often(zygote, tmp_path, **settings)
     )
 
     names = Counter(span.name for _, span in traced.collector.spans)
@@ -335,9 +335,9 @@ def test_the_sdks_variables_choose_how_many_traces_are_sent_each_of_them_whole(
 
 
 def test_without_the_sdks_variables_all_traces_are_sent_and_a_wrong_one_is_told(
-    tmp_path: Path, forks: Forks
+    tmp_path: Path, zygote: Zygote
 ) -> None:
-    traced = submit_often(forks, tmp_path, OTEL_TRACES_SAMPLER="a_tenth")
+    traced = submit_often(zygote, tmp_path, OTEL_TRACES_SAMPLER="a_tenth")
 
     assert len(traced.collector.named("submit")) == 300
     assert traced.collector.named("GET") == []
@@ -345,8 +345,8 @@ def test_without_the_sdks_variables_all_traces_are_sent_and_a_wrong_one_is_told(
     assert json.loads(line)["event"] == "Couldn't recognize sampler a_tenth."
 
 
-def test_the_operator_can_name_the_service(tmp_path: Path, forks: Forks) -> None:
-    named = submit_often(forks, tmp_path, OTEL_SERVICE_NAME="another")
+def test_the_operator_can_name_the_service(tmp_path: Path, zygote: Zygote) -> None:
+    named = submit_often(zygote, tmp_path, OTEL_SERVICE_NAME="another")
 
     assert {service for service, _ in named.collector.spans} == {"another"}
 
@@ -362,7 +362,7 @@ assert not page.exception
 """
 
 
-def test_the_real_page_is_traced(valkey: str, tmp_path: Path, forks: Forks) -> None:
+def test_the_real_page_is_traced(valkey: str, tmp_path: Path, zygote: Zygote) -> None:
     with collect() as collector, serve(answer(201, {"messageId": "msg_1"})) as qstash:
         settings = {
             "REDIS_URL": valkey,
@@ -372,7 +372,7 @@ def test_the_real_page_is_traced(valkey: str, tmp_path: Path, forks: Forks) -> N
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         }
         environment = bare_environment(tmp_path, **settings, **SOON)
-        ended = forks.run(["-c", SEND_THE_FORM], ROOT, environment)
+        ended = zygote.run(["-c", SEND_THE_FORM], ROOT, environment)
 
     assert ended.returncode == 0, ended.stderr
     assert [service for service, span in collector.spans if span.name == "submit"] == [

@@ -33,8 +33,8 @@ LIBRARIES = (  # none of them reads a setting when it is imported
 class Forked:
     """One process; as much of `subprocess.Popen` as tests need."""
 
-    def __init__(self, forks: "Forks", pid: int) -> None:
-        self._forks, self.pid = forks, pid
+    def __init__(self, zygote: "Zygote", pid: int) -> None:
+        self._zygote, self.pid = zygote, pid
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -51,7 +51,7 @@ class Forked:
 
     def _wait(self, options: int) -> int | None:
         if self.returncode is None:
-            self.returncode = self._forks.order(wait=self.pid, options=options)
+            self.returncode = self._zygote.order(wait=self.pid, options=options)
         return self.returncode
 
     def send_signal(self, signum: int) -> None:
@@ -61,8 +61,8 @@ class Forked:
         self.send_signal(signal.SIGTERM)
 
 
-class Forks:
-    """The process that is forked, for one test at a time."""
+class Zygote:
+    """The process that is forked, one test at a time."""
 
     def __init__(self, process: subprocess.Popen[str], directory: Path) -> None:
         self._process, self._directory = process, directory
@@ -99,7 +99,7 @@ class Forks:
 
 
 @contextmanager
-def start_forks(directory: Path) -> Iterator[Forks]:
+def start_zygote(directory: Path) -> Iterator[Zygote]:
     with subprocess.Popen(
         [sys.executable, __file__],
         env={"HOME": str(directory), "PATH": os.environ["PATH"]},
@@ -107,7 +107,7 @@ def start_forks(directory: Path) -> Iterator[Forks]:
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        yield Forks(process, directory)
+        yield Zygote(process, directory)
 
 
 # ── In that process ──
@@ -119,6 +119,7 @@ def main() -> None:
     keep_what_streamlit_finds()
     del sys.path[0]  # where this file is
     gc.freeze()  # or each child would copy all of it, to look through it
+    running: set[int] = set()
     for line in sys.stdin:
         order = json.loads(line)
         if order["command"]:
@@ -126,10 +127,14 @@ def main() -> None:
             if not reply:
                 become(order["directory"], order["environment"], order["streams"])
                 os._exit(execute(order["command"]))
+            running.add(reply)
         else:
             pid, status = os.waitpid(order["wait"], order["options"])
+            running.discard(pid)
             reply = os.waitstatus_to_exitcode(status) if pid else None
         print(json.dumps(reply), flush=True)
+    for pid in running:  # a test failed before it ended them
+        os.kill(pid, signal.SIGKILL)
 
 
 def keep_what_streamlit_finds() -> None:
