@@ -109,8 +109,11 @@ def enter(page: Page, question: Question, value: Any) -> None:
         case Kind.CHOICE:
             _choose(page, question, value)
         case Kind.CHOICES:
+            picked = _read(page, question)
+            assert isinstance(picked, list)
             for option in value or ():
-                _pick(_field(page, "combobox", question), option)
+                if option not in picked:
+                    _pick(_field(page, "combobox", question), option)
             page.keyboard.press("Escape")  # the list stays open for more
         case Kind.DATE if value:
             for part, digits in zip(("year", "month", "day"), value.split("-"), strict=True):

@@ -16,13 +16,13 @@ STACK_GROUPS = (
 )
 # The same for those that ask for `product` and a browser.
 BROWSER_GROUPS = (
+    ("browser/test_every_state.py", "browser/test_list.py", "browser/test_tell.py"),
     (
-        *("browser/test_every_state.py", "browser/test_list.py", "browser/test_actions.py"),
-        "browser/test_strangers.py",
+        *("browser/test_journey.py", "browser/test_waiting.py", "browser/test_strangers.py"),
+        "browser/test_first_visit.py",
     ),
-    ("browser/test_journey.py", "browser/test_waiting.py", "browser/test_tell.py"),
-    ("browser/test_result.py", "browser/test_form.py"),
-    ("browser/test_down.py", "browser/test_layout_shift.py"),
+    ("browser/test_result.py", "browser/test_form.py", "browser/test_actions.py"),
+    ("browser/test_down.py", "browser/test_layout_shift.py", "other_browsers/test_journey.py"),
 )
 # And for those that ask for `zygote`, or `postgres`: a second of processor for each process.
 SERVER_GROUPS = (

@@ -19,6 +19,11 @@ from tests.processes import bare_environment
 
 PROGRAMS = ("firefox-esr", "firefox")
 INSTALL = "apt install firefox-esr"
+WISHES = {
+    "ui.systemUsesDarkTheme": 1,
+    "ui.prefersReducedMotion": 1,
+    "dom.ipc.processPrelaunch.enabled": False,  # no processes for tabs that nobody opens
+}
 
 
 class Firefox(Tab):
@@ -58,17 +63,22 @@ class Firefox(Tab):
     def act(self, sources: list[dict[str, Any]]) -> None:
         self.call("input.performActions", context=self._context, actions=sources)
 
+    def resize(self, width: int, height: int) -> None:
+        size = {"width": width, "height": height}
+        self.call("browsingContext.setViewport", context=self._context, viewport=size)
+
     def picture(self) -> bytes:
         taken = self.call("browsingContext.captureScreenshot", context=self._context)
         return base64.b64decode(taken["data"])
 
 
 @contextmanager
-def open_firefox(program: str, home: Path, size: tuple[int, int], is_dark: bool) -> Iterator[Tab]:
+def open_firefox(program: str, home: Path) -> Iterator[Tab]:
     """A new Firefox, with nothing in it."""
     downloads = home / "downloads"
     downloads.mkdir(parents=True)
-    (home / "user.js").write_text(f'user_pref("ui.systemUsesDarkTheme", {int(is_dark)});\n')
+    wishes = (f'user_pref("{name}", {json.dumps(value)});\n' for name, value in WISHES.items())
+    (home / "user.js").write_text("".join(wishes))
     command = [program, "--headless", "--profile", str(home), "--remote-debugging-port=0"]
     with ExitStack() as parts:
         process = subprocess.Popen(
@@ -84,12 +94,6 @@ def open_firefox(program: str, home: Path, size: tuple[int, int], is_dark: bool)
         said = iter(process.stderr)
         address = next(found[1] for line in said if (found := re.search(r"(ws://\S+)", line)))
         tab = Firefox(downloads, parts.enter_context(connect(f"{address}/session", max_size=None)))
-        width, height = size
-        tab.call(
-            "browsingContext.setViewport",
-            context=tab._context,
-            viewport={"width": width, "height": height},
-        )
         allowed = {"type": "allowed", "destinationFolder": str(downloads)}
         tab.call("browser.setDownloadBehavior", downloadBehavior=allowed)
         yield tab

@@ -114,6 +114,10 @@ class Tab(ABC):
         """
 
     @abstractmethod
+    def resize(self, width: int, height: int) -> None:
+        """Give the page this much room."""
+
+    @abstractmethod
     def picture(self) -> bytes:
         """Take a picture of what can be seen, as PNG."""
 

@@ -45,6 +45,9 @@ class WebKit(Tab):
     def act(self, sources: list[dict[str, Any]]) -> None:
         self.call("POST", "/actions", actions=sources)
 
+    def resize(self, width: int, height: int) -> None:
+        self.call("POST", "/window/rect", x=0, y=0, width=width, height=height)
+
     def picture(self) -> bytes:
         return base64.b64decode(self.call("GET", "/screenshot"))
 
@@ -53,11 +56,13 @@ class WebKit(Tab):
 
 
 @contextmanager
-def open_webkit(program: str, home: Path, size: tuple[int, int], is_dark: bool) -> Iterator[Tab]:
+def open_webkit(program: str, home: Path) -> Iterator[Tab]:
     """A new browser, with nothing in it; without tool bars, which no phone is too narrow for."""
-    home.mkdir()
-    arguments = ["--automation", "--full-screen", *(["--dark-mode"] if is_dark else [])]
-    options = {"binary": _browser(), "args": arguments}
+    for version in ("gtk-3.0", "gtk-4.0"):
+        wishes = home / ".config" / version / "settings.ini"
+        wishes.parent.mkdir(parents=True)
+        wishes.write_text("[Settings]\ngtk-enable-animations=0\n")
+    options = {"binary": _browser(), "args": ["--automation", "--full-screen", "--dark-mode"]}
     capabilities = {"webkitgtk:browserOptions": options}
     with ExitStack() as parts:
         display = parts.enter_context(_screen())
@@ -72,8 +77,6 @@ def open_webkit(program: str, home: Path, size: tuple[int, int], is_dark: bool) 
         wait_for(lambda: client.get("/status"))
         tab = WebKit(home, client, capabilities)
         parts.callback(tab.close)
-        width, height = size
-        tab.call("POST", "/window/rect", x=0, y=0, width=width, height=height)
         yield tab
 
 
