@@ -229,13 +229,12 @@ def test_without_a_connection_the_ring_promises_nothing(visit: Visiting, product
 def test_times_are_in_the_visitors_own_time_zone(
     visit: Visiting, product: Product, browser: Browser
 ) -> None:
-    record = product.put(ID, "cancelled")
+    record, zone = product.put(ID, "cancelled"), "Asia/Tokyo"  # the server has UTC
+    tab = visit(ID, context=open_context(browser, timezone_id=zone))
 
-    for zone in ("Asia/Tokyo", "America/Los_Angeles"):
-        tab = visit(ID, context=open_context(browser, timezone_id=zone))
-        tab.expect_heading("Cancelled")
-        local = tab.page.evaluate(
-            "([time, timeZone]) => new Date(time).toLocaleTimeString('en-GB', { timeZone })",
-            [record.created_at.isoformat(), zone],
-        )
-        tab.expect_text(local)
+    tab.expect_heading("Cancelled")
+    local = tab.page.evaluate(
+        "([time, timeZone]) => new Date(time).toLocaleTimeString('en-GB', { timeZone })",
+        [record.created_at.isoformat(), zone],
+    )
+    tab.expect_text(local)
