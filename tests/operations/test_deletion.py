@@ -113,7 +113,7 @@ def test_without_any_option_the_tests_of_the_core_need_nothing_of_them(
     core: Path, zygote: Zygote
 ) -> None:
     """All of them are collected, which imports them; and a few are run."""
-    some = ["-k", "test_submission.py", "-W", "ignore:Module already imported"]
+    some = ["-k", "test_worker.py or test_submission.py", "-W", "ignore:Module already imported"]
     told = run(zygote, core, "-m", "pytest", "-q", "tests", *some)
 
     assert re.search(r"\d\d passed, \d{4} deselected", told)
